@@ -1,0 +1,84 @@
+# One command a job; each makes what it needs. `make` alone lists them.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+
+MODELS  := good broken bad
+SCORES  := $(MODELS:%=model_zoo/%_influences/influences.safetensors)
+SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
+BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
+
+.PHONY: help setup demo test test-slow lint bench zoo clean FORCE
+
+help:
+	@echo "make setup      create .venv and install the package with all its tools"
+	@echo "make demo       influence scores of the three models, then the figures of the paper"
+	@echo "make test       the tests that take minutes"
+	@echo "make test-slow  the tests that take longer"
+	@echo "make lint       formatting, lint and types"
+	@echo "make bench      the scripts in benchmarks/"
+	@echo "make zoo        train the three models of model_zoo/ (hours)"
+	@echo "make clean      remove what the others made, except .venv and the models"
+
+# ---- installation: again only when pyproject.toml or constraints.txt changed
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pinnfluence needs Python 3.11 or newer, $(PYTHON) is %d.%d: call make PYTHON=/path/to/a/newer/python3" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[notebook,dev]"
+	@touch $@
+
+# ---- scores, then figures
+
+demo: build/eval.ipynb
+	@test -d figures || { echo "eval.ipynb ran, but left no folder figures/" >&2; exit 1; }
+	@echo "figures: $(CURDIR)/figures/    executed notebook: $(CURDIR)/build/eval.ipynb"
+
+# A model is its files, not its folder: the folder's date also changes with files that come and go.
+model_files = $(filter-out %/state.pt,$(wildcard $(addprefix model_zoo/$1/*.,pt json npy)))
+
+$(SCORES): model_zoo/%_influences/influences.safetensors: \
+		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
+	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --save_path model_zoo/$*_influences
+	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
+	@touch $@
+
+# Executes a copy: the committed notebook stays as it is. Again, too, where figures/ is gone.
+build/eval.ipynb: eval.ipynb $(SCORES) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
+	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb
+
+# ---- checks
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@test -n "$(BENCHMARKS)" || { echo "no scripts in benchmarks/" >&2; exit 1; }
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# ---- training
+
+zoo: $(STAMP)
+	$(BIN)/python train.py --save_path model_zoo/good
+	$(BIN)/python train.py --broken --save_path model_zoo/broken
+	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path model_zoo/bad
+
+clean:
+	rm -rf build dist figures model_zoo/*_influences .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,186 @@
+"""The only room that knows DeepXDE: geometry, data and model of a problem."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.field import Field, parse
+from pinnfluence.network import MLP
+from pinnfluence.problem import Difference, Disk, Equation, Predicate, Problem, Rectangle
+from pinnfluence.terms import Params, Pinn
+
+
+def _import_deepxde() -> ModuleType:
+    """DeepXDE with its PyTorch backend, without its banner and its choice of default device."""
+    loaded = sys.modules.get("deepxde.backend")
+    if loaded is not None and loaded.backend_name != "pytorch":
+        raise ImportError(
+            f"DeepXDE was imported with the backend {loaded.backend_name}, expected pytorch: "
+            "import pinnfluence first, or set DDE_BACKEND=pytorch"
+        )
+    os.environ["DDE_BACKEND"] = "pytorch"
+    device, dtype = torch.get_default_device(), torch.get_default_dtype()
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        import deepxde
+    torch.set_default_device(device)
+    torch.set_default_dtype(dtype)
+    return deepxde
+
+
+dde = _import_deepxde()
+
+Step = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
+"""From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
+
+
+def geometry(shape: Any) -> Any:
+    """DeepXDE's geometry of a region."""
+    if isinstance(shape, Rectangle):
+        return dde.geometry.Rectangle(list(shape.low), list(shape.high))
+    if isinstance(shape, Disk):
+        return dde.geometry.Disk(list(shape.center), shape.radius)
+    if isinstance(shape, Difference):
+        return dde.geometry.CSGDifference(geometry(shape.whole), geometry(shape.hole))
+    raise TypeError(f"no DeepXDE geometry for {type(shape).__name__}")
+
+
+class GradField(Field):
+    """A field whose derivatives are looked up with ``dde.grad``: the equations in plain DeepXDE."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._inputs:
+            return self._x[:, self._inputs.index(name)]
+        output, index = parse(name, self._inputs, self._outputs)
+        values = self._streams[()]
+        if len(index) == 0:
+            return values[:, output]  # type: ignore[index]
+        if len(index) == 1:
+            return dde.grad.jacobian(values, self._x, i=output, j=index[0])[:, 0]
+        if len(index) == 2:
+            i, j = index
+            return dde.grad.hessian(values, self._x, component=output, i=i, j=j)[:, 0]
+        raise NotImplementedError(f"{name}: derivatives above the second are not looked up")
+
+
+def operators(
+    equations: Sequence[Equation], names: Sequence[Sequence[str]], problem: Problem
+) -> tuple[Callable[[Tensor, Tensor], list[Tensor]], list[Any]]:
+    """The PDE as a function, and the conditions as ``OperatorBC``, in DeepXDE's conventions."""
+
+    def residual(equation: Equation, x: Tensor, y: Tensor, name: str) -> Tensor:
+        field = GradField(problem.inputs, problem.outputs, x, {(): y})
+        return equation.residuals(field)[name][:, None]
+
+    def pde(x: Tensor, y: Tensor) -> list[Tensor]:
+        return [residual(equations[0], x, y, name) for name in names[0]]
+
+    domain, conditions = geometry(problem.domain), []
+    for equation, terms in zip(equations[1:], names[1:], strict=True):
+        assert equation.on is not None
+        for name in terms:
+            condition = dde.icbc.OperatorBC(
+                domain,
+                lambda x, y, X, eq=equation, name=name: residual(eq, x, y, name),
+                _pointwise(equation.on),
+            )
+            conditions.append(condition)
+    return pde, conditions
+
+
+def _pointwise(on: Predicate) -> Callable[[np.ndarray, bool], bool]:
+    return lambda x, on_boundary: bool(on_boundary and on(x[None])[0])
+
+
+class PinnModel(dde.Model):  # type: ignore[name-defined]
+    """A ``dde.Model`` whose loss terms and gradients come from one function of the parameters.
+
+    ``step`` replaces DeepXDE's evaluation of the losses at the training points after ``compile``;
+    its training loop, callbacks, displays, ``save`` and ``restore`` go on working. Without a step
+    it is a plain ``dde.Model``.
+    """
+
+    def __init__(self, data: Any, net: torch.nn.Module, pinn: Pinn) -> None:
+        super().__init__(data, net)
+        self.pinn = pinn
+        self.step: Step | None = None
+        self.losses: Tensor | None = None
+        self.opt: torch.optim.Optimizer
+
+    @property
+    def train_x(self) -> np.ndarray:
+        """The training points: float32 ``[n_train, n_inputs]``, boundary first, each once."""
+        points: np.ndarray = self.data.train_x_all
+        return points
+
+    def params(self) -> dict[str, Tensor]:
+        """The network's parameters by name."""
+        return dict(self.net.named_parameters())
+
+    def gradient_step(self) -> Tensor:
+        """Evaluate the loss terms ``[n_terms]`` and put the gradients into ``.grad``."""
+        assert self.step is not None
+        params = self.params()
+        losses, gradients = self.step({name: p.detach() for name, p in params.items()})
+        for name, p in params.items():
+            p.grad = gradients[name]
+        self.losses = losses
+        return losses.sum()
+
+    def _compile_pytorch(self, lr: float | None, loss_fn: Any, decay: Any) -> None:
+        super()._compile_pytorch(lr, loss_fn, decay)
+        if self.step is None:
+            return
+        if self.opt_name == "adam":
+            on = next(self.net.parameters()).device.type
+            fused = on in ("cpu", "cuda", "mps")
+            self.opt = torch.optim.Adam(self.net.parameters(), lr=lr or 1e-3, fused=fused)
+
+        def outputs_losses(inputs: Any, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:
+            assert self.step is not None
+            x = torch.as_tensor(inputs).to(next(self.net.parameters()))
+            return self.net(x), self.step({name: p.detach() for name, p in self.params().items()})[
+                0
+            ]
+
+        def train_step(inputs: Any, targets: Any, auxiliary: Any) -> None:
+            self.opt.step(self.gradient_step)
+
+        self.outputs_losses_train = self.outputs_losses_test = outputs_losses
+        self.train_step = train_step
+
+
+def build(
+    problem: Problem,
+    conditions: str,
+    layers: Sequence[int],
+    num_domain: int,
+    num_boundary: int,
+    seed: int,
+) -> PinnModel:
+    """DeepXDE's model of a problem: its points, its network (Glorot uniform), its loss terms."""
+    layers = tuple(layers)
+    equations = problem.equations(conditions)
+    network = MLP(layers, problem.activation, problem.scale)
+    pinn = Pinn(network, problem.inputs, problem.outputs, equations, problem.quantities)
+    pde, icbcs = operators(equations, pinn.names, problem)
+    with contextlib.redirect_stdout(io.StringIO()):
+        dde.config.set_default_float("float32")
+    dde.config.set_random_seed(seed)
+    data = dde.data.PDE(
+        geometry(problem.domain), pde, icbcs, num_domain=num_domain, num_boundary=num_boundary
+    )
+    net = dde.nn.FNN(list(layers), problem.activation, "Glorot uniform")
+    net.apply_feature_transform(lambda x: x / x.new_tensor(problem.scale))
+    return PinnModel(data, net, pinn)

@@ -1,0 +1,131 @@
+"""Files written whole or not at all, and read as data, never as code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+
+@contextmanager
+def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that replaces it when the block ends well.
+
+    After an error or an interruption ``path`` is what it was before and nothing else remains.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_writer(path) as stream:
+        stream.write(content)
+
+
+def write_npy(path: str | Path, array: np.ndarray) -> None:
+    """Write ``array`` to ``path`` atomically in NumPy's format."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A float32 array of the given shape whose rows come block by block."""
+
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterable[np.ndarray]]
+    dtype = np.dtype(np.float32)
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None:
+    """Write an uncompressed ``.npz`` atomically; the same arrays give the same bytes.
+
+    ``Rows`` are written block by block, so that arrays larger than memory can be written.
+    """
+    with atomic_writer(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(member, "w", force_zip64=True) as target:
+                np.lib.format.write_array_header_1_0(target, header)
+                for block in array.blocks() if isinstance(array, Rows) else [array]:
+                    target.write(np.ascontiguousarray(block, array.dtype).data)
+
+
+def map_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` as read-only memory maps; compressed members are read into memory."""
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as stream:
+                if member.compress_type != zipfile.ZIP_STORED:
+                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                    continue
+                offset = _data_offset(path, member)
+                arrays[name] = _map_npy(path, offset)
+    return arrays
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _data_offset(path: str | Path, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a stored member begin: behind its local header, whose length varies."""
+    with open(path, "rb") as stream:
+        stream.seek(member.header_offset + 26)
+        name_length, extra_length = np.frombuffer(stream.read(4), "<u2")
+    return member.header_offset + 30 + int(name_length) + int(extra_length)
+
+
+def _map_npy(path: str | Path, offset: int) -> np.ndarray:
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(
+                f"{path}: array format {version} is not supported, expected 1.0 or 2.0"
+            )
+        shape, fortran_order, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise ValueError(f"{path}: holds Python objects, expected plain numbers")
+        start = stream.tell()
+    data = np.memmap(path, dtype, mode="r", offset=start, shape=(int(np.prod(shape)),))
+    return data.reshape(shape, order="F" if fortran_order else "C")

@@ -1,0 +1,188 @@
+"""Gradients of single points: one batched backward pass a quantity, per-layer outer products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.network import MLP, Tape
+from pinnfluence.terms import Collocation
+
+Advance = Callable[[int], object]
+"""Called with the number of gradients that were finished, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A quantity at the points on which it acts, and its gradients in a basis.
+
+    values: ``r(z_i; theta)``, ``[n]``.
+    gradients: ``basis^T grad r(z_i; theta)``, ``[n, rank]``.
+    rows: indices of the points, ``[n]``.
+    """
+
+    values: Tensor
+    gradients: Tensor
+    rows: np.ndarray
+
+
+def project_gradients(
+    collocation: Collocation, basis: Tensor, batch_size: int, advance: Advance = lambda n: None
+) -> dict[str, Projection]:
+    """Per-point gradients of all quantities, projected on a basis ``[n_params, rank]``.
+
+    A quantity costs only at the points on which it acts. Nothing of the size
+    ``n_points x n_params`` is held: at most ``batch_size`` gradients at a time.
+    """
+    projections: dict[str, Projection] = {}
+    for number, names in enumerate(collocation.names):
+        parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
+        for chunk in collocation.only(number).chunks(batch_size):
+            for name, part in _project_chunk(chunk, basis).items():
+                parts[name].append(part)
+                advance(len(chunk.x))
+        empty = (basis.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
+        for name, found in parts.items():
+            values, gradients = (torch.cat(t) for t in zip(*(found or [empty]), strict=True))
+            projections[name] = Projection(values, gradients, collocation.rows[number])
+    return projections
+
+
+def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    if not isinstance(chunk.pinn.network, MLP):
+        return _project_by_vmap(chunk, basis)
+    blocks = split_basis(basis, chunk.pinn.params)
+    tape, values = _taped(chunk)
+    return {
+        name: (value.detach(), _contract(tape, value.sum(), blocks))
+        for name, value in values.items()
+    }
+
+
+def _taped(chunk: Collocation) -> tuple[Tape, dict[str, Tensor]]:
+    """Residuals with a graph back to the output streams of each linear layer."""
+    params = {name: p.detach().requires_grad_() for name, p in chunk.pinn.params.items()}
+    tape: Tape = []
+    with torch.enable_grad():
+        values = chunk.residuals(params, *chunk.tensors(), tape=tape)
+    return tape, values
+
+
+def _cotangents(tape: Tape, total: Tensor) -> list[tuple[str, Tensor, Tensor | None, Tensor]]:
+    """Per layer: name, stacked cotangents ``[n, S, out]``, the value's, inputs ``[n, S, in]``.
+
+    ``total`` is a sum over points, each of which depends on its own rows of the streams only, so
+    that its gradient holds the gradients of the single points.
+    """
+    streams = [z for _, _, outputs in tape for z in outputs.values() if z is not None]
+    found = iter(torch.autograd.grad(total, streams, retain_graph=True, allow_unused=True))
+    layers = []
+    for name, inputs, outputs in tape:
+        deltas, activations, value = [], [], None
+        for index, z in outputs.items():
+            delta = None if z is None else next(found)
+            a = inputs[index]
+            if delta is None or a is None or z is None:
+                continue
+            deltas.append(delta)
+            activations.append(a.detach().expand(len(z), -1))
+            value = delta if index == () else value
+        if deltas:
+            layers.append((name, torch.stack(deltas, 1), value, torch.stack(activations, 1)))
+    return layers
+
+
+def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor:
+    """``basis^T grad`` of each point: outer products ``sum_S delta a^T``, times the basis."""
+    some = next(iter(blocks.values()))
+    projected = some.new_zeros(len(tape[0][2][()]), some.shape[1])  # type: ignore[arg-type]
+    for name, deltas, value, activations in _cotangents(tape, total):
+        outer = torch.bmm(deltas.transpose(1, 2), activations)
+        projected += outer.flatten(1) @ blocks[f"{name}.weight"]
+        if value is not None:
+            projected += value @ blocks[f"{name}.bias"]
+    return projected
+
+
+def _project_by_vmap(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """The same for any module that ``torch.func`` can treat: a gradient a point, by vmap."""
+    x, _ = chunk.tensors()
+    params = chunk.pinn.params
+    (names,) = chunk.names
+
+    def quantity(params: dict[str, Tensor], point: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        value = chunk.residuals(params, point[None], (torch.zeros(1, dtype=torch.long),))[name][0]
+        return value, value
+
+    found = {}
+    for name in names:
+        gradient = torch.func.grad(
+            lambda p, point, name=name: quantity(p, point, name), has_aux=True
+        )
+        gradients, values = torch.func.vmap(gradient, in_dims=(None, 0))(params, x)
+        flat = torch.cat([gradients[key].flatten(1) for key in params], 1)
+        found[name] = (values.detach(), flat.detach() @ basis)
+    return found
+
+
+def split_basis(basis: Tensor, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rows of ``[n_params, rank]`` that belong to each parameter, in the order of ``params``."""
+    sizes = [p.numel() for p in params.values()]
+    return dict(zip(params, basis.split(sizes), strict=True))
+
+
+def point_loss_gradients(
+    collocation: Collocation, weights: Mapping[str, float], batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Norms of the gradients of the single points' losses, and their sum.
+
+    With ``l_i = sum_k w_k r_k(z_i)^2``: ``||grad l_i||``, ``[n_points]``, and ``grad L``,
+    ``[n_params]``.
+    """
+    norms, total = [], None
+    for chunk in collocation.chunks(batch_size):
+        part, gradient = _chunk_loss_gradients(chunk, weights)
+        norms.append(part)
+        total = gradient if total is None else total + gradient
+    assert total is not None
+    return torch.cat(norms), total
+
+
+def _chunk_loss_gradients(
+    chunk: Collocation, weights: Mapping[str, float]
+) -> tuple[Tensor, Tensor]:
+    if not isinstance(chunk.pinn.network, MLP):
+        return _chunk_loss_gradients_by_vmap(chunk, weights)
+    tape, residuals = _taped(chunk)
+    loss = sum((weights[name] * r.square().sum() for name, r in residuals.items()), torch.zeros(()))
+    x, _ = chunk.tensors()
+    squares = x.new_zeros(len(x))
+    gradients = {name: torch.zeros_like(p) for name, p in chunk.pinn.params.items()}
+    for name, deltas, value, activations in _cotangents(tape, loss):
+        grams = torch.bmm(deltas, deltas.mT) * torch.bmm(activations, activations.mT)
+        squares += grams.sum((1, 2))
+        gradients[f"{name}.weight"] = torch.einsum("nso,nsi->oi", deltas, activations)
+        if value is not None:
+            squares += value.square().sum(1)
+            gradients[f"{name}.bias"] = value.sum(0)
+    return squares.sqrt(), torch.cat([g.flatten() for g in gradients.values()])
+
+
+def _chunk_loss_gradients_by_vmap(
+    chunk: Collocation, weights: Mapping[str, float]
+) -> tuple[Tensor, Tensor]:
+    params = chunk.pinn.params
+    n_params = sum(p.numel() for p in params.values())
+    identity = torch.eye(n_params, dtype=next(iter(params.values())).dtype)
+    gradients = identity.new_zeros(len(chunk.x), n_params)
+    for number, names in enumerate(chunk.names):
+        for name, (values, rows) in _project_by_vmap(chunk.only(number), identity).items():
+            assert name in names
+            gradients[torch.as_tensor(chunk.rows[number])] += (
+                2 * weights[name] * values[:, None] * rows
+            )
+    return gradients.norm(dim=1), gradients.sum(0)

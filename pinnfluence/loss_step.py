@@ -1,0 +1,82 @@
+"""The training loss as one compiled function: parameters to loss terms and gradients."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pinnfluence.errors import InputError
+from pinnfluence.terms import Collocation, Params
+
+COMPILE_MODES = ("auto", "on", "off")
+LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
+
+
+def loss_step(
+    collocation: Collocation, dtype: torch.dtype, device: torch.device
+) -> Callable[[Params], tuple[Tensor, dict[str, Tensor]]]:
+    """DeepXDE's loss ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``, with its gradients.
+
+    Points and rows are computed once. The function maps parameters to the loss terms ``[n_terms]``
+    and the gradients of their sum by name.
+    """
+    x, rows = collocation.tensors()
+    x, rows = x.to(device, dtype), tuple(r.to(device) for r in rows)
+
+    def total(params: Params, x: Tensor, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        residuals = collocation.residuals(params, x, rows)
+        losses = torch.stack([r.square().mean() for r in residuals.values()])
+        return losses.sum(), losses
+
+    differentiate = torch.func.grad_and_value(total, has_aux=True)
+
+    def step(params: Params) -> tuple[Tensor, dict[str, Tensor]]:
+        gradients, (_, losses) = differentiate(params, x, rows)
+        return losses, gradients
+
+    return step
+
+
+def compiled(step: LossStep, params: Params) -> LossStep:
+    """The same function as one graph, compiled for the parameters' shapes, dtype and device."""
+    graph = make_fx(step)({name: p.detach() for name, p in params.items()})
+    function: LossStep = torch.compile(graph, dynamic=False)
+    function({name: p.detach() for name, p in params.items()})
+    return function
+
+
+def choose(
+    step: LossStep, params: Params, mode: str, n_steps: int, worthwhile: int = 1000
+) -> tuple[LossStep, str]:
+    """The step to train with, and a line that says which and why.
+
+    ``on`` compiles or raises, ``off`` does not compile, ``auto`` compiles where there is a compiler
+    and at least ``worthwhile`` steps to be made, and otherwise runs eagerly.
+
+    Raises:
+        InputError: unknown mode, or ``on`` where compiling fails.
+    """
+    if mode not in COMPILE_MODES:
+        raise InputError(
+            f"unknown mode {mode!r} of --compile, expected one of {', '.join(COMPILE_MODES)}"
+        )
+    if mode == "off":
+        return step, "eager steps, as asked"
+    on_cpu = next(iter(params.values())).device.type == "cpu"
+    if mode == "auto" and n_steps < worthwhile:
+        return step, f"eager steps: compiling does not pay for {n_steps} steps"
+    if mode == "auto" and on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return step, "eager steps: no C++ compiler was found"
+    try:
+        return compiled(step, params), "compiled steps"
+    except Exception as error:  # whatever a compiler raises
+        reason = " ".join(str(error).split())[:120]
+        if mode == "on":
+            raise InputError(
+                f"--compile on: compiling failed ({reason}); use --compile off"
+            ) from error
+        return step, f"eager steps: compiling failed ({reason})"

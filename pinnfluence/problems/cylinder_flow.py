@@ -1,0 +1,111 @@
+"""Steady flow around a cylinder in a channel: the benchmark DFG 2D-1 (Schaefer and Turek, 1996)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.field import Field
+from pinnfluence.problem import TOLERANCE, Disk, Equation, Problem, Rectangle, Variant
+
+LENGTH, HEIGHT = 2.2, 0.41  # m
+CENTER, RADIUS = (0.2, 0.2), 0.05  # m
+RHO, NU = 1.0, 1e-3  # kg/m3, m2/s
+U_MAX = 0.3  # m/s, at the middle of the inflow; the mean is 0.2, the Reynolds number 20
+
+
+def navier_stokes(f: Field) -> dict[str, Tensor]:
+    return {
+        "continuity": f.u_x + f.v_y,
+        "momentum_x": f.u * f.u_x + f.v * f.u_y + f.p_x / RHO - NU * (f.u_xx + f.u_yy),
+        "momentum_y": f.u * f.v_x + f.v * f.v_y + f.p_y / RHO - NU * (f.v_xx + f.v_yy),
+    }
+
+
+def navier_stokes_without_u_u_x(f: Field) -> dict[str, Tensor]:
+    return navier_stokes(f) | {
+        "momentum_x": f.v * f.u_y + f.p_x / RHO - NU * (f.u_xx + f.u_yy),
+    }
+
+
+def inflow(f: Field) -> dict[str, Tensor]:
+    profile = 4 * U_MAX * f.y * (HEIGHT - f.y) / HEIGHT**2
+    return {"inflow_u": f.u - profile, "inflow_v": f.v}
+
+
+def outflow(f: Field) -> dict[str, Tensor]:
+    return {"outflow_u": NU * f.u_x - f.p, "outflow_v": NU * f.v_x}
+
+
+def outflow_published(f: Field) -> dict[str, Tensor]:
+    """The published code differentiates u where the equation has v."""
+    return {"outflow_u": NU * f.u_x - f.p, "outflow_v": NU * f.u_y}
+
+
+def no_slip(f: Field) -> dict[str, Tensor]:
+    return {"noslip_u": f.u, "noslip_v": f.v}
+
+
+def at_inflow(x: np.ndarray) -> np.ndarray:
+    return np.abs(x[:, 0]) <= TOLERANCE
+
+
+def at_outflow(x: np.ndarray) -> np.ndarray:
+    return np.abs(x[:, 0] - LENGTH) <= TOLERANCE
+
+
+def at_channel_walls(x: np.ndarray) -> np.ndarray:
+    return (np.abs(x[:, 1]) <= TOLERANCE) | (np.abs(x[:, 1] - HEIGHT) <= TOLERANCE)
+
+
+def at_walls(x: np.ndarray) -> np.ndarray:
+    at_cylinder = np.abs(Disk(CENTER, RADIUS).excess(x)) <= TOLERANCE
+    return at_channel_walls(x) | at_cylinder
+
+
+def at_walls_published(x: np.ndarray) -> np.ndarray:
+    """The published code asks for ``distance <= radius``, which rounding denies to most points."""
+    at_cylinder = np.linalg.norm(x - np.array(CENTER), axis=1) <= RADIUS
+    return at_channel_walls(x) | at_cylinder
+
+
+def speed(f: Field) -> Tensor:
+    """|u| in m/s, with gradient zero where u = v = 0."""
+    squared = f.u**2 + f.v**2
+    moving = squared > 0
+    return torch.where(moving, torch.sqrt(torch.where(moving, squared, 1.0)), 0.0)
+
+
+PROBLEM = Problem(
+    name="cylinder_flow",
+    inputs=("x", "y"),
+    outputs=("u", "v", "p"),
+    domain=Rectangle((0.0, 0.0), (LENGTH, HEIGHT)) - Disk(CENTER, RADIUS),
+    pde=navier_stokes,
+    conditions={
+        "corrected": (
+            Equation(inflow, at_inflow),
+            Equation(outflow, at_outflow),
+            Equation(no_slip, at_walls),
+        ),
+        "published": (
+            Equation(inflow, at_inflow),
+            Equation(outflow_published, at_outflow),
+            Equation(no_slip, at_walls_published),
+        ),
+    },
+    layers=(2, 64, 64, 64, 64, 3),
+    activation="gelu",
+    scale=(LENGTH, HEIGHT),
+    num_domain=7500,
+    num_boundary=2500,
+    quantities={"speed": speed},
+    variants={
+        "good": Variant(),
+        "broken": Variant(pde=navier_stokes_without_u_u_x),
+        "bad": Variant(num_domain=1500, num_boundary=500),
+    },
+    reference=Path(__file__).parents[1] / "reference" / "cylinder_flow.npz",
+    details={"cylinder": Disk(CENTER, RADIUS)},
+)

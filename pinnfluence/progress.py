@@ -1,0 +1,66 @@
+"""Progress bars: with rate and time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def progress_bar(description: str, total: int, initial: int = 0, unit: str = "it") -> tqdm:
+    """A bar on stderr; off a terminal it prints a line every half minute."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=unit,
+        dynamic_ncols=terminal,
+        mininterval=0.2 if terminal else SECONDS_BETWEEN_LINES,
+        file=None if terminal else _Lines(),
+    )
+
+
+class Stages:
+    """Seconds that each stage of a long computation took, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
+        """Time a stage of ``total`` units; gives the function that is told of finished ones."""
+        began = time.perf_counter()
+        with self._counter(name, total) as advance:
+            yield advance
+        self.seconds[name] = time.perf_counter() - began
+
+    @contextmanager
+    def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
+        yield lambda n: None
+
+
+class ProgressStages(Stages):
+    """Stages with a progress bar each."""
+
+    @contextmanager
+    def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
+        with progress_bar(name, total) as bar:
+            yield bar.update
+
+
+class _Lines:
+    """Writes each state of a bar on a line of its own."""
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()

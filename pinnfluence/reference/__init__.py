@@ -1,0 +1,140 @@
+"""Reference solutions: the values of a trusted solver at points with quadrature weights.
+
+`Reference` with `load_reference` and `save_reference` is the file; `lattice_rule` and
+`merge_lattice` make such points and weights out of triangles.
+"""
+
+import io
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Reference", "lattice_rule", "load_reference", "merge_lattice", "save_reference"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Values of a reference solution at points of a domain.
+
+    points: [n, d] float32, coordinates in the units of the problem.
+    values: name -> [n] float32, each field at the points.
+    area:   [n] float32, not negative: int f dx ~ sum_i area_i f(points_i), so that the sum of all
+            is the measure of the domain, and sqrt(sum_i area_i e_i^2) an L2 norm.
+
+    Raises ValueError when a shape or dtype is another one or a number is not finite.
+
+    >>> Reference(np.zeros((1, 2), "f4"), {"u": np.ones(1, "f4")}, np.ones(1, "f4")).values["u"]
+    array([1.], dtype=float32)
+    """
+
+    points: np.ndarray
+    values: Mapping[str, np.ndarray]
+    area: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", dict(self.values))
+        if self.points.ndim != 2 or 0 in self.points.shape:
+            raise ValueError(_fault("points of shape [n, d]", f"shape {self.points.shape}"))
+        if not self.values:
+            raise ValueError(_fault("at least one field beside points and area", "none"))
+        n = len(self.points)
+        _check("points", self.points, self.points.shape)
+        for name, array in {**self.values, "area": self.area}.items():
+            _check(name, array, (n,))
+        if self.area.min() < 0:
+            raise ValueError(_fault("an area of at least 0", f"{self.area.min()}"))
+
+
+def load_reference(path: str | os.PathLike[str]) -> Reference:
+    """Read a reference from an `.npz` with `points`, `area` and one array a field.
+
+    Nothing in the file is executed (no pickle). Raises FileNotFoundError when there is no such
+    file, and ValueError, in one line, when its content is not a Reference.
+
+    >>> load_reference("pinnfluence/reference/cylinder_flow.npz").values.keys()
+    dict_keys(['p', 'u', 'v'])
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: {_fault('an .npz file', 'no file')}")
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in sorted(file.files)}
+    except Exception as error:  # zip, zlib, header and pickle faults each have a type of their own
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: {_fault('an .npz of plain arrays', found)}") from error
+    missing = {"points", "area"} - set(arrays)
+    if missing:
+        expected = "arrays points and area and one for each field"
+        raise ValueError(f"{path}: {_fault(expected, 'arrays ' + ', '.join(arrays))}")
+    try:
+        return Reference(arrays.pop("points"), area=arrays.pop("area"), values=arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_reference(reference: Reference, path: str | os.PathLike[str]) -> None:
+    """Write what `load_reference` reads: whole or not at all, and the same bytes each time."""
+    path = Path(path)
+    arrays = {**reference.values, "points": reference.points, "area": reference.area}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in sorted(arrays):
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, arrays[name], allow_pickle=False)
+                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED, 9)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def lattice_rule(n: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes [3, m] of a Pn triangle and weights [m] that integrate up to this degree exactly.
+
+    The nodes are barycentric coordinates times n, whole numbers. The weights sum to 1/2, the area
+    of the reference triangle, and are those nearest to the lumped ones of its n^2 small triangles;
+    they are positive for n = 6 and degree 5, but not for every pair.
+    """
+    nodes = np.array([(n - i - j, i, j) for j in range(n + 1) for i in range(n + 1 - j)]).T
+    small_triangles = np.array([6, 3, 1])[(nodes == 0).sum(axis=0)]  # inside, edge, vertex
+    lumped = small_triangles / (6 * n**2)
+    powers = [(a, b) for a in range(degree + 1) for b in range(degree + 1 - a)]
+    monomials = np.array([(nodes[1] / n) ** a * (nodes[2] / n) ** b for a, b in powers])
+    factorial = math.factorial
+    exact = [factorial(a) * factorial(b) / factorial(a + b + 2) for a, b in powers]
+    correction = np.linalg.solve(monomials * lumped @ monomials.T, exact - monomials @ lumped)
+    return nodes, lumped * (1 + correction @ monomials)
+
+
+def merge_lattice(triangles: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the nodes that triangles [3, t] share, of t * m with triangles first.
+
+    Returns the indices of the nodes to keep, and for each node its place among the kept. Nodes
+    are told apart by the vertices they lie between, not by rounded coordinates.
+    """
+    step = nodes.sum(axis=0).max() + 1
+    between = np.where(nodes > 0, step * (triangles.T[:, :, None] + 1) + nodes, 0)
+    key = np.sort(between, axis=1).transpose(0, 2, 1).reshape(-1, 3)
+    _, kept, merged = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    return kept, merged.reshape(-1)
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse an array that is not a finite float32 of this shape."""
+    if array.shape != shape or array.dtype != np.float32:
+        expected = f"{name} as float32 of shape {list(shape)}"
+        raise ValueError(_fault(expected, f"{array.dtype} of shape {list(array.shape)}"))
+    if not np.isfinite(array).all():
+        count = np.count_nonzero(~np.isfinite(array))
+        raise ValueError(_fault(f"finite numbers in {name}", f"{count} that are not"))
+
+
+def _fault(expected: str, found: str) -> str:
+    """One line: what was expected, what was found, what to do."""
+    return f"expected {expected}, found {found}: write the file with save_reference"

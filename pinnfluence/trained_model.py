@@ -1,0 +1,176 @@
+"""A trained model: a checkpoint with its points and its equations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pinnfluence import checkpoint, problems
+from pinnfluence.errors import InputError
+from pinnfluence.network import ACTIVATIONS, MLP
+from pinnfluence.problem import TOLERANCE, Problem
+from pinnfluence.terms import Pinn
+
+BATCH_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with its equations, training points and settings.
+
+    pinn: the network and its equations. problem: the problem with its variant's changes.
+    config: the run's settings. train_x: ``[n_train, n_inputs]``, float32. path: the checkpoint.
+    """
+
+    pinn: Pinn
+    problem: Problem
+    config: dict[str, Any]
+    train_x: np.ndarray
+    path: Path
+
+    def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
+        like = next(iter(self.pinn.params.values()))
+        with torch.no_grad():
+            outputs = self.pinn.network(torch.as_tensor(points).to(like))
+        return dict(zip(self.pinn.outputs, outputs.double().cpu().numpy().T, strict=True))
+
+    def loss_density(self, points: np.ndarray) -> np.ndarray:
+        """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
+        density = np.zeros(len(points))
+        start = 0
+        for chunk in self.pinn.at(points).chunks(BATCH_SIZE):
+            with torch.no_grad():
+                residuals = chunk.residuals(self.pinn.params)
+            for name, rows in chunk.term_rows().items():
+                density[start + rows] += residuals[name].double().cpu().numpy() ** 2
+            start += len(chunk.x)
+        return density
+
+    def mean_losses(self) -> dict[str, float]:
+        """Mean squared residual of each loss term over the training points on which it acts."""
+        totals = dict.fromkeys(self.pinn.terms, 0.0)
+        collocation = self.pinn.at(self.train_x)
+        for chunk in collocation.chunks(BATCH_SIZE):
+            with torch.no_grad():
+                residuals = chunk.residuals(self.pinn.params)
+            for name, residual in residuals.items():
+                totals[name] += float(residual.double().square().sum())
+        counts = {name: len(rows) for name, rows in collocation.term_rows().items()}
+        return {name: total / max(1, counts[name]) for name, total in totals.items()}
+
+    def warnings(self) -> list[str]:
+        """What looks implausible: terms without points, a loss above that of a field of zeros."""
+        rows = self.pinn.at(self.train_x).term_rows()
+        found = [
+            f"loss term {name} acts on no training point" for name in rows if not len(rows[name])
+        ]
+        loss, zero_loss = (
+            sum(self.mean_losses().values()),
+            sum(self._of_zeros().mean_losses().values()),
+        )
+        if not loss < zero_loss:
+            found.append(
+                f"the loss {loss:.3g} is not below {zero_loss:.3g}, that of a zero field: check "
+                "--activation, --conditions and the variant against the training of this checkpoint"
+            )
+        return found
+
+    def _of_zeros(self) -> TrainedModel:
+        network = MLP(self.config["layers"], self.problem.activation, self.problem.scale)
+        like = next(iter(self.pinn.params.values()))
+        for p in network.parameters():
+            torch.nn.init.zeros_(p)
+        pinn = _pinn(network.to(like), self.problem, self.config["conditions"])
+        return TrainedModel(pinn, self.problem, self.config, self.train_x, self.path)
+
+
+def load_model(
+    path: str | Path,
+    train_x_path: str | Path | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> TrainedModel:
+    """Read a checkpoint in DeepXDE's format.
+
+    Activation, scaling, variant and conditions come from ``config.json`` beside it, else from
+    ``settings``, else from the problem.
+
+    Args:
+        path: a ``.pt`` file, or a run folder, of which the last checkpoint is taken.
+        train_x_path: the training points; default ``train_x.npy`` beside the checkpoint.
+        dtype, device: of the network.
+        settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``; None is not
+            given.
+
+    Raises:
+        InputError: unreadable or unfit files, or a setting that contradicts ``config.json``.
+    """
+    file = checkpoint.find_checkpoint(Path(path))
+    config_file = file.parent / checkpoint.CONFIG
+    config = checkpoint.load_config(config_file)
+    given = {key: value for key, value in settings.items() if value is not None}
+    _refuse_contradictions(given, config, config_file)
+    config = config | given
+    problem = problems.load(config.get("problem", problems.DEFAULT))
+    variant = config.setdefault("variant", next(iter(problem.variants)))
+    conditions = config.setdefault("conditions", next(iter(problem.conditions)))
+    problem = problem.variant(variant)
+    weights = checkpoint.load_weights(file, len(problem.inputs), len(problem.outputs))
+    layers = checkpoint.layers_of(weights)
+    if "layers" in config and tuple(config["layers"]) != layers:
+        raise InputError(
+            f"{file} has layers {_words(layers)}, but {_words(config['layers'])} "
+            f"{'was asked for' if 'layers' in given else f'is what {config_file} says'}"
+        )
+    config["layers"] = list(layers)
+    activation = config.setdefault("activation", problem.activation)
+    if activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise InputError(f"unknown activation {activation!r}, expected one of {known}")
+    network = MLP(layers, activation, config.get("scale", problem.scale))
+    network.load_state_dict(weights)
+    pinn = _pinn(network.to(device, dtype), problem, conditions)
+    points_file = Path(train_x_path) if train_x_path else file.parent / checkpoint.POINTS
+    train_x = load_points_inside(points_file, problem, "training")
+    return TrainedModel(pinn, problem, config, train_x, file)
+
+
+def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
+    """Points ``[n, n_inputs]`` of a file, all inside the problem's domain.
+
+    Raises:
+        InputError: unreadable file, or points outside the domain by more than the tolerance.
+    """
+    points = checkpoint.load_points(path, len(problem.inputs), what)
+    checkpoint.check_inside(problem.domain.excess(points), points, TOLERANCE, path)
+    return points
+
+
+def _pinn(network: MLP, problem: Problem, conditions: str) -> Pinn:
+    equations = problem.equations(conditions)
+    return Pinn(network, problem.inputs, problem.outputs, equations, problem.quantities)
+
+
+def _refuse_contradictions(
+    given: Mapping[str, Any], config: Mapping[str, Any], config_file: Path
+) -> None:
+    for key, value in given.items():
+        said = config.get(key)
+        same = list(value) == list(said) if key == "layers" and said else value == said
+        if said is not None and not same:
+            raise InputError(
+                f"--{key} {_words(value)} contradicts {config_file}, which says {_words(said)}; "
+                "leave the flag out, or move the file away if it is not this checkpoint's"
+            )
+
+
+def _words(value: Any) -> str:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return " ".join(map(str, value)) if is_list else str(value)

@@ -1,0 +1,123 @@
+"""The notebook's own cells, run on three small models."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from matplotlib import image
+from nbclient import NotebookClient
+
+from pinnfluence.indicators import QUANTITIES
+from pinnfluence.reference import load_reference
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "eval.ipynb"
+REFERENCE = ROOT / "pinnfluence" / "reference" / "cylinder_flow.npz"
+MODELS = ("good", "broken", "bad")
+SMALL = (
+    "--n_iterations 20 --n_iterations_lbfgs 5 --num_domain 150 --num_boundary 100 --layers 2 8 8 3"
+)
+A_MODEL = (
+    "comparison",
+    "prediction",
+    "prediction_with_speed",
+    "error",
+    "loss",
+    "influence_below_cylinder_u",
+    "mean_influence_speed",
+)
+ALL_MODELS = ("target", "stationarity", "errors", "indicator_directional", "indicator_object")
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def make_zoo(zoo):
+    """Train and attribute three small models as a user does, at every fortieth reference point."""
+    np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
+    for name in MODELS:
+        options = [*SMALL.split(), *(["--broken"] if name == "broken" else [])]
+        if name == "bad":
+            options[options.index("--num_domain") + 1] = "60"
+        run("train.py", *options, "--save_path", zoo / name)
+        run(
+            "calc_influences.py",
+            *("--checkpoint", zoo / name),
+            *("--test_x_path", zoo / "test_x.npy"),
+            *("--save_path", zoo / f"{name}_influences"),
+        )
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The executed notebook and its folder of figures."""
+    zoo, figures = tmp_path_factory.mktemp("zoo"), tmp_path_factory.mktemp("run") / "figures"
+    make_zoo(zoo)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PINNFLUENCE_ZOO", str(zoo))
+        patch.setenv("PINNFLUENCE_FIGURES", str(figures))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
+    return notebook, figures
+
+
+def test_every_figure_is_made(executed):
+    _, figures = executed
+    expected = {f"{name}_{figure}.png" for name in MODELS for figure in A_MODEL}
+    expected |= {f"{figure}.png" for figure in ALL_MODELS} | {"errors.csv", "indicators.csv"}
+    assert {path.name for path in figures.iterdir()} == expected
+    for path in figures.glob("*.png"):
+        assert image.imread(path)[..., :3].std() > 0.02, path.name
+
+
+def test_tables_are_complete(executed):
+    _, figures = executed
+    with open(figures / "indicators.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["model"], row["quantity"], row["indicator"]) for row in rows} == {
+        (model, quantity, indicator)
+        for model in MODELS
+        for quantity in QUANTITIES
+        for indicator in ("directional", "object")
+    }
+    for row in rows:
+        shares = [row["mean"], row["area_weighted"], row["uniform"], row["uniform_area_weighted"]]
+        assert all(0 <= float(share) <= 1 for share in shares)
+        assert (int(row["n_zero"]) > 0) == (row["quantity"] == "bcs")
+    with open(figures / "errors.csv", newline="") as stream:
+        errors = list(csv.DictReader(stream))
+    assert len(errors) == 4 * len(MODELS)
+    assert all(0 < float(row["mean"]) < 100 for row in errors)
+
+
+def test_provisional_models_are_named(executed):
+    notebook, _ = executed
+    printed = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    )
+    for name in MODELS:
+        assert f"{name} is provisional: 20 of 100,000 Adam iterations" in printed
+
+
+def test_committed_notebook_is_whole_and_small():
+    """It carries its outputs, in order, without errors, paths or times of the machine it ran on."""
+    notebook = json.loads(NOTEBOOK.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(cell["outputs"] for cell in code[1:])
+    assert not any(output["output_type"] == "error" for cell in code for output in cell["outputs"])
+    assert not any("execution" in cell["metadata"] for cell in code)
+    assert NOTEBOOK.stat().st_size < 6e6
+    printed = "".join(map(str, (o.get("text", "") for cell in code for o in cell["outputs"])))
+    assert not re.search(r"/(home|root|tmp|work|Users)/", printed)

@@ -1,0 +1,319 @@
+"""The package as a stranger meets it: metadata, pins, wheel, Makefile, conda environment."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
+MODELS = ("good", "broken", "bad")
+
+# Left unpinned: the installers, and what torch's CUDA builds bring, each pinned by torch itself.
+UNPINNED = re.compile(r"(pip|setuptools|triton|nvidia-.*|cuda-.*)")
+
+
+def read_constraints() -> dict[str, Version]:
+    pins: dict[str, Version] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups()  # type: ignore[union-attr]
+            pins[canonicalize_name(name)] = Version(version)
+    return pins
+
+
+PINS = read_constraints()
+
+
+def copy_package(target: Path) -> Path:
+    """What an installation needs, and nothing else."""
+    shutil.copytree(
+        ROOT / "pinnfluence",
+        target / "pinnfluence",
+        ignore=shutil.ignore_patterns("__pycache__", "*.tmp"),
+    )
+    for file in ("pyproject.toml", "constraints.txt", "environment.yml", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / file, target)
+    if "readme" in PROJECT:
+        shutil.copy(ROOT / PROJECT["readme"], target)
+    return target
+
+
+def pip_section() -> list[str]:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    return next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+
+
+# ---- pins
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=str)
+def test_direct_dependency_is_pinned_inside_its_range(requirement: Requirement) -> None:
+    assert requirement.specifier, f"{requirement.name} has no range"
+    pin = PINS[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pin), f"{requirement} does not admit the pin {pin}"
+
+
+def test_constraints_hold_everything_that_is_needed_at_the_installed_version() -> None:
+    waiting, seen, wrong = list(DIRECT), set(), []
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        key = (name, frozenset(requirement.extras))
+        if key in seen or UNPINNED.fullmatch(name):
+            continue
+        seen.add(key)
+        installed = importlib.metadata.distribution(name)
+        if name not in PINS or Version(installed.version).public != str(PINS[name]):
+            wrong.append(f"{name}=={installed.version}, pinned: {PINS.get(name)}")
+        for child in map(Requirement, installed.requires or []):
+            extras = requirement.extras or {""}
+            if child.marker is None or any(child.marker.evaluate({"extra": e}) for e in extras):
+                waiting.append(child)
+    assert not wrong
+    assert len(seen) > len(DIRECT)
+    assert set(PINS) == {name for name, _ in seen}, "pins that nothing needs"
+
+
+def test_conda_environment_installs_the_same_as_make_setup() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "pinnfluence"
+    assert {"python=3.11", "pip"} <= {e for e in environment["dependencies"] if isinstance(e, str)}
+    assert pip_section() == ["-c constraints.txt", "-e .[notebook,dev]"]
+    assert '-c constraints.txt -e ".[notebook,dev]"' in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_conda_pip_section_installs_into_a_fresh_environment(tmp_path: Path) -> None:
+    source = copy_package(tmp_path)
+    (source / "requirements.txt").write_text("\n".join(pip_section()) + "\n")
+    venv.create(source / "env", with_pip=True)
+    python = source / "env" / "bin" / "python"
+
+    def call(*args: str) -> str:
+        env = os.environ | {"DDE_BACKEND": "pytorch"}
+        done = subprocess.run([python, *args], cwd=source, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call("-m", "pip", "install", "--quiet", "-r", "requirements.txt")
+    call("-m", "pip", "check")
+    installed = dict(
+        line.split("==") for line in call("-m", "pip", "freeze", "--exclude-editable").splitlines()
+    )
+    versions = {canonicalize_name(n): Version(v).public for n, v in installed.items()}
+    pinned = {n: v for n, v in versions.items() if not UNPINNED.fullmatch(n)}
+    assert pinned == {name: str(version) for name, version in PINS.items()}
+    call("-c", "import pinnfluence, deepxde, captum, skfem, nbconvert")
+
+
+# ---- wheel and texts
+
+
+def test_wheel_holds_every_module_and_the_reference_data(tmp_path: Path) -> None:
+    source = copy_package(tmp_path)
+    (source / "pinnfluence" / "reference").mkdir(exist_ok=True)
+    (source / "pinnfluence" / "reference" / "influence_probe.npz").touch()  # an ignored name
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "out"],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (source / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"pinnfluence-{PROJECT['version']}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+    package = source / "pinnfluence"
+    expected = {
+        path.relative_to(source).as_posix()
+        for path in package.rglob("*")
+        if path.suffix in {".py", ".npz"}
+    }
+    assert "pinnfluence/reference/influence_probe.npz" in expected
+    assert expected <= names
+    assert {name.split("/")[0] for name in names} == {"pinnfluence", info}
+    assert f"{info}/licenses/LICENSE" in names
+    assert "License-Expression: BSD-3-Clause-Clear" in metadata.splitlines()
+    assert "Requires-Python: >=3.11" in metadata.splitlines()
+
+
+def test_citation_agrees_with_the_package_and_names_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    paper = citation["preferred-citation"]
+    assert paper["title"].startswith("PINNfluence: Influence Functions")
+    assert paper["identifiers"][0]["value"] == "arXiv:2409.08958"
+    assert all(author.keys() == {"given-names", "family-names"} for author in paper["authors"])
+
+
+def test_license_and_changelog() -> None:
+    license_text = (ROOT / "LICENSE").read_text()
+    assert license_text.startswith("The Clear BSD License\n")
+    assert "Copyright (c) 2026 The PINNfluence developers" in license_text
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# ---- make, with a stand-in for Python that writes down what it is asked to do
+
+PYTHON_STUB = """#!/usr/bin/env bash
+case "$(basename "$0") $*" in *"${FAIL:-nothing fails}"*) exit 1;; esac
+case "$*" in
+  "-c "*) exec REAL "$@";;
+  "-m venv "*)
+    mkdir -p "$3/bin"
+    for tool in python ruff mypy jupyter; do cp "$0" "$3/bin/$tool"; done;;
+esac
+echo "$(basename "$0") $*" >> calls.txt
+case "$*" in
+  calc_influences.py*) mkdir -p "$5"; echo scores > "$5/influences.safetensors";;
+  nbconvert*) mkdir -p build figures; touch build/eval.ipynb figures/1.png;;
+esac
+"""
+
+
+class Clone:
+    """A fresh clone whose `python3` is the stub; `make` gives the calls it caused."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / file, root)
+        shutil.copytree(ROOT / ".ci", root / ".ci")
+        (root / "pinnfluence").mkdir()
+        files = ["pinnfluence/terms.py", "calc_influences.py", "train.py", "eval.ipynb"]
+        for model in MODELS:
+            (root / "model_zoo" / model).mkdir(parents=True)
+            files += [f"model_zoo/{model}/lbfgs-1.pt", f"model_zoo/{model}/config.json"]
+        for file in files:
+            (root / file).touch()
+            os.utime(root / file, (1, 1))
+        self.stub = root / "python3"
+        self.write_stub(PYTHON_STUB.replace("REAL", sys.executable))
+
+    def write_stub(self, text: str) -> None:
+        self.stub.write_text(text)
+        self.stub.chmod(0o755)
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        path = f"{self.root}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            command, cwd=self.root, env=clean | {"PATH": path} | env, capture_output=True, text=True
+        )
+
+    def make(self, *targets: str) -> list[str]:
+        calls = self.root / "calls.txt"
+        calls.unlink(missing_ok=True)
+        done = self.run("make", *targets)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+def test_setup_runs_again_only_when_its_inputs_change(clone: Clone) -> None:
+    install = "python -m pip install -c constraints.txt -e .[notebook,dev]"
+    assert clone.make("setup") == ["python3 -m venv .venv", install]
+    assert clone.make("setup") == []
+    for file in ("pyproject.toml", "constraints.txt"):
+        stamp = (clone.root / ".venv" / ".installed").stat().st_mtime
+        os.utime(clone.root / file, (stamp + 1, stamp + 1))
+        assert install in clone.make("setup")
+        os.utime(clone.root / file, (1, 1))
+
+
+def test_old_python_is_refused_in_one_line(clone: Clone) -> None:
+    old = "import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])"
+    clone.write_stub(f"#!/usr/bin/env bash\nexec {sys.executable} -c '{old}' \"$2\"\n")
+    done = clone.run("make", "setup")
+    assert done.returncode != 0
+    message, *rest = done.stderr.strip().splitlines()
+    assert message.startswith("pinnfluence needs Python 3.11 or newer, python3 is 3.10")
+    assert all(line.startswith("make") for line in rest)
+    assert not (clone.root / ".venv").exists()
+
+
+def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clone) -> None:
+    def scores(model: str) -> str:
+        folder = f"model_zoo/{model}"
+        return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
+
+    notebook = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
+    assert clone.make("demo")[2:] == [*map(scores, MODELS), notebook]
+    assert clone.make("demo") == []
+    os.utime(clone.root / "model_zoo" / "bad" / "lbfgs-1.pt")
+    assert clone.make("demo") == [scores("bad"), notebook]
+    (clone.root / "model_zoo" / "bad" / "state.pt").touch()  # a run state is no model
+    assert clone.make("demo") == []
+    os.utime(clone.root / "pinnfluence" / "terms.py")
+    assert clone.make("demo") == [*map(scores, MODELS), notebook]
+    shutil.rmtree(clone.root / "figures")
+    assert clone.make("demo") == [notebook]
+    assert str(clone.root / "figures") in clone.run("make", "demo").stdout
+
+
+def test_zoo_trains_the_three_models(clone: Clone) -> None:
+    assert clone.make("zoo")[2:] == [
+        "python train.py --save_path model_zoo/good",
+        "python train.py --broken --save_path model_zoo/broken",
+        "python train.py --num_domain 1500 --num_boundary 500 --save_path model_zoo/bad",
+    ]
+
+
+def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    done = clone.run(".ci/run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (clone.root / "calls.txt").read_text().splitlines()[2:] == [
+        "ruff format --check .",
+        "ruff check .",
+        "mypy ",
+        "python -m pytest",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "fails"),
+    [
+        ("setup", "-m pip"),
+        ("lint", "ruff format"),
+        ("lint", "ruff check"),
+        ("lint", "mypy"),
+        ("test", "-m pytest"),
+        ("test-slow", "-m slow"),
+        ("demo", "model_zoo/broken"),
+        ("demo", "nbconvert"),
+        ("bench", "one.py"),
+        ("zoo", "--broken"),
+    ],
+)
+def test_a_failing_step_fails_its_target(clone: Clone, target: str, fails: str) -> None:
+    (clone.root / "benchmarks").mkdir()
+    for script in ("one.py", "two.py"):
+        (clone.root / "benchmarks" / script).touch()
+    assert clone.run("make", target, FAIL=fails).returncode != 0
+    clone.make(target)

@@ -1,0 +1,264 @@
+"""Figures: what they show, in which colours, and that they are drawn at all."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.collections import PathCollection
+from matplotlib.patches import Circle
+
+from pinnfluence import drawing, influence_plots, plots, tables
+from pinnfluence.comparison import ErrorRow, absolute_errors, with_speed
+from pinnfluence.indicators import QUANTITIES, IndicatorRow, Region
+
+CYLINDER = Region((0.2, 0.2), 0.05)
+NEAR = Region((0.2, 0.2), 0.075)
+
+
+@pytest.fixture(scope="module")
+def points():
+    rng = np.random.default_rng(1)
+    inner = rng.random((700, 2)) * [2.2, 0.41]
+    corners = [[0, 0], [2.2, 0], [0, 0.41], [2.2, 0.41]]
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    rim = 0.2 + 0.05 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points = np.concatenate([inner[np.hypot(*(inner - 0.2).T) > 0.05], corners, rim])
+    return points.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def target(points):
+    x, y = points.T.astype(float)
+    return with_speed({"u": 7 * y * (0.41 - y), "v": 0.1 * np.sin(9 * y) - 0.02, "p": 2.2 - x})
+
+
+@pytest.fixture(scope="module")
+def predicted(target):
+    return with_speed({"u": 0.9 * target["u"], "v": target["v"] + 0.03, "p": 1.2 * target["p"]})
+
+
+def main_axes(figure):
+    """The axes that hold data; colour bars lie inside them."""
+    return [axis for axis in figure.axes if axis.get_xlabel() or axis.collections]
+
+
+def field_of(axis):
+    """The drawn field or scatter; its ``get_array`` holds the values."""
+    (mesh,) = axis.collections
+    return mesh
+
+
+def labels(figure):
+    return [bar.get_ylabel() for axis in figure.axes for bar in axis.child_axes]
+
+
+def check_drawn(figure):
+    """The figure renders to an image that is not empty, in every panel, in equal aspect."""
+    pixels = image.imread(io.BytesIO(plots.render(figure, dpi=60)))[..., :3]
+    assert pixels.std() > 0.05
+    for axis in main_axes(figure):
+        assert axis.get_aspect() == 1
+        assert axis.collections[0].get_rasterized()
+        assert axis.child_axes, "a colour bar"
+    return pixels
+
+
+def test_comparison_figure(points, predicted, target):
+    figure = plots.comparison_figure(points, predicted, target, CYLINDER, name="good")
+    check_drawn(figure)
+    axes = np.reshape(main_axes(figure), (4, 3))
+    errors = absolute_errors(predicted, target)
+    for row, field in zip(axes, ("u", "v", "speed", "p"), strict=True):
+        for axis, values in zip(row, (predicted, target, errors), strict=True):
+            np.testing.assert_array_equal(field_of(axis).get_array(), values[field])
+        assert field_of(row[0]).get_clim() == field_of(row[1]).get_clim()
+        assert field_of(row[2]).get_clim()[0] == 0
+    low, high = field_of(axes[1, 1]).get_clim()
+    assert low == -high == -np.abs(target["v"]).max()
+    assert axes[2, 2].get_title() == r"Absolute error in $|\mathbf{u}|$"
+    assert axes[0, 0].get_title(loc="left") == "good"
+    assert labels(figure)[:3] == ["$u_1$ (m/s)", "$u_1$ (m/s)", "error (m/s)"]
+    assert labels(figure)[9:] == ["$p$ (Pa)", "$p$ (Pa)", "error (Pa)"]
+    assert axes[3, 0].get_xlabel() == "$x$ (m)"
+
+
+def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, target):
+    figure = plots.comparison_figure(points, predicted, target, CYLINDER)
+    pressure = np.reshape(main_axes(figure), (4, 3))[3]
+    assert [field_of(axis).colorbar.extend for axis in pressure] == ["max", "neither", "neither"]
+    velocity = np.reshape(main_axes(figure), (4, 3))[1, 0]
+    assert field_of(velocity).colorbar.extend == "max"
+
+
+@pytest.mark.parametrize("fields", [("u", "v", "p"), ("u", "v", "speed", "p")])
+def test_fields_figure(points, predicted, target, fields):
+    figure = plots.fields_figure(points, predicted, CYLINDER, fields, limits_of=target)
+    check_drawn(figure)
+    for axis, field in zip(main_axes(figure), fields, strict=True):
+        assert axis.get_title() == f"Predicted {drawing.SYMBOLS[field]}"
+        np.testing.assert_array_equal(field_of(axis).get_array(), predicted[field])
+    targets = plots.fields_figure(points, target, CYLINDER, title="Target")
+    assert main_axes(targets)[3].get_title() == "Target $p$"
+    assert field_of(main_axes(targets)[3]).get_clim() == pytest.approx((0, 2.2), abs=1e-6)
+
+
+def test_error_figure(points, predicted, target):
+    figure = plots.error_figure(points, predicted, target, CYLINDER)
+    check_drawn(figure)
+    speed = field_of(main_axes(figure)[2]).get_array()
+    np.testing.assert_array_equal(speed, np.abs(predicted["speed"] - target["speed"]))
+
+
+def test_loss_figure(points):
+    density = np.linspace(1e-6, 1e-2, len(points))
+    density[0] = 0
+    figure = plots.loss_figure(points, density, CYLINDER)
+    check_drawn(figure)
+    np.testing.assert_allclose(
+        field_of(main_axes(figure)[0]).get_array()[1:], np.log10(density[1:])
+    )
+    assert "log" in labels(figure)[0]
+
+
+def test_influence_figure(points):
+    influence = np.sin(5 * points[:, 0]) + 0.3
+    place = np.array([0.2, 0.15], np.float32)
+    figure = influence_plots.influence_figure(points, influence, place, "u", CYLINDER, name="good")
+    check_drawn(figure)
+    (axis,) = main_axes(figure)
+    low, high = field_of(axis).get_clim()
+    assert low == -high < 0
+    assert high == pytest.approx(np.percentile(np.abs(influence), 99.5))
+    red, _, blue, _ = field_of(axis).to_rgba(high)
+    assert red > blue, "positive is red"
+    assert np.ptp(field_of(axis).to_rgba(0)[:3]) < 0.01, "zero has no colour"
+    (marker,) = axis.lines
+    np.testing.assert_array_equal(np.ravel(marker.get_data()), place)
+    assert labels(figure) == [r"$N\,\mathrm{Inf}$ (m/s)"]
+    assert not [text for text in axis.texts if text.get_text()]
+
+
+def test_flow_direction_points_along_x(points):
+    figure = influence_plots.influence_figure(points, points[:, 0], points[0], flow_direction=True)
+    check_drawn(figure)
+    (axis,) = main_axes(figure)
+    arrow, name = axis.texts
+    assert arrow.xy[0] > arrow.xyann[0]
+    assert arrow.xy[1] == arrow.xyann[1]
+    assert name.get_text() == "flow direction"
+
+
+def test_training_influence_figure(points):
+    mean = 10.0 ** np.linspace(-6, -1, len(points))
+    figure = influence_plots.training_influence_figure(points, mean, NEAR, "speed", CYLINDER)
+    check_drawn(figure)
+    (axis,) = main_axes(figure)
+    (dots,) = axis.collections
+    assert isinstance(dots, PathCollection)
+    np.testing.assert_allclose(np.asarray(dots.get_offsets()), points)
+    np.testing.assert_allclose(np.asarray(dots.get_array()), np.log10(mean))
+    circles = {patch.radius: patch for patch in axis.patches if isinstance(patch, Circle)}
+    assert sorted(circles) == pytest.approx([0.05, 1.5 * 0.05])
+    assert circles[NEAR.radius].center == (0.2, 0.2)
+    assert r"N\,\overline{|\mathrm{Inf}|}" in labels(figure)[0]
+
+
+def test_nearest_point():
+    points = np.array([[0, 0], [0.21, 0.15], [0.2, 0.148]], np.float32)
+    assert influence_plots.nearest_point(points, (0.2, 0.15)) == 2
+
+
+def test_no_triangle_lies_in_the_cylinder(points):
+    triangulation = drawing.triangulate(points, CYLINDER)
+    shown = triangulation.get_masked_triangles()
+    centroids = points[shown].mean(axis=1)
+    assert not CYLINDER.contains(centroids).any()
+    hidden = len(triangulation.triangles) - len(shown)
+    assert hidden == 38, "a polygon with 40 corners"
+    a, b, c = points[shown].astype(float).transpose(1, 0, 2)
+    area = np.abs(np.cross(np.c_[b - a, 0 * a[:, 0]], np.c_[c - a, 0 * a[:, 0]])[:, 2]).sum() / 2
+    assert area == pytest.approx(2.2 * 0.41 - np.pi * 0.05**2, rel=1e-3)
+
+
+def test_constant_fields_can_be_drawn(points):
+    zero = with_speed({name: np.zeros(len(points)) for name in "uvp"})
+    check_drawn(plots.comparison_figure(points, zero, zero, CYLINDER))
+    check_drawn(influence_plots.influence_figure(points, zero["u"], points[0]))
+    check_drawn(plots.loss_figure(points, zero["u"] + 1))
+
+
+def indicator_rows(models):
+    return [
+        IndicatorRow(model, quantity, kind, 0.604, 0.256, 0.5, 0.02, 9, 1)
+        for model in models
+        for quantity in QUANTITIES
+        for kind in ("directional", "object")
+    ]
+
+
+@pytest.mark.parametrize("models", [["good", "broken", "bad"], ["a", "b", "c", "d", "e"]])
+def test_indicator_table(models):
+    figure = tables.indicator_figure(indicator_rows(models), "object")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("0.60 (0.50)") == texts.count("0.26 (0.02)") == 7 * len(models)
+    for name in [*models, "$u_1$", "PDE loss", "BC loss", "all losses"]:
+        assert texts.count(name) == 1
+    check_no_overlap(figure)
+
+
+def test_error_table():
+    rows = [ErrorRow("good", name, 0.1234, 0.05678, 9) for name in ("u", "v", "p", "speed")]
+    figure = tables.error_table_figure(rows)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("0.123") == texts.count("0.057") == 4
+    check_no_overlap(figure)
+
+
+def test_report_of_numbers_in_groups():
+    report = {"gradient_norm": 1.23456e-5, "loss": {"inflow_u": 0.5}, "steps": 20}
+    figure = tables.report_figure({"good": report, "bad": report | {"loss": {}}})
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "loss: inflow u" in texts
+    assert texts.count("1.23e-05") == 2
+    assert texts.count("0.5") == 1
+    check_no_overlap(figure)
+
+
+def check_no_overlap(figure):
+    """No two texts of a table lie over each other or outside the figure."""
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert not any(box.overlaps(other) for other in boxes[:i]), texts[i]
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_saved_files_repeat(points, target, tmp_path, suffix):
+    paths = [
+        plots.save(
+            plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / f"{i}.{suffix}"
+        )
+        for i in range(2)
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].stat().st_size > 5000
+    assert b"Date" not in paths[0].read_bytes().replace(b"ModDate", b"")
+    with pytest.raises(ValueError, match="must end in"):
+        plots.save(tables.table_figure(["a"], []), tmp_path / "table.txt")
+
+
+def test_nothing_is_left_in_pyplot(points, target):
+    from matplotlib import pyplot
+
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 30}):
+        figure = plots.fields_figure(points, target, CYLINDER, ("u",))
+        assert matplotlib.rcParams["font.size"] == 30
+    assert main_axes(figure)[0].title.get_size() == drawing.STYLE["axes.titlesize"]
+    assert pyplot.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before

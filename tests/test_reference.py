@@ -1,0 +1,378 @@
+"""The finite-element reference: orders of convergence, the committed file, its quadrature."""
+
+import math
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinnfluence.reference import (
+    Reference,
+    lattice_rule,
+    load_reference,
+    merge_lattice,
+    save_reference,
+)
+from pinnfluence.reference import cylinder_fem as fem
+
+COMMITTED = Path(fem.__file__).with_name("cylinder_flow.npz")
+DOMAIN_AREA = fem.LENGTH * fem.HEIGHT - math.pi * fem.RADIUS**2
+FLUX = 2 / 3 * fem.U_MAX * fem.HEIGHT
+flow_on = cache(fem.solve)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return load_reference(COMMITTED)
+
+
+@pytest.fixture(scope="module", params=[4, 12])
+def cells_and_sample(request, reference) -> tuple[int, Reference]:
+    """A sample taken now, and the committed one of 12 cells."""
+    return request.param, reference if request.param == 12 else fem.sample(flow_on(request.param))
+
+
+@pytest.fixture
+def arrays(reference: Reference) -> dict[str, np.ndarray]:
+    """The arrays of a small valid file, to be spoilt."""
+    values = {name: value[:5] for name, value in reference.values.items()}
+    return {"points": reference.points[:5], "area": reference.area[:5], **values}
+
+
+def norm(reference: Reference, value: np.ndarray) -> float:
+    return math.sqrt(reference.area @ value.astype(np.float64) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("cells", "tolerance"),  # measured: 6.9e-5, 3.4e-2, 3.5e-3; 2.1e-6, 4.0e-4, 4.9e-5
+    [(4, {"drag": 1e-4, "lift": 5e-2, "dp": 5e-3}), (8, {"drag": 3e-6, "lift": 6e-4, "dp": 8e-5})],
+)
+def test_forces_on_coarse_meshes(cells, tolerance):
+    for name, found in asdict(flow_on(cells).forces).items():
+        expected = getattr(fem.DFG, name)
+        assert abs(found / expected - 1) < tolerance[name], name
+
+
+def test_drag_converges_with_order_four():
+    """A quadratic arc of half-angle a has a mean radius too small by r a^4 / 60.
+
+    This bounds the drag's order, as the order of P4/P3 in a functional would be 8.
+    """
+    coarse, fine = (flow_on(cells).forces.drag / fem.DFG.drag - 1 for cells in (6, 8))
+    order = math.log(coarse / fine) / math.log(8 / 6)  # measured 3.96
+    assert 3.5 < order < 4.5
+    sensitivity = fine / -((math.pi / 32) ** 4 / 60)  # measured 1.4 d(log drag)/d(log r)
+    assert 1 < sensitivity < 2
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("u", 4, 5), ("v", 3.75, 4.75), ("p", 3, 4)])
+def test_fields_converge_to_the_committed_ones(reference, name, low, high):
+    """In L2 the wall, displaced by O(h^4), leaves u and v order 4 and p order 3.5.
+
+    The p error comes of the displacement's gradient, O(h^3), in a layer of thickness h.
+    """
+    errors = []
+    for cells in (4, 8):
+        found = flow_on(cells)(reference.points)[name]
+        error = norm(reference, found - reference.values[name])
+        errors.append(error / norm(reference, reference.values[name]))
+    order = math.log2(errors[0] / errors[1])  # measured 4.46, 4.25, 3.54
+    assert low < order < high
+    assert errors[1] < 2e-4
+
+
+def test_newton_converges_and_residual_vanishes_in_the_interior():
+    flow = flow_on(4)
+    assert flow.newton_steps <= 8
+    fixed = flow.velocity.get_dofs(["walls", "cylinder", "inflow"]).all()
+    for residual in flow.residuals[:2]:
+        assert np.abs(np.delete(residual, fixed)).max() < 1e-12
+    assert np.abs(flow.residuals[2]).max() < 1e-12
+
+
+@pytest.mark.parametrize("cells", [2, 3, 4])
+def test_mesh_is_conforming_and_fills_the_domain(cells):
+    mesh = fem.make_mesh(cells)
+    wake = math.ceil(19 * cells / 6)
+    assert mesh.nvertices == 4 * cells * (cells + 1) + wake * (cells + 1)
+    assert mesh.nelements == 8 * cells**2 + 2 * wake * cells
+    assert mesh.nvertices - mesh.nfacets + mesh.nelements == 0  # Euler, one hole
+    sides = {name: len(facets) for name, facets in mesh.boundaries.items()}
+    assert sides == {"inflow": cells, "walls": 2 * cells + 2 * wake, "cylinder": 4 * cells}
+    assert len(mesh.boundary_facets()) == sum(sides.values()) + cells  # the outflow
+    area = fem.Basis(mesh, fem.ElementTriP3()).dx.sum()
+    # a quadratic arc encloses less than the circle, by about (2/60) a^4
+    excess = math.pi * fem.RADIUS**2 * (math.pi / (4 * cells)) ** 4 / 30
+    assert area - DOMAIN_AREA == pytest.approx(excess, rel=0.05)
+
+
+def test_mass_flux_is_the_same_at_every_station():
+    flow = flow_on(8)
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    for x in (0.0, 0.05, 0.12, 0.5, 1.0, 1.7, 2.2):  # measured 1.4e-6 at 0.05, below elsewhere
+        y = fem.HEIGHT / 64 * (np.arange(64)[:, None] + (1 + nodes) / 2)
+        u = flow(np.stack([np.full(y.size, x), y.reshape(-1)], axis=1))["u"].reshape(y.shape)
+        assert (u @ weights).sum() * fem.HEIGHT / 128 == pytest.approx(FLUX, rel=5e-6), x
+
+
+def test_traction_integral_agrees_with_the_residual():
+    """F = int (nu du/dn - p n) ds over the circle, differentiated: less accurate, same sign."""
+    flow = flow_on(8)
+    angle = 2 * np.pi * (np.arange(2000) + 0.5) / 2000
+    normal = np.stack([np.cos(angle), np.sin(angle)])
+    value = flow((fem.CENTRE[:, None] + fem.RADIUS * normal).T)
+    ds = 2 * np.pi * fem.RADIUS / 2000
+    scale = 2 / (fem.RHO * fem.U_MEAN**2 * 2 * fem.RADIUS)
+    # measured 1.3e-3 and 3.8e-5
+    for i, name, expected, tol in ((0, "u", fem.DFG.drag, 4e-3), (1, "v", fem.DFG.lift, 1e-4)):
+        slope = value[f"{name}_x"] * normal[0] + value[f"{name}_y"] * normal[1]
+        force = scale * ds * (fem.NU * slope - value["p"] * normal[i]).sum()
+        assert force == pytest.approx(expected, abs=tol)
+
+
+def test_evaluator_agrees_with_the_samples():
+    flow = flow_on(4)
+    sample = fem.sample(flow)
+    value = flow(sample.points)
+    # on the circle, a little beside the quadratic edge, the samples' no slip is imposed
+    circle = fem.radial_distance(sample.points.T) < fem.RADIUS + 1e-7
+    for name, expected in sample.values.items():
+        error = np.abs(value[name] - expected)
+        assert error[~circle].max() < 5e-7, name
+        assert error[circle].max() < 1e-4, name  # measured 7.9e-5 for u
+
+
+def test_evaluator_differentiates():
+    flow, step = flow_on(4), 1e-6
+    x = np.array([[0.31, 0.22], [0.1, 0.3], [1.3, 0.111], [0.2, 0.251]])
+    value = flow(x)
+    for axis, shift in (("x", [step, 0]), ("y", [0, step])):
+        forward, backward = flow(x + shift), flow(x - shift)
+        for name in "uvp":
+            slope = (forward[name] - backward[name]) / (2 * step)
+            np.testing.assert_allclose(value[f"{name}_{axis}"], slope, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("point", [[0.2, 0.2], [-0.01, 0.2], [1, 0.42], [2.3, 0.1], [np.nan, 0]])
+def test_points_outside_the_fluid_are_refused(point):
+    with pytest.raises(ValueError, match="found 1 outside"):
+        flow_on(4)(np.array([[1.0, 0.2], point]))
+
+
+def test_too_few_cells_are_refused():
+    with pytest.raises(ValueError, match="at least 2 cells, found 1"):
+        fem.solve(1)
+
+
+def test_lattice_rule_integrates_degree_five():
+    nodes, weights = lattice_rule(6, degree=5)
+    assert nodes.shape == (3, 28)
+    assert (nodes.sum(axis=0) == 6).all()
+    assert weights.min() > 0
+    x, y = nodes[1:] / 6
+    for a in range(6):
+        for b in range(6 - a):
+            exact = math.factorial(a) * math.factorial(b) / math.factorial(a + b + 2)
+            assert weights @ (x**a * y**b) == pytest.approx(exact, rel=1e-12)
+
+
+def test_merge_lattice_counts_each_shared_node_once():
+    nodes, _ = lattice_rule(6, degree=5)
+    mesh = fem.make_mesh(3)
+    kept, merged = merge_lattice(mesh.t, nodes)
+    assert len(kept) == mesh.nvertices + 5 * mesh.nfacets + 10 * mesh.nelements
+    places = fem.Basis(mesh, fem.ElementTriP3(), quadrature=(nodes[1:] / 6, nodes[0]))
+    x = np.asarray(places.global_coordinates()).reshape(2, -1)
+    assert np.abs(x - x[:, kept][:, merged]).max() < 1e-15
+
+
+def test_committed_file_is_complete(reference):
+    assert COMMITTED.stat().st_size < 3e6
+    assert reference.points.shape == (37668, 2)
+    assert set(reference.values) == {"u", "v", "p"}
+    assert len(np.unique(reference.points, axis=0)) == len(reference.points)
+    assert reference.area.min() > 0
+    total = reference.area.sum(dtype=np.float64)
+    assert total == pytest.approx(DOMAIN_AREA, rel=1e-7)  # measured 6e-9
+
+
+def test_points_cover_the_boundary_exactly(cells_and_sample):
+    cells, sample = cells_and_sample
+    x, y = sample.points.T
+    length, height = np.float32(fem.LENGTH), np.float32(fem.HEIGHT)
+    distance = fem.radial_distance(sample.points.T.astype(np.float64)) - fem.RADIUS
+    assert ((x >= 0) & (x <= length) & (y >= 0) & (y <= height) & (distance > -1e-7)).all()
+    wall = 6 * (cells + math.ceil(19 * cells / 6)) + 1
+    assert (np.sum(y == 0), np.sum(y == height)) == (wall, wall)
+    assert (np.sum(x == 0), np.sum(x == length)) == (6 * cells + 1, 6 * cells + 1)
+    assert np.sum(np.abs(distance) < 1e-7) == 24 * cells
+    corners = {(float(a), float(b)) for a in (0, length) for b in (0, height)}
+    assert corners <= set(map(tuple, sample.points.tolist()))
+    for gap in (x, length - x, y, height - y, distance):  # nothing is almost on a boundary
+        assert not ((np.abs(gap) > 1e-7) & (np.abs(gap) < 1e-4)).any()
+
+
+def test_committed_points_are_denser_at_the_cylinder_and_in_the_wake(reference):
+    def density(inside: np.ndarray) -> float:
+        return np.sum(inside) / reference.area[inside].sum()
+
+    x = reference.points[:, 0]
+    near = fem.radial_distance(reference.points.T) < 0.1
+    whole = len(x) / DOMAIN_AREA
+    assert density(near) > 5 * whole
+    assert density((x > 0.41) & (x < 0.8)) > 1.2 * density(x > 1.8)
+
+
+def test_values_meet_the_boundary_conditions(cells_and_sample):
+    cells, sample = cells_and_sample
+    points, (u, v) = sample.points.astype(np.float64), (sample.values[name] for name in "uv")
+    walls = (sample.points[:, 1] == 0) | (sample.points[:, 1] == np.float32(fem.HEIGHT))
+    no_slip = walls | (np.abs(fem.radial_distance(points.T) - fem.RADIUS) < 1e-7)
+    assert np.sum(no_slip) == np.sum(walls) + 24 * cells
+    assert (u[no_slip] == 0).all()
+    assert (v[no_slip] == 0).all()
+    inlet = (points[:, 0] == 0) & ~walls
+    assert (u[inlet] == fem.inflow(points[inlet, 1]).astype(np.float32)).all()
+    assert (v[inlet] == 0).all()
+
+
+def test_committed_values_are_the_benchmark_flow(reference):
+    points, u = reference.points.astype(np.float64), reference.values["u"]
+    assert 0.35 < u.max() < 0.45  # the flow speeds up beside the cylinder
+    assert u.min() < -1e-3  # and recirculates behind it
+    front, back = (np.abs(points - at).sum(axis=1).argmin() for at in ([0.15, 0.2], [0.25, 0.2]))
+    dp = reference.values["p"][front] - reference.values["p"][back]
+    assert dp == pytest.approx(fem.DFG.dp, rel=1e-4)
+
+
+def test_committed_points_and_weights_are_those_of_the_mesh(reference):
+    velocity = fem.Basis(fem.make_mesh(12), fem.ElementTriP4(), intorder=2)
+    pressure = velocity.with_element(fem.ElementTriP3())
+    zeros = [np.zeros(velocity.N), np.zeros(velocity.N), np.zeros(pressure.N)]
+    sample = fem.sample(fem.FlowSolution(velocity, pressure, zeros, zeros, 0))
+    np.testing.assert_allclose(sample.points, reference.points, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(sample.area, reference.area, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_committed_values_are_reproduced(reference):
+    flow = fem.solve(12)
+    for name, tolerance in (("drag", 1e-6), ("lift", 3e-5), ("dp", 2e-5)):
+        found, expected = getattr(flow.forces, name), getattr(fem.DFG, name)
+        assert abs(found / expected - 1) < tolerance
+    sample = fem.sample(flow)
+    for name, expected in reference.values.items():
+        np.testing.assert_allclose(sample.values[name], expected, rtol=0, atol=1e-6)
+
+
+def disc_moment(a: int, b: int) -> float:
+    """int x^a y^b over the cylinder's disc, exact: Gauss in r^2, equal steps in the angle."""
+    root, weight = np.polynomial.legendre.leggauss(8)
+    r = fem.RADIUS * np.sqrt((1 + root) / 2)[:, None]
+    angle = 2 * np.pi * np.arange(16) / 16
+    x, y = fem.CENTRE[0] + r * np.cos(angle), fem.CENTRE[1] + r * np.sin(angle)
+    return float((weight[:, None] * x**a * y**b).sum() * np.pi * fem.RADIUS**2 / 32)
+
+
+def test_area_weights_integrate_polynomials(reference):
+    assert disc_moment(2, 0) == pytest.approx(math.pi * 0.05**2 * (0.2**2 + 0.05**2 / 4))
+    x, y = reference.points.T.astype(np.float64)
+    for a in range(6):
+        for b in range(6 - a):
+            rectangle = fem.LENGTH ** (a + 1) / (a + 1) * fem.HEIGHT ** (b + 1) / (b + 1)
+            exact = rectangle - disc_moment(a, b)
+            assert reference.area @ (x**a * y**b) == pytest.approx(exact, rel=3e-7), (a, b)
+
+
+def test_area_weights_and_fields_conserve_mass(reference):
+    """int u dx dy = L times the flux, which passes through every station x."""
+    total = reference.area @ reference.values["u"].astype(np.float64)
+    assert total == pytest.approx(FLUX * fem.LENGTH, rel=1e-7)  # measured 6e-10
+
+
+def test_save_and_load_are_inverse_and_deterministic(reference, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        save_reference(reference, tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+    again = load_reference(tmp_path / "a.npz")
+    np.testing.assert_array_equal(again.points, reference.points)
+    np.testing.assert_array_equal(again.area, reference.area)
+    for name, value in reference.values.items():
+        np.testing.assert_array_equal(again.values[name], value)
+
+
+SPOIL = {
+    "points and area": lambda a: {k: v for k, v in a.items() if k != "points"},
+    "arrays points": lambda a: {"grid": a["points"]},
+    "at least one field": lambda a: {"points": a["points"], "area": a["area"]},
+    r"shape \[n, d\]": lambda a: {**a, "points": a["points"][:, 0]},
+    r"u as float32 of shape \[5\], found float32 of shape \[4\]": lambda a: {**a, "u": a["u"][:4]},
+    "p as float32 .* found float64": lambda a: {**a, "p": a["p"].astype(float)},
+    "finite numbers in v, found 5": lambda a: {**a, "v": a["v"] * np.float32(np.nan)},
+    "area of at least 0, found -": lambda a: {**a, "area": -a["area"]},
+    "pickle": lambda a: {**a, "u": np.array([{}] * 5, dtype=object)},
+}
+
+
+@pytest.mark.parametrize("message", SPOIL)
+def test_malformed_files_are_refused(arrays, tmp_path, message):
+    np.savez(tmp_path / "bad.npz", **SPOIL[message](arrays))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_reference(tmp_path / "bad.npz")
+    assert str(caught.value).startswith(str(tmp_path / "bad.npz"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut", b"\x80\x04N."])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected an \.npz of plain arrays, found") as caught:
+        load_reference(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    content = COMMITTED.read_bytes()
+    (tmp_path / "bad.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"expected an \.npz of plain arrays"):
+        load_reference(tmp_path / "bad.npz")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.npz: expected an \.npz file"):
+        load_reference(tmp_path / "none.npz")
+
+
+def test_the_command_writes_a_reference_and_prints_the_benchmark(tmp_path):
+    output = tmp_path / "flow.npz"
+    command = [sys.executable, "-m", fem.__name__, "--cells", "3", "--output", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "drag 5.57785" in result.stdout
+    assert "DFG 5.5795352338  relative -3.0e-04" in result.stdout
+    expected = fem.sample(flow_on(3))
+    found = load_reference(output)
+    np.testing.assert_array_equal(found.points, expected.points)
+    for name in "uvp":
+        np.testing.assert_allclose(found.values[name], expected.values[name], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--cells", "1"], "at least 2, found 1"), (["--output", "no/folder/x.npz"], "no/folder")],
+)
+def test_bad_options_end_with_one_line(monkeypatch, capsys, option, message):
+    monkeypatch.setattr(sys, "argv", ["cylinder_fem", *option])
+    with pytest.raises(SystemExit) as caught:
+        fem.main()
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_reading_a_reference_needs_no_finite_elements():
+    code = "import sys, pinnfluence.reference; assert not {'skfem', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
