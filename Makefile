@@ -24,7 +24,7 @@ help:
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
 	@echo "make bench      the scripts in benchmarks/"
-	@echo "make zoo        train the three models of model_zoo/ (hours)"
+	@echo "make zoo        train the three models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv and the models"
 
 # ---- installation: again only when pyproject.toml or constraints.txt changed
@@ -75,10 +75,16 @@ bench: $(STAMP)
 
 # ---- training
 
+# Runs stay in runs/, with the state from which they go on; model_zoo/ gets what is committed.
 zoo: $(STAMP)
-	$(BIN)/python train.py --save_path model_zoo/good
-	$(BIN)/python train.py --broken --save_path model_zoo/broken
-	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path model_zoo/bad
+	$(BIN)/python train.py --save_path runs/good
+	$(BIN)/python train.py --broken --save_path runs/broken
+	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
+	for model in $(MODELS); do \
+		rm -f model_zoo/$$model/*.pt; \
+		cp "$$(ls -t runs/$$model/lbfgs-*.pt | head -1)" model_zoo/$$model/; \
+		cp runs/$$model/{train_x.npy,config.json,history.csv} model_zoo/$$model/; \
+	done
 
 clean:
 	rm -rf build dist figures model_zoo/*_influences .pytest_cache .mypy_cache .ruff_cache

@@ -1,27 +1,23 @@
 """Influence of every training point on every prediction and loss of a trained model.
 
-python calc_influences.py --checkpoint model_zoo/good --save_path model_zoo/good_influences
+python calc_influences.py --checkpoint runs/good --save_path runs/good_influences
 """
 
 import argparse
-import importlib.metadata
 import resource
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pinnfluence import devices, estimate, problems
 from pinnfluence.errors import InputError, Parser, run_script
-from pinnfluence.files import sha256
+from pinnfluence.files import check_target
 from pinnfluence.influence import PAPER, STATIONARITY_LIMIT, Influence
 from pinnfluence.network import ACTIVATIONS
 from pinnfluence.progress import ProgressStages
-from pinnfluence.reference import load_reference
 from pinnfluence.scores import Scores
-from pinnfluence.trained_model import TrainedModel, load_model, load_points_inside
+from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,22 +65,14 @@ def load(arguments: argparse.Namespace) -> TrainedModel:
     )
 
 
-def load_test_points(arguments: argparse.Namespace, model: TrainedModel) -> Any:
-    if arguments.test_x_path:
-        return load_points_inside(arguments.test_x_path, model.problem, "test")
-    if model.problem.reference is None:
-        raise InputError(f"{model.problem.name} has no reference points; give --test_x_path")
-    return load_reference(model.problem.reference).points
-
-
-def check_room(folder: Path, n_bytes: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if n_bytes > free:
-        raise InputError(
-            f"the scores need {n_bytes / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; "
-            "leave --dense out or choose another --save_path"
-        )
+def target(arguments: argparse.Namespace, model: TrainedModel) -> Path:
+    """The folder of the scores."""
+    if arguments.save_path is None:
+        run = model.path.absolute().parent
+        return run.with_name(f"{run.name}_influences")
+    if arguments.save_path.suffix in (".safetensors", ".npz"):
+        raise InputError(f"--save_path must be a folder, found {arguments.save_path}")
+    return arguments.save_path
 
 
 def describe(model: TrainedModel) -> None:
@@ -123,31 +111,25 @@ def report(scores: Scores, seconds: dict[str, float]) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    devices.set_threads(arguments.threads)
     model = load(arguments)
-    test_x = load_test_points(arguments, model)
+    test_x = load_test_points(arguments.test_x_path, model.problem)
     stages = ProgressStages()
     influence = Influence(model.pinn, model.train_x, PAPER, arguments.batch_size, stages)
+    folder = target(arguments, model)
     describe(model)
     cost = estimate.cost(influence, test_x, arguments.dense)
     print(cost)
     if arguments.dry_run:
         return
-    default = model.path.parent.with_name(f"{model.path.parent.name}_influences")
-    folder = arguments.save_path or default
-    check_room(folder, cost.disk_bytes)
+    check_target(folder, cost.disk_bytes)
     scores = influence.influence(test_x)
-    packages = ("pinnfluence", "torch", "numpy", "scipy")
-    scores.metadata |= {
-        "checkpoint": {"name": model.path.name, "sha256": sha256(model.path)},
-        "config": model.config,
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-    }
-    with stages.stage("file", 1):
+    scores.metadata |= model.provenance()
+    with stages.stage("file", 1) as advance:
         paths = [scores.save(folder)]
         if arguments.dense:
             paths.append(scores.save_dense(folder))
+        advance(1)
     report(scores, stages.seconds)
     print("\n".join(f"wrote {path}" for path in paths))
 

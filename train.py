@@ -1,22 +1,20 @@
 """Train a physics-informed neural network: the flow around a cylinder, or another problem.
 
-python train.py --save_path model_zoo/good
-python train.py --broken --save_path model_zoo/broken
-python train.py --num_domain 1500 --num_boundary 500 --save_path model_zoo/bad
+python train.py --save_path runs/good
+python train.py --broken --save_path runs/broken
+python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
 
 The same command goes on where it was stopped.
 """
 
 import argparse
-import importlib.metadata
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pinnfluence import checkpoint, deepxde_model, devices, loss_step, problems
-from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence import deepxde_model, devices, loss_step, problems, run_folder
+from pinnfluence.errors import InputError, Parser, input_errors, run_script
 from pinnfluence.problem import Problem
 from pinnfluence.reference import load_reference
 from pinnfluence.training import Run, Schedule
@@ -40,94 +38,87 @@ def parse_arguments() -> argparse.Namespace:
     add("--n_iterations_lbfgs", type=int, default=25_000, help="most L-BFGS iterations")
     add("--num_domain", type=int, help="training points inside the domain")
     add("--num_boundary", type=int, help="training points on the boundary")
-    add("--save_path", type=Path, help="run folder (default: model_zoo/<variant>)")
+    add("--save_path", type=Path, help="run folder (default: runs/<variant>)")
     add("--device", default="auto", choices=devices.NAMES)
     add("--seed", type=int, default=42)
     add("--dtype", default="float32", choices=("float32", "float64"))
     add("--compile", default="auto", choices=loss_step.COMPILE_MODES, help="compile the loss")
     add("--threads", type=int, help="processor threads (default: all)")
+    add("--save_seconds", type=float, default=30, help="save the state so often, at least")
     add("--restart", action="store_true", help="move an old run aside and begin anew")
     return parser.parse_args()
 
 
 def configure(arguments: argparse.Namespace) -> tuple[Problem, dict[str, Any]]:
     """The problem, and every setting of the run that the results depend on."""
-    problem = problems.load(arguments.problem)
+    whole = problems.load(arguments.problem)
     if arguments.broken and arguments.variant not in (None, "broken"):
         raise InputError(f"--broken contradicts --variant {arguments.variant}; give one of them")
-    variant = "broken" if arguments.broken else arguments.variant or next(iter(problem.variants))
-    problem = problem.variant(variant)
+    variant = "broken" if arguments.broken else arguments.variant or next(iter(whole.variants))
     settings = {key: getattr(arguments, key) for key in RESULTS_DEPEND_ON}
-    settings["variant"] = variant
-    settings["conditions"] = arguments.conditions or next(iter(problem.conditions))
+    settings["conditions"] = arguments.conditions or next(iter(whole.conditions))
+    with input_errors():
+        problem = whole.variant(variant)
+        problem.equations(settings["conditions"])
     for key in ("layers", "num_domain", "num_boundary"):
         if settings[key] is None:
             settings[key] = getattr(problem, key)
     settings["layers"] = list(settings["layers"])
-    settings["variant"] = name_of_points(problem, variant, settings)
+    settings["variant"] = name_of_points(whole, variant, settings)
     settings |= {"activation": problem.activation, "scale": list(problem.scale)}
     return problem, settings
 
 
-def name_of_points(problem: Problem, variant: str, settings: dict[str, Any]) -> str:
+def name_of_points(whole: Problem, variant: str, settings: dict[str, Any]) -> str:
     """The name of the variant that has these numbers of points and this equation, if any."""
     numbers = {key: settings[key] for key in ("num_domain", "num_boundary")}
-    for name in problem.variants:
-        other = problem.variant(name)
-        if other.pde is problem.pde and all(getattr(other, k) == n for k, n in numbers.items()):
+    for name in whole.variants:
+        other = whole.variant(name)
+        same = other.pde is whole.variant(variant).pde
+        if same and all(getattr(other, key) == n for key, n in numbers.items()):
             return name
     return variant
 
 
-def prepare_folder(folder: Path, settings: dict[str, Any], device: str, restart: bool) -> None:
-    """Make the run folder; refuse one that holds a run with other settings."""
-    old = checkpoint.load_config(folder / checkpoint.CONFIG)
-    if old and restart:
-        aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.rename(aside)
-        print(f"moved the old run to {aside}")
-    elif old:
-        different = [key for key, value in settings.items() if old.get(key) != value]
-        if different:
-            key = different[0]
-            raise InputError(
-                f"{folder} holds a run with {key} = {old.get(key)}, found {settings[key]}; "
-                "use the same flags, another --save_path, or --restart"
-            )
-        return
-    packages = ("torch", "deepxde", "numpy", "pinnfluence")
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    checkpoint.save_config(
-        folder / checkpoint.CONFIG, settings | {"device": device, "versions": versions}
+def prepare(run: Run, arguments: argparse.Namespace, device: torch.device) -> str:
+    """Choose how to evaluate the loss; says what is trained, and how."""
+    model, schedule = run.model, run.schedule
+    step = loss_step.loss_step(
+        model.pinn.at(model.train_x), getattr(torch, arguments.dtype), device
     )
+    n_steps = schedule.n_iterations + schedule.n_iterations_lbfgs  # also of a run that goes on
+    model.step, how = loss_step.choose(step, model.params(), arguments.compile, n_steps)
+    n_params = model.net.num_trainable_parameters()
+    goes_on = f", from step {run.state.step}" if run.state.step else ""
+    return f"{len(model.train_x)} points, {n_params} parameters, {device}, {how}{goes_on}"
 
 
 def main() -> None:
     arguments = parse_arguments()
     problem, settings = configure(arguments)
-    dtype = getattr(torch, arguments.dtype)
-    device = devices.select(arguments.device, dtype)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    schedule = Schedule(arguments.n_iterations, arguments.n_iterations_lbfgs, arguments.lr)
+    device = devices.select(arguments.device, getattr(torch, arguments.dtype))
+    devices.set_threads(arguments.threads)
+    schedule = Schedule(
+        arguments.n_iterations,
+        arguments.n_iterations_lbfgs,
+        arguments.lr,
+        save_seconds=arguments.save_seconds,
+    )
     numbers = {key: settings[key] for key in ("layers", "num_domain", "num_boundary", "seed")}
     model = deepxde_model.build(problem, settings["conditions"], **numbers)
-    folder = arguments.save_path or Path("model_zoo") / settings["variant"]
-    prepare_folder(folder, settings, device.type, arguments.restart)
+    folder = arguments.save_path or Path("runs") / settings["variant"]
+    for note in run_folder.prepare(folder, settings, device.type, arguments.restart):
+        print(note)
 
-    model.net.to(device, dtype)
+    model.net.to(device, getattr(torch, arguments.dtype))
     reference = load_reference(problem.reference) if problem.reference else None
     run = Run(model, folder, schedule, reference)
+    finished = "was finished before," if run.finished else "finished"
     if not run.finished:
-        step = loss_step.loss_step(model.pinn.at(model.train_x), dtype, device)
-        n_steps = schedule.n_iterations + schedule.n_iterations_lbfgs
-        model.step, how = loss_step.choose(step, model.params(), arguments.compile, n_steps)
-        n_params = model.net.num_trainable_parameters()
-        print(f"{len(model.train_x)} points, {n_params} parameters, {device}, {how}")
+        print(prepare(run, arguments, device))
     state = run.train()
-    n_terms = len(model.pinn.terms)
-    loss = sum(value or 0.0 for value in state.rows[-1][1 : 1 + n_terms])
-    print(f"finished at step {state.step}, loss {loss:.4g}, {state.seconds:.0f} s, in {folder}")
+    loss = run.history.loss()
+    print(f"{finished} at step {state.step}, loss {loss:.4g}, {state.seconds:.0f} s, in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Run folders: checkpoints in DeepXDE's format, training points and configuration, safely read."""
+"""Run folders: checkpoints in DeepXDE's format and training points, safely read."""
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import re
-import zipfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.config import CONFIG
 from pinnfluence.errors import InputError
 from pinnfluence.files import write_bytes
 
-CONFIG, POINTS, HISTORY, STATE = "config.json", "train_x.npy", "history.csv", "state.pt"
+POINTS, HISTORY, STATE = "train_x.npy", "history.csv", "state.pt"
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -36,14 +37,21 @@ def read_tensors(path: Path) -> Any:
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}; expected a .pt file or a folder that holds one")
+    broken = InputError(
+        f"{path} is truncated or not a PyTorch checkpoint of plain weights; it was not loaded"
+    )
+    content = io.BytesIO(path.read_bytes())
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            raise InputError(f"{path} is not a PyTorch checkpoint or is truncated") from None
-        raise InputError(f"{path} holds code, not only weights; it was not loaded") from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, AttributeError):
-        raise InputError(f"{path} is not a PyTorch checkpoint or is truncated") from None
+        if not re.search("global|class|instantiate", str(error), re.IGNORECASE):
+            raise broken from None
+        raise InputError(
+            f"{path} holds code, not only weights; it was not loaded: save model_state_dict alone"
+        ) from None
+    except Exception:  # damaged bytes make PyTorch's reader raise whatever they lead it into
+        raise broken from None
 
 
 def save_checkpoint(
@@ -66,15 +74,25 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         return path
     found = [(_step(file), file) for file in path.glob("*.pt") if _step(file) is not None]
-    if not found:
-        raise InputError(
-            f"no checkpoint adam-<step>.pt or lbfgs-<step>.pt in {path}; train one first"
-        )
-    return max(found)[1]
+    if found:
+        return max(found)[1]
+    expected = f"no checkpoint adam-<step>.pt or lbfgs-<step>.pt in {path}"
+    runs = sorted({file.parent.name for file in path.glob("*/*.pt") if _step(file)})
+    if runs:
+        raise InputError(f"{expected}, but runs in its folders {', '.join(runs)}; give one of them")
+    others = sorted(file.name for file in path.glob("*.pt") if file.name != STATE)
+    if others:
+        raise InputError(f"{expected}, but {', '.join(others[:3])}; give the file instead")
+    raise InputError(f"{expected}; train one first")
+
+
+def is_run_file(file: Path) -> bool:
+    """Whether a run writes files of that name."""
+    return file.name in (CONFIG, POINTS, HISTORY, STATE) or _step(file) is not None
 
 
 def _step(file: Path) -> tuple[bool, int] | None:
-    match = re.fullmatch(r"(adam|lbfgs)-(\d+)\.pt", file.name)
+    match = re.fullmatch(r"(adam|lbfgs)-([0-9]+)\.pt", file.name)
     return (match[1] == "lbfgs", int(match[2])) if match else None
 
 
@@ -98,10 +116,15 @@ def load_weights(path: Path, n_inputs: int, n_outputs: int) -> dict[str, Tensor]
             f"{path} holds {names}, ..., expected linears.0.weight, linears.0.bias, ..."
         )
     for name, weight in weights.items():
-        if weight.ndim != (2 if name.endswith("weight") else 1) or not weight.is_floating_point():
+        dense = weight.layout is torch.strided and weight.device.type == "cpu"
+        n_axes = 2 if name.endswith("weight") else 1
+        if not dense or weight.dtype not in WEIGHT_DTYPES or weight.ndim != n_axes:
             raise InputError(
-                f"{path}: {name} has shape {tuple(weight.shape)} and dtype {weight.dtype}"
+                f"{path}: expected {name} to be a dense matrix or vector of floats, found shape "
+                f"{tuple(weight.shape)}, {weight.dtype}, {weight.layout}"
             )
+        if weight.numel() == 0:
+            raise InputError(f"{path}: {name} has shape {tuple(weight.shape)}, an empty layer")
         if not torch.isfinite(weight).all():
             raise InputError(f"{path}: {name} has NaN or infinite values; the training failed")
     layers = layers_of(weights)
@@ -139,10 +162,13 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
     """
     if not path.is_file():
         raise InputError(f"no {what} points at {path}; expected an .npy file")
+    content = io.BytesIO(path.read_bytes())
     try:
-        points = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        raise InputError(f"{path} is not a readable .npy file of numbers") from None
+        points = np.load(content, allow_pickle=False)
+    except Exception:  # damaged bytes make NumPy's reader raise whatever they lead it into
+        raise InputError(
+            f"{path} is not a readable .npy file of plain numbers; write it with numpy.save"
+        ) from None
     if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape[1] != n_inputs:
         shape = getattr(points, "shape", "an archive")
         raise InputError(f"{path}: expected {what} points of shape [n, {n_inputs}], found {shape}")
@@ -155,7 +181,8 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
         raise InputError(
             f"{path}: {len(bad)} points are NaN or infinite, the first is row {bad[0]}"
         )
-    return points.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is outside of every domain
+        return points.astype(np.float32)
 
 
 def check_inside(excess: np.ndarray, points: np.ndarray, tolerance: float, path: Path) -> None:
@@ -171,32 +198,3 @@ def check_inside(excess: np.ndarray, points: np.ndarray, tolerance: float, path:
             f"{path}: {len(outside)} of {len(points)} points lie outside the domain, "
             f"the first is row {outside[0]} ({first}), {excess[outside[0]]:.2g} away"
         )
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """``config.json``, or an empty dictionary if there is none.
-
-    Raises:
-        InputError: the file is not a JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is not a JSON object; repair or remove it")
-    return config
-
-
-def save_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.json`` atomically."""
-    write_bytes(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-
-
-def save_history(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write ``history.csv`` atomically; missing values are empty."""
-    lines = [",".join(names)]
-    lines += [",".join("" if v is None else f"{v:.9g}" for v in row) for row in rows]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())

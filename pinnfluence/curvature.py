@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from pinnfluence.errors import InputError
+from pinnfluence.parallel import map_in_threads
 from pinnfluence.terms import Collocation
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -64,12 +65,13 @@ class Hessian:
         self.n_products += 1
         like = next(iter(self._params.values()))
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
-        product = torch.zeros_like(v)
-        if self._keep and not self._gradients:
-            self._gradients = [self._gradient(chunk) for chunk in self._chunks()]
-        for gradient in self._gradients or map(self._gradient, self._chunks()):
-            product += self._flat_grad(gradient, v, retain=self._keep)
-        return product.double().cpu().numpy()
+        if self._keep:
+            self._gradients = self._gradients or [self._gradient(c) for c in self._chunks()]
+            in_threads = map_in_threads if v.device.type == "cpu" else _in_turn
+            parts = in_threads(lambda gradient: self._product(gradient, v), self._gradients)
+        else:
+            parts = [self._product(self._gradient(c), v) for c in self._chunks()]
+        return torch.stack(parts).sum(0).double().cpu().numpy()
 
     def dense(self) -> np.ndarray:
         """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks."""
@@ -89,15 +91,19 @@ class Hessian:
             [self.weights[name] * r.square().sum() for name, r in residuals.items()]
         ).sum()
         params = list(self._params.values())
-        gradients = torch.autograd.grad(loss, params, create_graph=True)
+        gradients = torch.autograd.grad(loss, params, create_graph=True, materialize_grads=True)
         return torch.cat([g.flatten() for g in gradients])
 
-    def _flat_grad(self, gradient: Tensor, v: Tensor, retain: bool) -> Tensor:
+    def _product(self, gradient: Tensor, v: Tensor) -> Tensor:
         params = list(self._params.values())
         products = torch.autograd.grad(
-            gradient, params, v, retain_graph=retain, materialize_grads=True
+            gradient, params, v, retain_graph=self._keep, materialize_grads=True
         )
         return torch.cat([p.flatten() for p in products])
+
+
+def _in_turn(function: Callable[[Tensor], Tensor], items: Sequence[Tensor]) -> list[Tensor]:
+    return [function(item) for item in items]
 
 
 def graph_bytes(collocation: Collocation) -> int:
@@ -186,9 +192,15 @@ def _lanczos(
             f"the eigensolver found {len(error.eigenvalues)} of {rank} eigenpairs in "
             f"{matrix.n_products} products; try a lower rank or --dtype float64"
         ) from None
-    projected = np.stack(basis) @ np.stack(images).T
-    lowest = np.linalg.eigvalsh((projected + projected.T) / 2)[0]
-    return values, vectors, float(lowest)
+    return values, vectors, _lowest_ritz_value(np.stack(basis), np.stack(images))
+
+
+def _lowest_ritz_value(basis: np.ndarray, images: np.ndarray) -> float:
+    """Smallest eigenvalue on the span of the basis, which is made orthonormal: ARPACK's is not."""
+    left, sizes, _ = np.linalg.svd(basis, full_matrices=False)
+    weights = (left / sizes)[:, sizes > 1e-3 * sizes[0]]
+    projected = weights.T @ (basis @ images.T) @ weights
+    return float(np.linalg.eigvalsh((projected + projected.T) / 2)[0])
 
 
 def _check_finite(array: np.ndarray) -> None:

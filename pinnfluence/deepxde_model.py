@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
 from pinnfluence.problem import Difference, Disk, Equation, Predicate, Problem, Rectangle
@@ -32,12 +33,15 @@ def _import_deepxde() -> ModuleType:
     device, dtype = torch.get_default_device(), torch.get_default_dtype()
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         import deepxde
-    torch.set_default_device(device)
+    # None, where it says the same: a default device costs time in every call of PyTorch.
+    torch.set_default_device(None if device.type == "cpu" else device)
     torch.set_default_dtype(dtype)
     return deepxde
 
 
 dde = _import_deepxde()
+
+MAX_WIDTH, MAX_POINTS = 10**6, 10**9
 
 Step = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
 """From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
@@ -155,7 +159,7 @@ class PinnModel(dde.Model):  # type: ignore[name-defined]
             ]
 
         def train_step(inputs: Any, targets: Any, auxiliary: Any) -> None:
-            self.opt.step(self.gradient_step)
+            self.opt.step(self.gradient_step)  # type: ignore[arg-type]
 
         self.outputs_losses_train = self.outputs_losses_test = outputs_losses
         self.train_step = train_step
@@ -169,9 +173,15 @@ def build(
     num_boundary: int,
     seed: int,
 ) -> PinnModel:
-    """DeepXDE's model of a problem: its points, its network (Glorot uniform), its loss terms."""
+    """DeepXDE's model of a problem: its points, its network (Glorot uniform), its loss terms.
+
+    Raises:
+        InputError: layers, numbers of points or a seed that cannot be; a loss term without points.
+    """
     layers = tuple(layers)
-    equations = problem.equations(conditions)
+    with input_errors():
+        equations = problem.equations(conditions)
+        _check_numbers(problem, layers, num_domain, num_boundary, seed)
     network = MLP(layers, problem.activation, problem.scale)
     pinn = Pinn(network, problem.inputs, problem.outputs, equations, problem.quantities)
     pde, icbcs = operators(equations, pinn.names, problem)
@@ -181,6 +191,34 @@ def build(
     data = dde.data.PDE(
         geometry(problem.domain), pde, icbcs, num_domain=num_domain, num_boundary=num_boundary
     )
+    for name, rows in pinn.at(data.train_x_all).term_rows().items():
+        if len(rows) == 0:
+            raise InputError(
+                f"loss term {name} acts on none of {num_domain} domain and {num_boundary} boundary "
+                "points; raise --num_boundary"
+            )
     net = dde.nn.FNN(list(layers), problem.activation, "Glorot uniform")
     net.apply_feature_transform(lambda x: x / x.new_tensor(problem.scale))
     return PinnModel(data, net, pinn)
+
+
+def _check_numbers(
+    problem: Problem, layers: tuple[int, ...], num_domain: int, num_boundary: int, seed: int
+) -> None:
+    ends = (len(problem.inputs), len(problem.outputs))
+    if len(layers) < 2 or (layers[0], layers[-1]) != ends:
+        raise InputError(
+            f"layers must begin with {ends[0]} inputs and end with {ends[1]} outputs, "
+            f"found {' '.join(map(str, layers))}"
+        )
+    if not all(1 <= width <= MAX_WIDTH for width in layers):
+        raise InputError(
+            f"layers must have widths from 1 to {MAX_WIDTH}, found {' '.join(map(str, layers))}"
+        )
+    for name, n in (("num_domain", num_domain), ("num_boundary", num_boundary)):
+        if not 0 <= n <= MAX_POINTS:
+            raise InputError(f"{name} must be from 0 to {MAX_POINTS}, found {n}")
+    if num_domain + num_boundary == 0:
+        raise InputError("num_domain and num_boundary are 0; expected at least one point")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed must be from 0 to {2**32 - 1}, found {seed}")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
+from PIL import Image
 
 from pinnfluence.files import write_bytes
 from pinnfluence.indicators import Region
@@ -42,7 +43,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "pinnfluence",
 }
 _FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}},
+    "png": {"metadata": {"Software": None}},
     "pdf": {"metadata": {"CreationDate": None}},
     "svg": {"metadata": {"Date": None}},
 }
@@ -86,6 +87,16 @@ def save(figure: Figure, path: str | Path, dpi: float = 200) -> Path:
         raise ValueError(f"a figure's name must end in .png, .pdf or .svg, found {path.name}")
     write_bytes(path, render(figure, file_format, dpi))
     return path
+
+
+def preview(path: str | Path, scale: float = 0.45) -> bytes:
+    """A saved ``.png`` made smaller, as PNG: for a page that shows many of them."""
+    with Image.open(path) as image:
+        size = (round(image.width * scale), round(image.height * scale))
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def triangulate(points: np.ndarray, obstacle: Region | None = None) -> Triangulation:

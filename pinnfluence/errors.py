@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
@@ -16,11 +18,23 @@ class InputError(ValueError):
     """Bad input. The message says in one line what was expected, what was found, what to do."""
 
 
+@contextlib.contextmanager
+def input_errors(where: str = "") -> Iterator[None]:
+    """Values that the block refuses are bad input; ``where`` they came from leads the message."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, InputError) and not where:
+            raise
+        raise InputError(f"{where}: {error}" if where else str(error)) from None
+
+
 class Parser(argparse.ArgumentParser):
     """Argument parser whose errors are one line, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+        line = " ".join(f"error: {message} (see {self.prog} --help)".split())
+        self.exit(EXIT_BAD_INPUT, f"{line}\n")
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
@@ -30,6 +44,8 @@ def run_script(main: Callable[[], None]) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be valid UTF-8
     code = 0
     try:
         main()
@@ -39,14 +55,26 @@ def run_script(main: Callable[[], None]) -> NoReturn:
         reason = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
         code = _report(f"error: {reason}{where}", EXIT_BAD_INPUT)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        code = _report(
+            "error: not enough memory; use fewer points, smaller --layers or another --device",
+            EXIT_BAD_INPUT,
+        )
     except KeyboardInterrupt as stop:
         code = _report(str(stop) or "interrupted; nothing half-written remains", EXIT_INTERRUPTED)
     sys.exit(code)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also PyTorch's own errors, which on the CPU are plain ``RuntimeError``."""
+    signs = ("out of memory", "allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
 def _report(message: str, code: int) -> int:
-    print(
-        "\n".join(["", " ".join(message.split())]) if code == EXIT_INTERRUPTED else message,
-        file=sys.stderr,
-    )
+    line = " ".join(message.split())
+    after_bar = code == EXIT_INTERRUPTED and sys.stderr.isatty()
+    print(f"\n{line}" if after_bar else line, file=sys.stderr)
     return code

@@ -11,11 +11,13 @@ import torch
 from pinnfluence.curvature import GRAPH_BUDGET_BYTES, Hessian, graph_bytes
 from pinnfluence.gradients import project_gradients
 from pinnfluence.influence import Influence, expected_products
+from pinnfluence.terms import SUMS
 
 BASE_BYTES = 450_000_000
 """Memory of the process with its libraries before any computation."""
 
-DENSE_QUANTITIES = 7
+FILE_BYTES = 10_000
+"""Headers and metadata of a score file."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     """Estimate the cost of ``influence.influence(test_x)``, by trying one batch of points."""
     pinn, rank = influence.pinn, influence.recipe.rank
     n_train, n_test = len(influence.train_x), len(test_x)
-    n = min(influence.batch_size, n_train, n_test)
+    n = min(influence.batch_size, n_train)
     sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
     collocation = pinn.at(sample)
     kept = graph_bytes(pinn.at(influence.train_x)) <= GRAPH_BUDGET_BYTES
@@ -51,8 +53,10 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     rows = sum(map(len, pinn.at(influence.train_x).term_rows().values()))
     rows += sum(map(len, pinn.at(test_x).term_rows().values()))
     rows += n_test * len(pinn.at(test_x, [pinn.observables]).term_rows())
-    disk = 4 * rows * (rank + 1)
-    dense_bytes = 4 * n_train * n_test * DENSE_QUANTITIES if dense else 0
+    points = 4 * (n_train + n_test) * len(pinn.inputs)
+    disk = 4 * rows * (rank + 1) + points + FILE_BYTES
+    n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
+    dense_bytes = 4 * n_train * n_test * n_dense + points + FILE_BYTES if dense else 0
     graph = graph_bytes(pinn.at(influence.train_x if kept else sample))
     itemsize = basis.element_size()
     batch = 2 * n * hessian.n_params * itemsize

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from pinnfluence.errors import InputError
 
 
 @contextmanager
@@ -32,9 +36,32 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # that of a full disk does not say where
         raise
+
+
+def check_target(folder: str | Path, n_bytes: int = 0) -> None:
+    """Refuse a folder that cannot take ``n_bytes``, before any work is done for it.
+
+    Raises:
+        InputError: a file is in the way, no right to write, or too little room.
+    """
+    place = Path(os.path.abspath(folder))
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"cannot write into {folder}: {place} is a file, expected a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {folder}: {place} is not writable")
+    free = shutil.disk_usage(place).free
+    if n_bytes > free:
+        raise InputError(
+            f"{n_bytes / 1e9:.3g} GB are to be written, but {folder} has {free / 1e9:.3g} GB free; "
+            "make room or choose another --save_path"
+        )
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -68,10 +95,13 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None
         for name, array in arrays.items():
             header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            missing = math.prod(array.shape) * array.dtype.itemsize
             with archive.open(member, "w", force_zip64=True) as target:
                 np.lib.format.write_array_header_1_0(target, header)
                 for block in array.blocks() if isinstance(array, Rows) else [array]:
-                    target.write(np.ascontiguousarray(block, array.dtype).data)
+                    missing -= target.write(np.ascontiguousarray(block, array.dtype).data)
+            if missing:
+                raise ValueError(f"{name}: expected shape {array.shape}, found {-missing:+d} bytes")
 
 
 def map_npz(path: str | Path) -> dict[str, np.ndarray]:

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from pinnfluence.network import MLP, Tape
+from pinnfluence.parallel import map_in_threads
 from pinnfluence.terms import Collocation
 
 Advance = Callable[[int], object]
 """Called with the number of gradients that were finished, for a progress bar."""
+
+
+ENTRIES_WORTH_A_THREAD = 10**6
+"""Gradient entries of a chunk from which on threads gain more than they wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,32 @@ def project_gradients(
     """
     projections: dict[str, Projection] = {}
     for number, names in enumerate(collocation.names):
-        parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
-        for chunk in collocation.only(number).chunks(batch_size):
-            for name, part in _project_chunk(chunk, basis).items():
-                parts[name].append(part)
+        chunks = list(collocation.only(number).chunks(batch_size))
+
+        def project(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
+            part = _project_chunk(chunk, basis)
+            for _ in part:
                 advance(len(chunk.x))
+            return part
+
+        in_threads = _pays_in_threads(collocation, batch_size * len(basis))
+        parts = map_in_threads(project, chunks) if in_threads else [project(c) for c in chunks]
         empty = (basis.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
-        for name, found in parts.items():
-            values, gradients = (torch.cat(t) for t in zip(*(found or [empty]), strict=True))
+        for name in names:
+            found = [part[name] for part in parts] or [empty]
+            values, gradients = (torch.cat(tensors) for tensors in zip(*found, strict=True))
             projections[name] = Projection(values, gradients, collocation.rows[number])
     return projections
+
+
+def _pays_in_threads(collocation: Collocation, n_numbers: int) -> bool:
+    """Whether chunks of that many gradient entries are long work, on the CPU and without jvp.
+
+    ``torch.func.jvp``, which other modules than the MLP need, is not made for threads.
+    """
+    pinn = collocation.pinn
+    on_cpu = next(iter(pinn.params.values())).device.type == "cpu"
+    return on_cpu and isinstance(pinn.network, MLP) and n_numbers >= ENTRIES_WORTH_A_THREAD
 
 
 def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -143,13 +164,9 @@ def point_loss_gradients(
     With ``l_i = sum_k w_k r_k(z_i)^2``: ``||grad l_i||``, ``[n_points]``, and ``grad L``,
     ``[n_params]``.
     """
-    norms, total = [], None
-    for chunk in collocation.chunks(batch_size):
-        part, gradient = _chunk_loss_gradients(chunk, weights)
-        norms.append(part)
-        total = gradient if total is None else total + gradient
-    assert total is not None
-    return torch.cat(norms), total
+    parts = [_chunk_loss_gradients(chunk, weights) for chunk in collocation.chunks(batch_size)]
+    norms, gradients = zip(*parts, strict=True)
+    return torch.cat(norms), torch.stack(gradients).sum(0)
 
 
 def _chunk_loss_gradients(
@@ -177,7 +194,8 @@ def _chunk_loss_gradients_by_vmap(
 ) -> tuple[Tensor, Tensor]:
     params = chunk.pinn.params
     n_params = sum(p.numel() for p in params.values())
-    identity = torch.eye(n_params, dtype=next(iter(params.values())).dtype)
+    like = next(iter(params.values()))
+    identity = torch.eye(n_params, dtype=like.dtype, device=like.device)
     gradients = identity.new_zeros(len(chunk.x), n_params)
     for number, names in enumerate(chunk.names):
         for name, (values, rows) in _project_by_vmap(chunk.only(number), identity).items():

@@ -68,29 +68,25 @@ def point_indicators(
     direction: int = 0,
     n_rows: int | None = None,
 ) -> PointIndicators:
-    """Directional and object indicator at every test point, in one pass over the scores.
+    """Both indicators at every test point, in one pass over the scores.
 
     With ``A_ij = |Inf(f(x_i); z_j)|`` (arXiv 2409.08958, section 3)::
 
         directional_i = sum_{j: x(z_j) < x(x_i)} A_ij / sum_j A_ij
         object_i      = sum_{j: z_j in region}   A_ij / sum_j A_ij
 
-    Sign and scale of the scores do not matter. Products are float32, sums float64, and no more
-    than ``n_rows`` rows are held at a time.
+    Sign and scale of the scores do not matter. Products are float32, sums float64.
 
     Args:
         matrix: scores ``[n_test, n_train]`` of one quantity.
-        train_x: training points ``[n_train, 2]``.
-        test_x: test points ``[n_test, 2]``, of the same dtype, so that equal coordinates are equal.
+        train_x, test_x: points ``[n_train, 2]`` and ``[n_test, 2]`` of one dtype.
         region: the disc of the object indicator, for the paper 1.5 radii of the cylinder.
         direction: coordinate along which the flow runs.
-        n_rows: test points of one block; the result does not depend on it beyond rounding.
+        n_rows: test points held at a time; the result depends on it by rounding only.
 
     Example::
 
-        near = Region((0.2, 0.2), 1.5 * 0.05)
-        values = point_indicators(scores["u"], scores.train_x, scores.test_x, near)
-        np.nanmean(values.directional)
+        values = point_indicators(scores["u"], train_x, test_x, Region((0.2, 0.2), 0.075))
     """
     _check_shapes(matrix, train_x, test_x)
     by_x = np.argsort(train_x[:, direction], kind="stable")
@@ -99,8 +95,7 @@ def point_indicators(
     order = np.argsort(n_upstream, kind="stable")
     sums = np.zeros((3, len(test_x)))
     for rows in _chunks(order, n_rows or max(1, BLOCK_ELEMENTS // max(1, len(train_x)))):
-        block = matrix[rows, by_x]
-        np.abs(block, out=block)
+        block = np.abs(matrix[rows, by_x])
         sums[:, rows] = _block_sums(block, n_upstream[rows], in_region)
     upstream, inside, total = sums
     total = np.where(total > 0, total, np.nan)

@@ -21,6 +21,7 @@ from pinnfluence.drawing import (
     apart,
     draw_field,
     panels,
+    preview,
     render,
     save,
     styled,
@@ -29,7 +30,15 @@ from pinnfluence.drawing import (
 )
 from pinnfluence.indicators import Region
 
-__all__ = ["comparison_figure", "error_figure", "fields_figure", "loss_figure", "render", "save"]
+__all__ = [
+    "comparison_figure",
+    "error_figure",
+    "fields_figure",
+    "loss_figure",
+    "preview",
+    "render",
+    "save",
+]
 
 FIELDS = ("u", "v", "speed", "p")
 SIGNED = ("v",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -39,6 +40,13 @@ class Embedding:
         whole[self.rows] = self.values
         return whole
 
+    def check(self, name: str, n_points: int, rank: int) -> None:
+        """Raise ValueError where shape or rows do not fit."""
+        n_rows = len(self.rows)
+        inside = n_rows == 0 or 0 <= self.rows.min() <= self.rows.max() < n_points
+        if self.values.shape != (n_rows, rank) or not inside:
+            raise ValueError(f"{name}: shape {self.values.shape} does not fit {n_points} points")
+
 
 class Scores(Mapping[str, ScoreMatrix]):
     """Influence scores of all training points on all quantities at all test points.
@@ -61,6 +69,9 @@ class Scores(Mapping[str, ScoreMatrix]):
         self.train, self.test = dict(train), dict(test)
         self.metadata = dict(metadata)
         self.eigenvalues = np.zeros(0) if eigenvalues is None else eigenvalues
+        for side, n_points in ((self.train, len(train_x)), (self.test, len(test_x))):
+            for name, embedding in side.items():
+                embedding.check(name, n_points, len(self.eigenvalues))
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -101,9 +112,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         """
         if quantity not in tuple(self):
             raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
-        if scale not in ("removal", "paper"):
-            raise ValueError(f"scale must be 'removal' or 'paper', found {scale!r}")
-        factor = len(self.train_x) if scale == "paper" else 1
+        factor = _factor(scale, len(self.train_x))
         left = self._sum(self.test, self.groups.get(quantity, [quantity]), len(self.test_x))
         names = self._term_names(terms)
         right = (
@@ -114,7 +123,8 @@ class Scores(Mapping[str, ScoreMatrix]):
     def acting_rows(self, quantity: str) -> np.ndarray:
         """Indices of the test points where a quantity acts: for a condition, its own points."""
         names = self.groups.get(quantity, [quantity])
-        return np.unique(np.concatenate([self.test[name].rows for name in names]))
+        rows = [self.test[name].rows for name in names]
+        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int32)
 
     @cached_property
     def _train_total(self) -> np.ndarray:
@@ -191,6 +201,12 @@ class DenseScores(Mapping[str, ScoreMatrix]):
         if not self._arrays:
             raise ValueError(f"none of the keys {', '.join(names)} found, only {', '.join(arrays)}")
         self.train_x, self.test_x = arrays.get("train_x"), arrays.get("test_x")
+        points = (self.test_x, self.train_x)
+        for name, array in self._arrays.items():
+            sizes = zip(array.shape, points, strict=False)
+            expected = tuple(n if x is None else len(x) for n, x in sizes)
+            if array.ndim != 2 or array.shape != expected:
+                raise ValueError(f"scores of {name} have shape {array.shape}, expected {expected}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -208,7 +224,7 @@ class DenseScores(Mapping[str, ScoreMatrix]):
         if quantity not in self._arrays:
             raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
         array = self._arrays[quantity]
-        return DenseMatrix(array, array.shape[1] if scale == "paper" else 1)
+        return DenseMatrix(array, _factor(scale, array.shape[1]))
 
 
 def load_scores(
@@ -229,21 +245,29 @@ def load_scores(
     if path.suffix == ".npz":
         try:
             return DenseScores(map_npz(path), outputs)
-        except zipfile.BadZipFile:
-            raise ValueError(
-                f"{path} is not an npz archive or is truncated; make it again"
-            ) from None
+        except (zipfile.BadZipFile, zlib.error):
+            raise ValueError(f"{path} is no npz archive or is truncated; make it again") from None
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not a dense score file: {reason}") from None
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError:
+    except (safetensors.SafetensorError, json.JSONDecodeError):
         raise ValueError(f"{path} is not a score file or is truncated; make it again") from None
-    if not metadata or metadata.get("format_version") != FORMAT_VERSION:
-        found = metadata.get("format_version") if metadata else "none"
+    found = metadata.get("format_version") if isinstance(metadata, dict) else "none"
+    if found != FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {found}, expected {FORMAT_VERSION}; make it again"
         )
+    try:
+        return _assemble(metadata, tensors)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
+
+
+def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Scores:
     sides = {
         side: {
             name: Embedding(tensors[f"{side}/{name}/embedding"], tensors[f"{side}/{name}/rows"])
@@ -261,9 +285,14 @@ def load_scores(
     )
 
 
+def _factor(scale: str, n_train: int) -> int:
+    if scale not in ("removal", "paper"):
+        raise ValueError(f"scale must be 'removal' or 'paper', found {scale!r}")
+    return n_train if scale == "paper" else 1
+
+
 def _dense_rows(matrix: ScoreMatrix) -> Iterator[np.ndarray]:
-    for _, block in matrix.blocks():
-        yield block
+    return (block for _, block in matrix.blocks())
 
 
 def _score_path(path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 import torch
 
 from pinnfluence import checkpoint, problems
-from pinnfluence.errors import InputError
-from pinnfluence.network import ACTIVATIONS, MLP
-from pinnfluence.problem import TOLERANCE, Problem
+from pinnfluence.config import CONFIG, load_config
+from pinnfluence.errors import InputError, input_errors
+from pinnfluence.files import sha256
+from pinnfluence.network import MLP
+from pinnfluence.problem import TOLERANCE, Equation, Problem
+from pinnfluence.reference import load_reference
 from pinnfluence.terms import Pinn
 
 BATCH_SIZE = 4096
+PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,18 @@ class TrainedModel:
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
-        like = next(iter(self.pinn.params.values()))
-        with torch.no_grad():
-            outputs = self.pinn.network(torch.as_tensor(points).to(like))
-        return dict(zip(self.pinn.outputs, outputs.double().cpu().numpy().T, strict=True))
+        return self.fields(points, self.pinn.outputs)
+
+    def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
+        wanted = Equation(lambda f: {name: getattr(f, name) for name in names})
+        parts = []
+        for chunk in self.pinn.at(points, [wanted]).chunks(BATCH_SIZE):
+            with torch.no_grad():
+                parts.append(chunk.residuals(self.pinn.params))
+        return {
+            name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in names
+        }
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
@@ -70,16 +83,22 @@ class TrainedModel:
         found = [
             f"loss term {name} acts on no training point" for name in rows if not len(rows[name])
         ]
-        loss, zero_loss = (
-            sum(self.mean_losses().values()),
-            sum(self._of_zeros().mean_losses().values()),
-        )
+        loss = sum(self.mean_losses().values())
+        zero_loss = sum(self._of_zeros().mean_losses().values())
         if not loss < zero_loss:
             found.append(
                 f"the loss {loss:.3g} is not below {zero_loss:.3g}, that of a zero field: check "
                 "--activation, --conditions and the variant against the training of this checkpoint"
             )
         return found
+
+    def provenance(self) -> dict[str, Any]:
+        """What a score file says about where it came from."""
+        return {
+            "checkpoint": {"name": self.path.name, "sha256": sha256(self.path)},
+            "config": self.config,
+            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        }
 
     def _of_zeros(self) -> TrainedModel:
         network = MLP(self.config["layers"], self.problem.activation, self.problem.scale)
@@ -99,47 +118,48 @@ def load_model(
 ) -> TrainedModel:
     """Read a checkpoint in DeepXDE's format.
 
-    Activation, scaling, variant and conditions come from ``config.json`` beside it, else from
-    ``settings``, else from the problem.
+    What it does not say comes from ``config.json`` beside it, ``settings`` or the problem.
 
     Args:
         path: a ``.pt`` file, or a run folder, of which the last checkpoint is taken.
         train_x_path: the training points; default ``train_x.npy`` beside the checkpoint.
         dtype, device: of the network.
-        settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``; None is not
-            given.
+        settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``, or None.
 
     Raises:
         InputError: unreadable or unfit files, or a setting that contradicts ``config.json``.
     """
     file = checkpoint.find_checkpoint(Path(path))
-    config_file = file.parent / checkpoint.CONFIG
-    config = checkpoint.load_config(config_file)
+    config = load_config(config_file := file.parent / CONFIG)
     given = {key: value for key, value in settings.items() if value is not None}
     _refuse_contradictions(given, config, config_file)
-    config = config | given
-    problem = problems.load(config.get("problem", problems.DEFAULT))
-    variant = config.setdefault("variant", next(iter(problem.variants)))
-    conditions = config.setdefault("conditions", next(iter(problem.conditions)))
-    problem = problem.variant(variant)
+    config |= given
+    with input_errors(str(config_file) if config_file.exists() and not given else ""):
+        problem = _complete(config)
     weights = checkpoint.load_weights(file, len(problem.inputs), len(problem.outputs))
     layers = checkpoint.layers_of(weights)
-    if "layers" in config and tuple(config["layers"]) != layers:
-        raise InputError(
-            f"{file} has layers {_words(layers)}, but {_words(config['layers'])} "
-            f"{'was asked for' if 'layers' in given else f'is what {config_file} says'}"
-        )
+    if tuple(config.get("layers", layers)) != layers:
+        asked = _words(config["layers"])
+        source = "was asked for" if "layers" in given else f"is what {config_file} says"
+        raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
     config["layers"] = list(layers)
-    activation = config.setdefault("activation", problem.activation)
-    if activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise InputError(f"unknown activation {activation!r}, expected one of {known}")
-    network = MLP(layers, activation, config.get("scale", problem.scale))
-    network.load_state_dict(weights)
-    pinn = _pinn(network.to(device, dtype), problem, conditions)
-    points_file = Path(train_x_path) if train_x_path else file.parent / checkpoint.POINTS
-    train_x = load_points_inside(points_file, problem, "training")
+    network = MLP(layers, config["activation"], config["scale"]).to(device, dtype)
+    network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
+    pinn = _pinn(network, problem, config["conditions"])
+    points = Path(train_x_path or file.parent / checkpoint.POINTS)
+    train_x = load_points_inside(points, problem, "training")
     return TrainedModel(pinn, problem, config, train_x, file)
+
+
+def _complete(config: dict[str, Any]) -> Problem:
+    """The problem of a configuration, and its own settings where there are none."""
+    problem = problems.load(config.setdefault("problem", problems.DEFAULT))
+    problem = problem.variant(config.setdefault("variant", next(iter(problem.variants))))
+    problem.equations(config.setdefault("conditions", next(iter(problem.conditions))))
+    config.setdefault("activation", problem.activation)
+    config.setdefault("scale", list(problem.scale))
+    MLP(problem.layers, config["activation"], config["scale"])  # refuses unfit ones
+    return problem
 
 
 def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
@@ -151,6 +171,19 @@ def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
     points = checkpoint.load_points(path, len(problem.inputs), what)
     checkpoint.check_inside(problem.domain.excess(points), points, TOLERANCE, path)
     return points
+
+
+def load_test_points(path: Path | None, problem: Problem) -> np.ndarray:
+    """Test points of a file, else those of the problem's reference.
+
+    Raises:
+        InputError: see ``load_points_inside``; neither file nor reference.
+    """
+    if path is not None:
+        return load_points_inside(path, problem, "test")
+    if problem.reference is None:
+        raise InputError(f"{problem.name} has no reference points; give --test_x_path")
+    return load_reference(problem.reference).points
 
 
 def _pinn(network: MLP, problem: Problem, conditions: str) -> Pinn:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pinnfluence import checkpoint
-from pinnfluence.comparison import relative_l2
 from pinnfluence.deepxde_model import PinnModel, dde
 from pinnfluence.errors import InputError
 from pinnfluence.files import write_npy
+from pinnfluence.history import History, Row, relative_errors
 from pinnfluence.progress import progress_bar
 from pinnfluence.reference import Reference
+from pinnfluence.stopping import StopRequest
 
 BLOCK = 50
 """L-BFGS iterations between two saved states or rows of the history."""
@@ -48,6 +46,8 @@ class Schedule:
             raise InputError("numbers of iterations must not be negative")
         if not 0 < self.lr < float("inf"):
             raise InputError(f"the learning rate must be positive, found {self.lr}")
+        if not self.save_seconds >= 0:
+            raise InputError(f"seconds between saves must be at least 0, found {self.save_seconds}")
 
 
 @dataclass
@@ -57,7 +57,7 @@ class State:
     phase: str = "adam"
     step: int = 0
     seconds: float = 0.0
-    rows: list[list[float | None]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     message: str = ""
 
 
@@ -76,16 +76,15 @@ class Run:
         self.reference = reference
         self.state = State()
         self.optimizer_state: dict[str, Any] | None = None
-        self.stop_requested = False
+        self.stop = StopRequest()
         self._restore()
+        self.history = History(model.pinn.terms, self.state.rows, reference)
         self._clock = self._saved = time.monotonic()
-        errors = [f"error_{name}" for name in reference.values] if reference else []
-        self.columns = ["step", *model.pinn.terms, *errors, "seconds"]
 
     def train(self) -> State:
         """Train to the end of the schedule, or of what L-BFGS can reach."""
         write_npy(self.folder / checkpoint.POINTS, self.model.train_x)
-        with self._stop_on_signal():
+        with self.stop.listening():
             if self.state.phase == "adam":
                 self._adam()
             if self.state.phase == "lbfgs":
@@ -97,28 +96,9 @@ class Run:
         """Whether the whole schedule was done."""
         return self.state.phase == "done"
 
-    @contextlib.contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends the run at a complete state, the second at once."""
-
-        def request(number: int, frame: object) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt(
-                    "stopped at once; the same command goes on from the last save"
-                )
-            self.stop_requested = True
-
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, request) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _stop_here(self) -> None:
         """Save and leave, if that was asked for."""
-        if self.stop_requested:
+        if self.stop.made:
             self.save()
             where = f"{self.state.phase}, step {self.state.step}"
             raise KeyboardInterrupt(f"stopped ({where}); the same command goes on from there")
@@ -140,14 +120,20 @@ class Run:
                 model.train(
                     iterations=todo, callbacks=[callback], display_every=todo + 1, verbose=0
                 )
+            self.check_finite()
             self._stop_here()
-            self._stop_if_not_finite()
+        model.gradient_step()
+        self.check_finite()
         self._finish_phase("adam", "lbfgs" if schedule.n_iterations_lbfgs else "done")
 
-    def _stop_if_not_finite(self) -> None:
-        if not all(torch.isfinite(p).all() for p in self.model.net.parameters()):
+    def check_finite(self) -> None:
+        """Give up on Adam when the loss or the parameters have overflowed."""
+        losses, parameters = self.model.losses, self.model.net.parameters()
+        assert losses is not None
+        if not all(torch.isfinite(values).all() for values in (losses, *parameters)):
             raise InputError(
-                f"Adam gave NaN before step {self.state.step}; try a smaller --lr with --restart"
+                f"Adam gave NaN or infinity before step {self.state.step}; what was saved before "
+                "is kept; try a smaller --lr with --restart"
             )
 
     def _lbfgs(self) -> None:
@@ -172,55 +158,51 @@ class Run:
         """Advance by up to n iterations; says why L-BFGS cannot go on, or nothing."""
         model, state = self.model, self.state
         weights = {name: p.detach().clone() for name, p in model.params().items()}
-        before = float(model.gradient_step())
-        if state.step % self.schedule.history_every == 0:
+        before, losses = float(model.gradient_step()), model.losses
+        if (state.step - self.schedule.n_iterations) % self.schedule.history_every == 0:
             self.record()
         done = _n_iter(optimizer)
         optimizer.param_groups[0].update(max_iter=n, max_eval=25 * n)
-        optimizer.step(model.gradient_step)
-        done = _n_iter(optimizer) - done
-        after = float(model.gradient_step())
-        finite = np.isfinite(after) and all(torch.isfinite(p).all() for p in model.net.parameters())
-        if not finite or after > before:
+        try:
+            optimizer.step(self._finite_gradient_step)
+            done, after = _n_iter(optimizer) - done, float(self._finite_gradient_step())
+            why = "no step reduces the loss" if after > before else ""
+        except FloatingPointError:
+            why = "NaN or infinity; the last good state is kept"
+        if why:
             model.net.load_state_dict(weights)
-            model.gradient_step()
-            return "NaN; the state before it was kept" if not finite else "no step reduces the loss"
+            model.losses = losses
+            return why
         state.step += done
         if after == before:
             return f"no progress in {done} iterations"
         return "" if done == n else "converged: no step reduces the loss"
 
+    def _finite_gradient_step(self) -> Tensor:
+        """With NaN, PyTorch's line search ends in an error or in parameters far away."""
+        loss = self.model.gradient_step()
+        gradients = (p.grad for p in self.model.net.parameters() if p.grad is not None)
+        if not all(torch.isfinite(values).all() for values in (loss, *gradients)):
+            raise FloatingPointError
+        return loss
+
     def _finish_phase(self, name: str, following: str) -> None:
-        self.model.gradient_step()
-        self.record()
+        if self.model.losses is None:
+            self.model.gradient_step()
+        self.record(last=True)
+        self.save()
         path = self.folder / f"{name}-{self.state.step}.pt"
         checkpoint.save_checkpoint(path, self.model.net.state_dict(), self.model.opt)
         self.state.phase, self.optimizer_state = following, None
         self.save(keep_optimizer=False)
 
-    def record(self) -> None:
-        """Add a row to the history: the loss terms at the current parameters and step."""
-        state, losses = self.state, self.model.losses
+    def record(self, last: bool = False) -> None:
+        """Note the loss terms at the current parameters and step, and now and then the errors."""
+        step, losses, errors = self.state.step, self.model.losses, {}
         assert losses is not None
-        if state.rows and state.rows[-1][0] == state.step:
-            return
-        errors: list[float | None] = []
-        if self.reference is not None:
-            due = state.step % self.schedule.errors_every == 0
-            errors = [*self.errors().values()] if due else [None] * len(self.reference.values)
-        state.rows.append(
-            [state.step, *losses.double().tolist(), *errors, round(self.seconds(), 3)]
-        )
-
-    def errors(self) -> dict[str, float]:
-        """Relative L2 errors of the outputs against the reference, weighted by area."""
-        assert self.reference is not None
-        reference = self.reference
-        values = predict(self.model.net, reference.points, self.model.pinn.outputs)
-        return {
-            name: relative_l2(values[name], target.astype(np.float64), reference.area)
-            for name, target in reference.values.items()
-        }
+        if self.reference is not None and (last or step % self.schedule.errors_every == 0):
+            errors = relative_errors(self.model.net, self.model.pinn.outputs, self.reference)
+        self.history.add(step, losses, errors.values(), self.seconds())
 
     def seconds(self) -> float:
         """Time spent on training so far, over all sittings."""
@@ -244,8 +226,8 @@ class Run:
             "optimizer": optimizer,
             "rng": torch.get_rng_state(),
         }
+        self.history.save(self.folder / checkpoint.HISTORY)  # first: it may run ahead, not behind
         checkpoint.write_tensors(self.folder / checkpoint.STATE, content)
-        checkpoint.save_history(self.folder / checkpoint.HISTORY, self.columns, self.state.rows)
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
@@ -253,10 +235,17 @@ class Run:
         if not path.is_file():
             return
         content = checkpoint.read_tensors(path)
-        self.state = State(**content["state"])
-        self.model.net.load_state_dict(content["network"])
-        self.optimizer_state = content["optimizer"]
-        torch.set_rng_state(content["rng"])
+        try:
+            if not isinstance(content, dict):
+                raise TypeError
+            self.state = State(**content["state"])
+            self.model.net.load_state_dict(content["network"])
+            self.optimizer_state = content["optimizer"]
+            torch.set_rng_state(content["rng"])
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError):
+            raise InputError(
+                f"{path} does not hold the state of this run; begin anew with --restart"
+            ) from None
 
 
 class AdamCallback(dde.callbacks.Callback):  # type: ignore[name-defined]
@@ -273,10 +262,11 @@ class AdamCallback(dde.callbacks.Callback):  # type: ignore[name-defined]
         step = run.state.step
         if step % run.schedule.history_every == 0:
             run.model.gradient_step()
+            run.check_finite()
             run.record()
             show(self.progress, step, run.model.losses)
             run.save_if_due()
-        run.model.stop_training = run.stop_requested
+        run.model.stop_training = run.stop.made
 
 
 def lbfgs(parameters: Any) -> torch.optim.LBFGS:
@@ -294,16 +284,6 @@ def lbfgs(parameters: Any) -> torch.optim.LBFGS:
 def _n_iter(optimizer: torch.optim.LBFGS) -> int:
     states = list(optimizer.state.values())
     return int(states[0].get("n_iter", 0)) if states else 0
-
-
-def predict(
-    net: Callable[[Tensor], Tensor], points: np.ndarray, names: Any
-) -> Mapping[str, np.ndarray]:
-    """Outputs of a network at points, by name."""
-    like = next(net.parameters())  # type: ignore[attr-defined]
-    with torch.no_grad():
-        values = net(torch.as_tensor(points).to(like)).double().cpu().numpy()
-    return dict(zip(names, values.T, strict=True))
 
 
 def show(progress: tqdm, step: int, losses: Tensor | None) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,7 @@ REFERENCE = ROOT / "pinnfluence" / "reference" / "cylinder_flow.npz"
 MODELS = ("good", "broken", "bad")
 SMALL = (
     "--n_iterations 20 --n_iterations_lbfgs 5 --num_domain 150 --num_boundary 100 --layers 2 8 8 3"
+    " --threads 1"
 )
 A_MODEL = (
     "comparison",
@@ -42,20 +44,26 @@ def run(script, *arguments):
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def make_model(zoo, name):
+    """Train and attribute a small model as a user does."""
+    options = [*SMALL.split(), *(["--broken"] if name == "broken" else [])]
+    if name == "bad":
+        options[options.index("--num_domain") + 1] = "60"
+    run("train.py", *options, "--save_path", zoo / name)
+    run(
+        "calc_influences.py",
+        *("--checkpoint", zoo / name),
+        *("--test_x_path", zoo / "test_x.npy"),
+        *("--save_path", zoo / f"{name}_influences"),
+        *("--threads", 1),
+    )
+
+
 def make_zoo(zoo):
-    """Train and attribute three small models as a user does, at every fortieth reference point."""
+    """Three small models with scores at every fortieth point of the reference."""
     np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
-    for name in MODELS:
-        options = [*SMALL.split(), *(["--broken"] if name == "broken" else [])]
-        if name == "bad":
-            options[options.index("--num_domain") + 1] = "60"
-        run("train.py", *options, "--save_path", zoo / name)
-        run(
-            "calc_influences.py",
-            *("--checkpoint", zoo / name),
-            *("--test_x_path", zoo / "test_x.npy"),
-            *("--save_path", zoo / f"{name}_influences"),
-        )
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: make_model(zoo, name), MODELS))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +75,7 @@ def executed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PINNFLUENCE_ZOO", str(zoo))
         patch.setenv("PINNFLUENCE_FIGURES", str(figures))
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         NotebookClient(notebook, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
     return notebook, figures

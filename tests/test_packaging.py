@@ -187,6 +187,10 @@ esac
 echo "$(basename "$0") $*" >> calls.txt
 case "$*" in
   calc_influences.py*) mkdir -p "$5"; echo scores > "$5/influences.safetensors";;
+  *train.py*)
+    folder="${*: -1}"
+    mkdir -p "$folder"
+    touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.csv};;
   nbconvert*) mkdir -p build figures; touch build/eval.ipynb figures/1.png;;
 esac
 """
@@ -278,10 +282,13 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
 
 def test_zoo_trains_the_three_models(clone: Clone) -> None:
     assert clone.make("zoo")[2:] == [
-        "python train.py --save_path model_zoo/good",
-        "python train.py --broken --save_path model_zoo/broken",
-        "python train.py --num_domain 1500 --num_boundary 500 --save_path model_zoo/bad",
+        "python train.py --save_path runs/good",
+        "python train.py --broken --save_path runs/broken",
+        "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
     ]
+    for model in MODELS:
+        found = sorted(file.name for file in (clone.root / "model_zoo" / model).iterdir())
+        assert found == ["config.json", "history.csv", "lbfgs-3.pt", "train_x.npy"]
 
 
 def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:

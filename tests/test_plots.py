@@ -252,6 +252,13 @@ def test_saved_files_repeat(points, target, tmp_path, suffix):
         plots.save(tables.table_figure(["a"], []), tmp_path / "table.txt")
 
 
+def test_preview_is_the_same_picture_made_smaller(points, target, tmp_path):
+    path = plots.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
+    large, small = image.imread(path), image.imread(io.BytesIO(plots.preview(path, 0.5)))
+    assert small.shape == (round(large.shape[0] / 2), round(large.shape[1] / 2), 3)
+    assert small.mean() == pytest.approx(large[..., :3].mean(), abs=0.01)
+
+
 def test_nothing_is_left_in_pyplot(points, target):
     from matplotlib import pyplot
 

@@ -374,5 +374,5 @@ def test_bad_options_end_with_one_line(monkeypatch, capsys, option, message):
 
 
 def test_reading_a_reference_needs_no_finite_elements():
-    code = "import sys, pinnfluence.reference; assert not {'skfem', 'scipy'} & set(sys.modules)"
+    code = "import sys, pinnfluence.reference; assert 'skfem' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

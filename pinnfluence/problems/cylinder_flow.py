@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from pinnfluence.field import Field
+from pinnfluence.forces import Evaluate, Forces, cylinder_forces
 from pinnfluence.problem import TOLERANCE, Disk, Equation, Problem, Rectangle, Variant
 
 LENGTH, HEIGHT = 2.2, 0.41  # m
 CENTER, RADIUS = (0.2, 0.2), 0.05  # m
 RHO, NU = 1.0, 1e-3  # kg/m3, m2/s
-U_MAX = 0.3  # m/s, at the middle of the inflow; the mean is 0.2, the Reynolds number 20
+U_MAX, U_MEAN = 0.3, 0.2  # m/s, inflow at its middle and its mean; the Reynolds number is 20
+
+DFG = Forces(drag=5.57953523384, lift=0.010618948146, dp=0.11752016697)  # benchmark's values
 
 
 def navier_stokes(f: Field) -> dict[str, Tensor]:
@@ -75,6 +78,11 @@ def speed(f: Field) -> Tensor:
     squared = f.u**2 + f.v**2
     moving = squared > 0
     return torch.where(moving, torch.sqrt(torch.where(moving, squared, 1.0)), 0.0)
+
+
+def forces(field: Evaluate) -> Forces:
+    """Drag, lift and pressure difference of a flow given by ``field``."""
+    return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
 
 
 PROBLEM = Problem(

@@ -31,26 +31,22 @@ from skfem import Basis, BilinearForm, MeshTri, MeshTri2
 from skfem.element import ElementTriP3, ElementTriP4
 from skfem.helpers import dot, grad
 
+from pinnfluence.forces import Forces
+from pinnfluence.problems.cylinder_flow import (
+    CENTER,
+    DFG,
+    HEIGHT,
+    LENGTH,
+    NU,
+    RADIUS,
+    RHO,
+    U_MAX,
+    U_MEAN,
+)
 from pinnfluence.reference import Reference, lattice_rule, merge_lattice, save_reference
 
-LENGTH, HEIGHT = 2.2, 0.41
-CENTRE, RADIUS = np.array([0.2, 0.2]), 0.05
-RHO, NU = 1.0, 1e-3
-U_MAX, U_MEAN = 0.3, 0.2
-
+CENTRE = np.array(CENTER)
 QUADRATURE_ORDER = 11  # exact for the convective term, degree 4 + 3 + 4, on straight triangles
-
-
-@dataclass(frozen=True)
-class Forces:
-    """Drag and lift coefficients 2 F / (rho Ubar^2 D) and p(0.15, 0.2) - p(0.25, 0.2), in Pa."""
-
-    drag: float
-    lift: float
-    dp: float
-
-
-DFG = Forces(drag=5.57953523384, lift=0.010618948146, dp=0.11752016697)
 
 
 def inflow(y: np.ndarray) -> np.ndarray:

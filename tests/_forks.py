@@ -1,0 +1,53 @@
+"""A process that has imported everything once and forks a child for each run of a script.
+
+Reads one JSON request a line: script, arguments, cwd, files for stdout and stderr, and code to run
+beforehand, for instance to replace a function. Answers with the child's pid, then its exit status.
+"""
+
+import json
+import os
+import runpy
+import sys
+import traceback
+
+import scipy.sparse.linalg  # noqa: F401
+import torch
+import torch._dynamo
+
+import pinnfluence.deepxde_model
+import pinnfluence.training  # noqa: F401
+
+
+def run(request: dict[str, str]) -> int:
+    """Run a script in this process as ``python script.py arguments`` does; gives its exit code."""
+    os.chdir(request["cwd"])
+    for number, name in ((0, os.devnull), (1, request["stdout"]), (2, request["stderr"])):
+        os.dup2(os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY), number)
+    sys.argv = [request["script"], *request["arguments"]]
+    torch.set_num_threads(1)
+    try:
+        exec(request["prelude"], {})
+        runpy.run_path(request["script"], run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = run(request)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print("pid", pid, flush=True)
+        print("exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

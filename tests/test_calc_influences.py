@@ -1,0 +1,404 @@
+"""calc_influences.py: what it reads and writes, that it repeats itself, how it is interrupted."""
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    CALC,
+    Result,
+    assert_refused,
+    files_below,
+    run,
+    run_well,
+    short_run,
+    snapshot,
+    start,
+)
+
+import pinnfluence
+from pinnfluence import estimate
+from pinnfluence.files import check_target
+from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.reference import load_reference
+
+QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
+TERMS = (
+    *("continuity", "momentum_x", "momentum_y"),
+    *("inflow_u", "inflow_v", "outflow_u", "outflow_v", "noslip_u", "noslip_v"),
+)
+
+
+@pytest.fixture(scope="module")
+def test_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test points of all kinds: each 600th of the reference solution, which has all boundaries."""
+    assert PROBLEM.reference is not None
+    path = tmp_path_factory.mktemp("points") / "test_x.npy"
+    np.save(path, load_reference(PROBLEM.reference).points[::600])
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A run folder that a test may change."""
+    shutil.copytree(short_run(), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def calc(model: Path, test_x: Path, *flags: Any, well: bool = True, **settings: Any) -> Result:
+    command = (CALC, "--checkpoint", model, "--test_x_path", test_x, *flags)
+    return (run_well if well else run)(*command, **settings)
+
+
+# ---- what it writes
+
+
+def test_scores_hold_everything_a_reader_needs(model: Path, test_x: Path, tmp_path: Path) -> None:
+    result = calc(model, test_x, "--save_path", tmp_path / "scores")
+    assert files_below(tmp_path / "scores") == ["influences.safetensors"]
+    assert f"wrote {tmp_path / 'scores' / 'influences.safetensors'}" in result.stdout
+    scores = pinnfluence.load_scores(tmp_path / "scores")
+    assert isinstance(scores, pinnfluence.Scores)
+    np.testing.assert_array_equal(scores.train_x, np.load(model / "train_x.npy"))
+    np.testing.assert_array_equal(scores.test_x, np.load(test_x))
+    assert set(scores) == {*QUANTITIES, *TERMS}
+    metadata = scores.metadata
+    assert metadata["recipe"]["name"] == "paper"
+    assert metadata["checkpoint"]["name"] == "lbfgs-130.pt"
+    assert metadata["config"]["layers"] == [2, 6, 6, 3]
+    assert metadata["config"]["scale"] == [2.2, 0.41]
+    assert metadata["versions"]["torch"] == torch.__version__
+    assert metadata["dtype"] == "float64"
+    assert set(metadata["stationarity"]["losses"]) == set(TERMS)
+
+
+def test_scores_are_those_of_the_library(model: Path, test_x: Path, tmp_path: Path) -> None:
+    calc(model, test_x, "--save_path", tmp_path / "scores")
+    found = pinnfluence.load_scores(tmp_path / "scores")
+    trained = pinnfluence.load_model(model)
+    points = np.load(test_x)
+    expected = pinnfluence.Influence(trained.pinn, trained.train_x).influence(points)
+    for quantity in QUANTITIES:
+        np.testing.assert_allclose(
+            np.asarray(found[quantity][:]), np.asarray(expected[quantity][:]), rtol=1e-5, atol=1e-9
+        )
+
+
+def test_prints_the_losses_the_recipe_and_how_far_from_stationary(
+    model: Path, test_x: Path
+) -> None:
+    result = calc(model, test_x)
+    out = result.stdout
+    assert "lbfgs-130.pt: variant good, conditions corrected, activation gelu" in out
+    for term in TERMS:
+        assert re.search(rf"^  {term} +\d\.\d+e[-+]\d+$", out, re.MULTILINE), term
+    assert "estimate: " in out
+    assert "recipe paper: " in out
+    assert "most negative eigenvalue seen" in out
+    assert "stationarity: ||grad L||" in out
+    assert (model.parent / "run_influences" / "influences.safetensors").is_file()
+
+
+def test_a_file_and_its_folder_are_the_same_checkpoint(
+    model: Path, test_x: Path, tmp_path: Path
+) -> None:
+    calc(model, test_x, "--save_path", tmp_path / "a")
+    calc(model / "lbfgs-130.pt", test_x, "--save_path", tmp_path / "b")
+    calc(model / "adam-80.pt", test_x, "--save_path", tmp_path / "c")
+    a, b, c = (snapshot(tmp_path / name)["influences.safetensors"] for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("checkpoint", [".", "lbfgs-130.pt"])
+def test_the_default_folder_is_beside_the_run(model: Path, test_x: Path, checkpoint: str) -> None:
+    calc(Path(checkpoint), test_x, cwd=model)
+    assert files_below(model.parent / "run_influences") == ["influences.safetensors"]
+
+
+def test_the_same_input_gives_the_same_bytes(model: Path, test_x: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        calc(model, test_x, "--dense", "--save_path", tmp_path / name)
+    assert snapshot(tmp_path / "first") == snapshot(tmp_path / "second")
+    assert len(snapshot(tmp_path / "first")) == 2
+
+
+def test_dense_holds_the_published_keys(model: Path, test_x: Path, tmp_path: Path) -> None:
+    calc(model, test_x, "--dense", "--save_path", tmp_path / "scores")
+    assert files_below(tmp_path / "scores") == ["influence_arrs.npz", "influences.safetensors"]
+    scores = pinnfluence.load_scores(tmp_path / "scores")
+    with np.load(tmp_path / "scores" / "influence_arrs.npz", allow_pickle=False) as arrays:
+        outputs = [f"output_dim_{i}" for i in range(4)]
+        losses = ["influences_pde", "bcs", "all_loss_terms"]
+        assert set(arrays) == {*outputs, *losses, "train_x", "test_x"}
+        for key, quantity in zip([*outputs, *losses], QUANTITIES, strict=True):
+            assert arrays[key].dtype == np.float32
+            np.testing.assert_array_equal(arrays[key], np.asarray(scores[quantity][:]))
+
+
+def test_float32_is_close_to_float64(model: Path, test_x: Path, tmp_path: Path) -> None:
+    for dtype in ("float32", "float64"):
+        calc(model, test_x, "--dtype", dtype, "--save_path", tmp_path / dtype)
+    single, double = (pinnfluence.load_scores(tmp_path / name) for name in ("float32", "float64"))
+    for quantity in QUANTITIES:
+        a, b = (np.asarray(scores[quantity][:]) for scores in (single, double))
+        assert np.abs(a - b).max() < 1e-2 * np.abs(b).max(), quantity
+        assert np.abs(a - b).max() > 0
+
+
+@pytest.mark.parametrize("batch_size", [33, 80])
+def test_batch_size_does_not_change_scores(
+    model: Path, test_x: Path, tmp_path: Path, batch_size: int
+) -> None:
+    calc(model, test_x, "--save_path", tmp_path / "default")
+    calc(model, test_x, "--batch_size", batch_size, "--save_path", tmp_path / "other")
+    for quantity in QUANTITIES:
+        a, b = (
+            np.asarray(pinnfluence.load_scores(tmp_path / name)[quantity][:])
+            for name in ("default", "other")
+        )
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(a).max())
+
+
+def test_other_training_points_can_be_given(model: Path, test_x: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.load(model / "train_x.npy")[::2])
+    (model / "train_x.npy").unlink()
+    flags = ("--train_x_path", tmp_path / "few.npy", "--save_path", tmp_path / "scores")
+    calc(model, test_x, *flags)
+    assert pinnfluence.load_scores(tmp_path / "scores")["u"].shape[1] == 40
+
+
+def test_one_point_is_enough(model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.array([[1.0, 0.2]]))
+    flags = ("--train_x_path", tmp_path / "one.npy", "--save_path", tmp_path / "scores")
+    result = calc(model, tmp_path / "one.npy", *flags)
+    assert "loss term inflow_u acts on no training point" in result.stderr
+    assert pinnfluence.load_scores(tmp_path / "scores")["u"].shape == (1, 1)
+
+
+def test_without_test_points_the_reference_is_taken(model: Path) -> None:
+    result = run_well(CALC, "--checkpoint", model, "--dry-run", "--device", "cpu", "--threads", 1)
+    assert "estimate: " in result.stdout
+
+
+# ---- settings from config.json, or from flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--broken",), ("--variant broken contradicts", "which says good")),
+        (("--variant", "bad"), ("--variant bad contradicts", "which says good")),
+        (("--conditions", "published"), ("--conditions published", "which says corrected")),
+        (("--activation", "tanh"), ("--activation tanh", "which says gelu")),
+        (("--layers", 2, 7, 3), ("--layers 2 7 3", "which says 2 6 6 3")),
+    ],
+)
+def test_a_flag_that_contradicts_config_is_refused(
+    model: Path, test_x: Path, flags: tuple[Any, ...], words: tuple[str, ...]
+) -> None:
+    before = snapshot(model.parent)
+    result = calc(model, test_x, *flags, well=False)
+    assert_refused(result, *words, str(model / "config.json"))
+    assert snapshot(model.parent) == before
+
+
+def test_flags_that_agree_with_config_change_nothing(
+    model: Path, test_x: Path, tmp_path: Path
+) -> None:
+    flags = ("--problem", "cylinder_flow", "--variant", "good", "--conditions", "corrected")
+    more = ("--activation", "gelu", "--layers", 2, 6, 6, 3)
+    calc(model, test_x, "--save_path", tmp_path / "a")
+    calc(model, test_x, *flags, *more, "--save_path", tmp_path / "b")
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), {"variant": "good", "conditions": "corrected", "activation": "gelu"}),
+        (("--broken",), {"variant": "broken"}),
+        (("--variant", "bad"), {"variant": "bad"}),
+        (("--conditions", "published"), {"conditions": "published"}),
+        (("--activation", "tanh", "--layers", 2, 6, 6, 3), {"activation": "tanh"}),
+    ],
+)
+def test_without_config_flags_say_what_was_trained(
+    model: Path, test_x: Path, flags: tuple[Any, ...], expected: dict[str, str]
+) -> None:
+    (model / "config.json").unlink()
+    calc(model, test_x, *flags)
+    scores = pinnfluence.load_scores(model.parent / "run_influences")
+    assert isinstance(scores, pinnfluence.Scores)
+    assert {key: scores.metadata["config"][key] for key in expected} == expected
+
+
+def test_an_implausible_activation_is_warned_about(model: Path, test_x: Path) -> None:
+    (model / "config.json").unlink()
+    assert "zero field" not in calc(model, test_x, "--dry-run").stderr
+    result = calc(model, test_x, "--activation", "sigmoid", "--dry-run")
+    assert "warning: the loss" in result.stderr
+    assert "that of a zero field: check --activation" in result.stderr
+
+
+# ---- costs
+
+
+def test_dry_run_writes_nothing(model: Path, test_x: Path) -> None:
+    before = snapshot(model.parent)
+    result = calc(model, test_x, "--dense", "--dry-run")
+    assert re.search(
+        r"^estimate: \d+ s, \d+\.\d GB of memory, \d+\.\d\d GB on disk$",
+        result.stdout,
+        re.MULTILINE,
+    )
+    assert "wrote" not in result.stdout
+    assert snapshot(model.parent) == before
+    assert not (model.parent / "run_influences").exists()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_estimate_of_the_file_sizes_is_close(
+    model: Path, test_x: Path, tmp_path: Path, dense: bool
+) -> None:
+    trained = pinnfluence.load_model(model)
+    points = np.load(test_x)
+    influence = pinnfluence.Influence(trained.pinn, trained.train_x)
+    expected = estimate.cost(influence, points, dense).disk_bytes
+    calc(model, test_x, *(["--dense"] if dense else []), "--save_path", tmp_path / "scores")
+    written = sum(map(len, snapshot(tmp_path / "scores").values()))
+    assert written <= expected < 1.1 * written + 20_000
+
+
+def test_the_estimate_of_the_time_does_not_grow_for_few_test_points(
+    model: Path, test_x: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is measured on a whole batch, whatever the number of test points."""
+    trained = pinnfluence.load_model(model)
+    influence = pinnfluence.Influence(trained.pinn, trained.train_x)
+    monkeypatch.setattr(estimate, "_seconds", lambda function: 1.0)
+    one, many = (estimate.cost(influence, np.load(test_x)[:n], False).seconds for n in (1, 20))
+    assert one < many
+
+
+DISK_OF = """
+import collections, shutil
+usage = collections.namedtuple("usage", "total used free")
+shutil.disk_usage = lambda path: usage(10**12, 0, {free})
+"""
+
+
+def test_dense_is_refused_where_the_disk_cannot_hold_it(
+    model: Path, test_x: Path, tmp_path: Path
+) -> None:
+    folder, flags = tmp_path / "scores", ("--save_path", tmp_path / "scores")
+    small_disk = DISK_OF.format(free=250_000)
+    result = calc(model, test_x, "--dense", *flags, well=False, prelude=small_disk)
+    assert_refused(result, "GB are to be written", str(folder), "0.00025 GB free", "--save_path")
+    assert "eigenpairs" not in result.stderr  # before any work
+    assert not folder.exists()
+    calc(model, test_x, "--dense", *flags, prelude=DISK_OF.format(free=10**9))
+
+
+def test_the_free_disk_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
+    check_target(tmp_path / "not" / "yet" / "there", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- interrupted
+
+
+SLOW = """
+import time
+from pinnfluence.curvature import Hessian
+product = Hessian.matvec
+def slow(self, vector):
+    time.sleep(0.05)
+    return product(self, vector)
+Hessian.matvec = slow
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) -> None:
+    before = snapshot(model.parent)
+    prelude = SLOW + (
+        "from pathlib import Path\n"
+        "from pinnfluence import estimate\n"
+        "cost = estimate.cost\n"
+        "def tell(*arguments):\n"
+        f"    Path({str(test_x.with_name('begun'))!r}).touch()\n"
+        "    return cost(*arguments)\n"
+        "estimate.cost = tell\n"
+    )
+    flags = ("--checkpoint", model, "--test_x_path", test_x)
+    child = start(CALC, *flags, prelude=prelude)
+    child.wait_for(test_x.with_name("begun"))
+    child.signal(number)
+    result = child.wait()
+    test_x.with_name("begun").unlink()
+    assert result.code == 130
+    assert result.last_line == "interrupted; nothing half-written remains"
+    assert "Traceback" not in result.stderr
+    assert snapshot(model.parent) == before
+
+
+INTERRUPTED_WRITE = """
+import os, signal
+from pinnfluence import files, scores
+def half(path, *arguments):
+    with files.atomic_writer(path) as stream:
+        stream.write(b"half of it")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGINT)
+scores.{name} = half
+"""
+
+
+def test_an_interruption_while_writing_leaves_nothing(model: Path, test_x: Path) -> None:
+    prelude = INTERRUPTED_WRITE.format(name="write_bytes")
+    result = calc(model, test_x, "--dense", well=False, prelude=prelude)
+    assert result.code == 130
+    assert files_below(model.parent / "run_influences") == []
+
+
+def test_an_interruption_while_writing_keeps_what_was_there(model: Path, test_x: Path) -> None:
+    calc(model, test_x, "--dense")
+    before = snapshot(model.parent)
+    for name in ("write_bytes", "write_npz"):
+        prelude = INTERRUPTED_WRITE.format(name=name)
+        assert calc(model, test_x, "--dense", well=False, prelude=prelude).code == 130
+        assert snapshot(model.parent) == before
+
+
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+"""
+
+
+@pytest.mark.parametrize("limit", [5_000, 150_000])
+def test_a_full_disk_leaves_nothing_half_written(model: Path, test_x: Path, limit: int) -> None:
+    calc(model, test_x, "--dense", "--save_path", model.parent / "good")
+    good = snapshot(model.parent / "good")
+    prelude = FULL_DISK.format(limit=limit)
+    folder = model.parent / "scores"
+    # stdout is a file in these tests, so that the limit would hold for it, too
+    prelude += "import os\nos.dup2(os.open(os.devnull, os.O_WRONLY), 1)\n"
+    result = calc(model, test_x, "--dense", "--save_path", folder, well=False, prelude=prelude)
+    assert result.code == (0 if limit > max(map(len, good.values())) else 2)
+    written = snapshot(folder)
+    assert all(good[name] == content for name, content in written.items())
+
+
+def test_config_in_the_score_file_is_that_of_the_run(model: Path, test_x: Path) -> None:
+    calc(model, test_x)
+    scores = pinnfluence.load_scores(model.parent / "run_influences")
+    assert isinstance(scores, pinnfluence.Scores)
+    assert scores.metadata["config"] == json.loads((model / "config.json").read_text())

@@ -1,0 +1,315 @@
+"""Reading of checkpoints and points from elsewhere: as data, whole, and nothing else."""
+
+import collections
+import pickle
+import random
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import deepxde as dde
+import numpy as np
+import pytest
+import torch
+from helpers import short_run, weights_of
+
+import pinnfluence
+from pinnfluence import MLP, InputError, checkpoint
+from pinnfluence.problems.cylinder_flow import PROBLEM
+
+LAYERS = (2, 5, 4, 3)
+
+
+def network(layers: tuple[int, ...] = LAYERS) -> MLP:
+    return MLP(layers, "gelu", PROBLEM.scale)
+
+
+def save(path: Path, **changes: Any) -> Path:
+    """A checkpoint of a random network with some weights replaced, or left out where None."""
+    weights = {**network().state_dict()}
+    for key, value in changes.items():
+        name = key.replace("__", ".")
+        weights.pop(name, None)
+        if value is not None:
+            weights[name] = value
+    torch.save({"model_state_dict": weights, "optimizer_state_dict": {}}, path)
+    return path
+
+
+def train_points(tmp_path: Path) -> Path:
+    path = tmp_path / "points.npy"
+    np.save(path, np.load(short_run() / "train_x.npy"))
+    return path
+
+
+# ---- which file
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["adam-5.pt"], "adam-5.pt"),
+        (["adam-900.pt", "adam-1000.pt"], "adam-1000.pt"),
+        (["adam-1000.pt", "lbfgs-900.pt"], "lbfgs-900.pt"),
+        (["lbfgs-900.pt", "lbfgs-1000.pt", "state.pt", "other-9999.pt"], "lbfgs-1000.pt"),
+        (["adam-5.pt", ".lbfgs-9.pt.x1.tmp", "lbfgs-9.pt.tmp", "lbfgs-x.pt"], "adam-5.pt"),
+    ],
+)
+def test_the_last_checkpoint_of_a_folder(tmp_path: Path, names: list[str], expected: str) -> None:
+    touch(tmp_path, *names)
+    assert checkpoint.find_checkpoint(tmp_path) == tmp_path / expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "train one first"),
+        (["state.pt"], "train one first"),
+        (["model-100.pt"], "but model-100.pt; give the file instead"),
+        (["good/adam-1.pt", "bad/lbfgs-2.pt"], "runs in its folders bad, good; give one of them"),
+    ],
+)
+def test_a_folder_without_checkpoint(tmp_path: Path, names: list[str], message: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(InputError, match=message):
+        checkpoint.find_checkpoint(tmp_path)
+
+
+# ---- DeepXDE's format
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "L-BFGS"])
+def test_a_checkpoint_of_plain_deepxde_loads_without_config(tmp_path: Path, optimizer: str) -> None:
+    dde.config.set_random_seed(1)
+    net = dde.nn.FNN([2, 6, 6, 3], "tanh", "Glorot uniform")
+    net.apply_feature_transform(lambda x: x / x.new_tensor(PROBLEM.scale))
+    geometry = dde.geometry.Rectangle([0.5, 0.1], [2, 0.4])
+    data = dde.data.PDE(geometry, lambda x, y: y, [], num_domain=30)
+    model = dde.Model(data, net)
+    model.compile(optimizer, **({"lr": 1e-3} if optimizer == "adam" else {}), verbose=0)
+    model._train_step(data.train_x, data.train_y, data.train_aux_vars)
+    path = Path(model.save(str(tmp_path / "model")))
+    assert torch.load(path, weights_only=True)["optimizer_state_dict"]["state"]
+    np.save(tmp_path / "train_x.npy", data.train_x_all)
+
+    trained = pinnfluence.load_model(path, activation="tanh")
+    with torch.no_grad():
+        expected = net(torch.as_tensor(data.train_x_all)).numpy()
+    predicted = trained.predict(data.train_x_all)
+    for column, name in enumerate(("u", "v", "p")):
+        np.testing.assert_allclose(predicted[name], expected[:, column], atol=1e-6)
+    assert trained.config == {
+        "problem": "cylinder_flow",
+        "variant": "good",
+        "conditions": "corrected",
+        "activation": "tanh",
+        "scale": list(PROBLEM.scale),
+        "layers": [2, 6, 6, 3],
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_of_any_precision_load_as_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {name: w.to(dtype) for name, w in network().double().state_dict().items()}
+    if dtype is torch.float64:
+        weights["linears.0.bias"] += 1e-12
+    torch.save({"model_state_dict": weights}, tmp_path / "model.pt")
+    model = pinnfluence.load_model(tmp_path / "model.pt", train_points(tmp_path))
+    for name, p in model.pinn.params.items():
+        assert torch.equal(p, weights[name].double()), name
+
+
+def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
+    net = network()
+    path = tmp_path / "adam-3.pt"
+    checkpoint.save_checkpoint(path, net.state_dict(), torch.optim.Adam(net.parameters()))
+    weights = checkpoint.load_weights(path, 2, 3)
+    assert checkpoint.layers_of(weights) == LAYERS
+    for name, p in net.named_parameters():
+        assert torch.equal(weights[name], p)
+
+
+# ---- not DeepXDE's format
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"linears__0__weight": torch.zeros(5)}, "linears.0.weight to be a dense matrix"),
+        ({"linears__0__weight": torch.zeros(5, 2).int()}, "torch.int32"),
+        ({"linears__0__weight": torch.zeros(5, 2) + 1j}, "torch.complex64"),
+        ({"linears__0__weight": torch.zeros(5, 2).to_sparse()}, "torch.sparse_coo"),
+        ({"linears__0__weight": torch.zeros(5, 2, device="meta")}, "dense"),
+        ({"linears__0__weight": torch.zeros(5, 2).to(torch.float8_e5m2)}, "torch.float8_e5m2"),
+        ({"linears__0__weight": [[0.0]]}, "expected linears.0.weight, linears.0.bias"),
+        ({"linears__1__bias": torch.zeros(7)}, "layer 1 .* does not fit"),
+        ({"linears__1__weight": torch.zeros(4, 6)}, "layer 1 .* does not fit"),
+        ({"linears__1__weight": torch.zeros(0, 5)}, r"shape \(0, 5\), an empty layer"),
+        ({"linears__2__weight": None}, "expected linears.0.weight"),
+        ({"linears__2__bias": None, "linears__2__weight": None}, "2 inputs to 4 outputs"),
+        ({"linears__9__weight": torch.zeros(5, 2)}, "expected linears.0.weight"),
+        ({"linears__0__weight": torch.zeros(5, 3)}, "3 inputs to 3 outputs, expected 2 to 3"),
+        ({"linears__1__bias": torch.full((4,), torch.nan)}, "linears.1.bias has NaN or infinite"),
+        ({"linears__1__bias": torch.full((4,), -torch.inf)}, "linears.1.bias has NaN or infinite"),
+    ],
+)
+def test_unfit_weights_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = save(tmp_path / "model.pt", **changes)
+    with pytest.raises(InputError, match=message):
+        checkpoint.load_weights(path, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(3),
+        [1, 2],
+        {},
+        {"state_dict": {}},
+        {"model_state_dict": {}},
+        {"model_state_dict": None},
+        {"model_state_dict": torch.zeros(2)},
+        {"model_state_dict": {"a": torch.zeros(1), "b": torch.zeros(1)}},
+        {"model_state_dict": {1: torch.zeros(1), 2: torch.zeros(1)}},
+        collections.OrderedDict(network().state_dict()),
+    ],
+)
+def test_other_contents_are_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"model_state_dict|expected linears"):
+        checkpoint.load_weights(tmp_path / "model.pt", 2, 3)
+
+
+class RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle 2", "pickle 4"])
+def test_code_in_a_checkpoint_never_runs(tmp_path: Path, form: str) -> None:
+    path, trace = tmp_path / "model.pt", tmp_path / "ran"
+    content = {"model_state_dict": network().state_dict(), "more": RunsCode(trace)}
+    if form.startswith("pickle"):
+        path.write_bytes(pickle.dumps(content, int(form[-1])))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    words = "not a PyTorch checkpoint" if form == "pickle 4" else "holds code, not only weights"
+    with pytest.raises(InputError, match=f"{words}.*; it was not loaded"):
+        checkpoint.load_weights(path, 2, 3)
+    assert not trace.exists()
+
+
+def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(torch.nn.Linear(2, 3), torch.zeros(1, 2)).save(str(tmp_path / "m.pt"))
+    with pytest.raises(InputError, match="truncated or not a PyTorch checkpoint"):
+        checkpoint.load_weights(tmp_path / "m.pt", 2, 3)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_no_damage_gives_anything_but_an_input_error(tmp_path: Path, new_format: bool) -> None:
+    """Truncated anywhere, or with a few bytes changed: whole, or one line that says what is wrong.
+
+    A changed weight cannot be told from another weight; everything else is refused."""
+    torch.save(
+        {"model_state_dict": network().state_dict()},
+        tmp_path / "good.pt",
+        _use_new_zipfile_serialization=new_format,
+    )
+    good, path = (tmp_path / "good.pt").read_bytes(), tmp_path / "model.pt"
+    random_numbers = random.Random(0)
+    damaged = [good[:n] for n in range(0, len(good), max(1, len(good) // 150))]
+    for _ in range(250):
+        changed = bytearray(good)
+        for _ in range(random_numbers.choice((1, 8, 64))):
+            changed[random_numbers.randrange(len(good))] = random_numbers.randrange(256)
+        damaged.append(bytes(changed))
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            checkpoint.load_weights(path, 2, 3)
+        except InputError:
+            refused += 1
+    assert refused > 150
+
+
+# ---- points
+
+
+def refuse_points(path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checkpoint.load_points(path, 2, "training")
+
+
+def test_points_are_read_as_float32(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).random((4, 2))
+    for dtype in (np.float32, np.float64):
+        np.save(tmp_path / "x.npy", points.astype(dtype))
+        found = checkpoint.load_points(tmp_path / "x.npy", 2, "training")
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, points.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (np.zeros((4, 3)), re.escape("expected training points of shape [n, 2], found (4, 3)")),
+        (np.zeros(4), re.escape("found (4,)")),
+        (np.zeros((4, 2, 1)), re.escape("found (4, 2, 1)")),
+        (np.array(1.0), re.escape("found ()")),
+        (np.zeros((4, 2), int), "expected float32 or float64, found int64"),
+        (np.zeros((4, 2), bool), "found bool"),
+        (np.zeros((4, 2), complex), "found complex128"),
+        (np.zeros((4, 2), "U3"), "found <U3"),
+        (np.zeros((0, 2)), "holds no training points"),
+        (np.array([[0, 0], [np.nan, 0], [0, np.inf]]), "2 points are NaN or infinite.* row 1"),
+    ],
+)
+def test_unfit_points_are_refused(tmp_path: Path, points: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "x.npy", points)
+    refuse_points(tmp_path / "x.npy", message)
+
+
+def test_points_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    objects = np.empty((1, 2), object)
+    objects[:] = RunsCode(tmp_path / "ran")
+    np.save(tmp_path / "x.npy", objects, allow_pickle=True)
+    refuse_points(tmp_path / "x.npy", "not a readable .npy file of plain numbers")
+    (tmp_path / "x.npy").write_bytes(pickle.dumps(objects))
+    refuse_points(tmp_path / "x.npy", "not a readable .npy file of plain numbers")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_other_files_are_no_points(tmp_path: Path) -> None:
+    refuse_points(tmp_path / "none.npy", "no training points at")
+    refuse_points(tmp_path, "no training points at")
+    np.savez(tmp_path / "x.npz", points=np.zeros((4, 2)))
+    refuse_points(tmp_path / "x.npz", "found an archive")
+    np.save(tmp_path / "x.npy", np.zeros((4, 2)))
+    good = (tmp_path / "x.npy").read_bytes()
+    for length in range(len(good)):
+        (tmp_path / "y.npy").write_bytes(good[:length])
+        refuse_points(tmp_path / "y.npy", "not a readable")
+    (tmp_path / "y.npy").write_bytes(b"PK\\x03\\x04" + good)
+    refuse_points(tmp_path / "y.npy", "not a readable")
+
+
+def test_weights_of_the_helper_are_those_that_are_loaded() -> None:
+    model = pinnfluence.load_model(short_run())
+    weights = weights_of(short_run() / "lbfgs-130.pt")
+    assert all(torch.equal(p, weights[name].double()) for name, p in model.pinn.params.items())
+    assert model.path.name == "lbfgs-130.pt"

@@ -1,0 +1,245 @@
+"""What is built for DeepXDE, and its own ``dde.grad`` path against the loss of the package."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
+
+from pinnfluence import InputError, deepxde_model
+from pinnfluence.deepxde_model import GradField, PinnModel, build, dde, geometry
+from pinnfluence.loss_step import loss_step
+from pinnfluence.problem import Difference, Disk, Rectangle
+from pinnfluence.problems.cylinder_flow import PROBLEM
+
+LAYERS = (2, 8, 8, 3)
+SETS = [(v, c) for v in PROBLEM.variants for c in PROBLEM.conditions]
+
+
+def small(variant: str = "good", conditions: str = "corrected", seed: int = 3) -> PinnModel:
+    return build(PROBLEM.variant(variant), conditions, LAYERS, 80, 120, seed)
+
+
+def through_deepxde(model: PinnModel, dtype: torch.dtype):
+    """Losses and gradients of the sum, by DeepXDE's evaluation with ``dde.grad``."""
+    model.net.to(dtype)
+    model.compile("adam", lr=1e-3, verbose=0)
+    x = torch.as_tensor(model.data.train_x).to(dtype)
+    _, losses = model.outputs_losses_train(x, None, None)
+    params = dict(model.net.named_parameters())
+    gradients = torch.autograd.grad(losses.sum(), list(params.values()))
+    return losses.detach(), dict(zip(params, gradients, strict=True))
+
+
+def through_the_package(model: PinnModel, dtype: torch.dtype):
+    step = loss_step(model.pinn.at(model.train_x), dtype, torch.device("cpu"))
+    return step({name: p.detach() for name, p in model.net.to(dtype).named_parameters()})
+
+
+@pytest.mark.parametrize(("variant", "conditions"), SETS)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_same_losses_and_gradients_as_plain_deepxde(variant, conditions, dtype, limit):
+    model = small(variant, conditions)
+    expected, expected_gradients = through_deepxde(model, dtype)
+    losses, gradients = through_the_package(model, dtype)
+    assert losses.dtype == expected.dtype == dtype
+    assert losses.shape == (len(TERMS),)
+    torch.testing.assert_close(losses, expected, rtol=limit, atol=0)
+    assert list(gradients) == list(expected_gradients)
+    for name, gradient in gradients.items():
+        difference = (gradient - expected_gradients[name]).abs().max()
+        assert difference <= 10 * limit * expected_gradients[name].abs().max(), name
+
+
+def test_same_losses_as_a_model_written_without_the_package():
+    """The flow as a user of DeepXDE writes it, with ``OperatorBC`` and ``DirichletBC``."""
+    jacobian, hessian = dde.grad.jacobian, dde.grad.hessian
+
+    def pde(x, y):
+        u, v = y[:, 0:1], y[:, 1:2]
+        (u_x, u_y, v_x, v_y, p_x, p_y) = (
+            jacobian(y, x, i=i, j=j) for i in range(3) for j in range(2)
+        )
+        laplace_u, laplace_v = (
+            hessian(y, x, component=c, i=0, j=0) + hessian(y, x, component=c, i=1, j=1)
+            for c in range(2)
+        )
+        return [
+            u_x + v_y,
+            u * u_x + v * u_y + p_x / RHO - NU * laplace_u,
+            u * v_x + v * v_y + p_y / RHO - NU * laplace_v,
+        ]
+
+    def profile(x):
+        return 4 * 0.3 * x[:, 1:2] * (HEIGHT - x[:, 1:2]) / HEIGHT**2
+
+    channel = dde.geometry.Rectangle([0.0, 0.0], [LENGTH, HEIGHT])
+    domain = dde.geometry.CSGDifference(channel, dde.geometry.Disk([0.2, 0.2], 0.05))
+    place = {
+        name: lambda x, on, name=name: bool(flow_masks(torch.as_tensor(x[None]))[name][0])
+        for name in TERMS
+    }
+    conditions = [
+        dde.icbc.DirichletBC(domain, profile, place["inflow_u"], component=0),
+        dde.icbc.DirichletBC(domain, lambda x: 0, place["inflow_v"], component=1),
+        dde.icbc.OperatorBC(
+            domain,
+            lambda x, y, _: NU * jacobian(y, x, i=0, j=0) - y[:, 2:3],
+            place["outflow_u"],
+        ),
+        dde.icbc.OperatorBC(
+            domain, lambda x, y, _: NU * jacobian(y, x, i=1, j=0), place["outflow_v"]
+        ),
+        dde.icbc.DirichletBC(domain, lambda x: 0, place["noslip_u"], component=0),
+        dde.icbc.DirichletBC(domain, lambda x: 0, place["noslip_v"], component=1),
+    ]
+    dde.config.set_random_seed(3)
+    data = dde.data.PDE(domain, pde, conditions, num_domain=80, num_boundary=120)
+    net = dde.nn.FNN(list(LAYERS), "gelu", "Glorot uniform")
+    net.apply_feature_transform(lambda x: x / torch.tensor([LENGTH, HEIGHT]))
+    plain = dde.Model(data, net)
+    plain.compile("adam", lr=1e-3, verbose=0)
+    _, expected = plain.outputs_losses_train(data.train_x, None, None)
+
+    model = small(seed=3)
+    np.testing.assert_array_equal(model.train_x, data.train_x_all)
+    np.testing.assert_array_equal(model.data.train_x, data.train_x)
+    for name, p in net.state_dict().items():  # the same start, too
+        torch.testing.assert_close(model.net.state_dict()[name], p, rtol=0, atol=0)
+    for losses in (
+        through_deepxde(model, torch.float32)[0],
+        through_the_package(model, torch.float32)[0],
+    ):
+        torch.testing.assert_close(losses, expected.detach(), rtol=1e-5, atol=0)
+
+
+def test_losses_by_hand():
+    """The mean of squared residuals over the points on which a term acts."""
+    model = small()
+    losses, _ = through_the_package(model, torch.float64)
+    x = torch.as_tensor(model.train_x).double().requires_grad_()
+    scaled = x / torch.tensor([LENGTH, HEIGHT], dtype=torch.float64)
+    for linear in model.net.linears[:-1]:
+        scaled = torch.nn.functional.gelu(linear(scaled))
+    residuals, masks = flow_residuals(model.net.linears[-1](scaled), x), flow_masks(x)
+    expected = torch.stack([residuals[n][masks[n]].square().mean() for n in TERMS]).detach()
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=0)
+
+
+def test_training_with_the_step_is_deepxdes_training():
+    """Some Adam steps of ``Model.train``, with the package's step and without it."""
+    trained = []
+    for with_step in (True, False):
+        model = small()
+        if with_step:
+            model.step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
+        model.compile("adam", lr=1e-3, verbose=0)
+        history, _ = model.train(iterations=20, display_every=5, verbose=0)
+        trained.append((np.array(history.loss_train), model.net.state_dict()))
+    (losses, weights), (expected_losses, expected_weights) = trained
+    assert losses[-1].sum() < losses[0].sum()
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-3)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, expected_weights[name], rtol=1e-3, atol=1e-4)
+
+
+def test_step_is_evaluated_in_place_of_deepxdes_losses():
+    model = small()
+    step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
+    model.step = step
+    model.compile("adam", lr=1e-3, verbose=0)
+    outputs, losses = model.outputs_losses_train(model.data.train_x, None, None)
+    expected, gradients = step({name: p.detach() for name, p in model.params().items()})
+    torch.testing.assert_close(losses, expected, rtol=0, atol=0)
+    assert outputs.shape == (len(model.data.train_x), 3)
+    torch.testing.assert_close(model.gradient_step(), expected.sum())
+    for name, p in model.params().items():
+        torch.testing.assert_close(p.grad, gradients[name], rtol=0, atol=0)
+
+
+def test_same_seed_same_model():
+    one, same, other = small(seed=3), small(seed=3), small(seed=4)
+    np.testing.assert_array_equal(one.train_x, same.train_x)
+    for name, p in one.net.state_dict().items():
+        torch.testing.assert_close(p, same.net.state_dict()[name], rtol=0, atol=0)
+    weights = (model.net.state_dict()["linears.0.weight"] for model in (one, other))
+    assert not torch.equal(*weights)
+
+
+# ---- looking derivatives up
+
+
+def grad_field():
+    net = dde.nn.FNN([2, 5, 3], "tanh", "Glorot uniform")
+    x = torch.rand(6, 2, requires_grad=True)
+    return x, net, GradField(("x", "y"), ("u", "v", "p"), x, {(): net(x)})
+
+
+def test_lookup():
+    x, net, f = grad_field()
+    torch.testing.assert_close(f.y, x[:, 1])
+    torch.testing.assert_close(f.v, net(x)[:, 1])
+    for output, name in enumerate(("u", "v", "p")):
+        (gradient,) = torch.autograd.grad(net(x)[:, output].sum(), x, create_graph=True)
+        for i, letter in enumerate("xy"):
+            torch.testing.assert_close(getattr(f, f"{name}_{letter}"), gradient[:, i])
+            (second,) = torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)
+            for j, other in enumerate("xy"):
+                found = getattr(f, f"{name}_{letter}{other}")
+                torch.testing.assert_close(found, second[:, j], rtol=1e-4, atol=1e-6)
+
+
+def test_lookup_errors():
+    _, _, f = grad_field()
+    with pytest.raises(AttributeError, match="no field 'w'"):
+        f.w  # noqa: B018
+    with pytest.raises(NotImplementedError, match="u_xxx: derivatives above the second"):
+        f.u_xxx  # noqa: B018
+    assert not hasattr(f, "_anything")
+
+
+# ---- geometry, import, bad input
+
+
+def test_geometry():
+    shape = Rectangle((0.0, 0.0), (2.0, 1.0)) - Disk((0.5, 0.5), 0.2)
+    assert isinstance(shape, Difference)
+    found = geometry(shape)
+    points = np.random.default_rng(0).random((200, 2)) * [2.4, 1.4] - 0.2
+    np.testing.assert_array_equal(found.inside(points), shape.excess(points) <= 0)
+    with pytest.raises(TypeError, match="no DeepXDE geometry for int"):
+        geometry(3)
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepxde.backend", SimpleNamespace(backend_name="jax"))
+    with pytest.raises(ImportError, match="with the backend jax, expected pytorch"):
+        deepxde_model._import_deepxde()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": (2, 8, 2)}, "begin with 2 inputs and end with 3 outputs, found 2 8 2"),
+        ({"layers": (3, 8, 3)}, "begin with 2 inputs and end with 3 outputs, found 3 8 3"),
+        ({"layers": (2, 0, 3)}, "widths from 1"),
+        ({"num_domain": -1}, "num_domain must be from 0"),
+        ({"num_domain": 0, "num_boundary": 0}, "at least one point"),
+        ({"num_boundary": 0}, "loss term inflow_u acts on none of"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"conditions": "other"}, "no conditions 'other'"),
+    ],
+)
+def test_bad_input(changes, message):
+    numbers = {"num_domain": 80, "num_boundary": 120, "seed": 3}
+    arguments = {"conditions": "corrected", "layers": LAYERS} | numbers
+    with pytest.raises(InputError, match=message):
+        build(PROBLEM, **(arguments | changes))
+
+
+def test_a_condition_acts_on_the_boundary_only():
+    on = deepxde_model._pointwise(lambda x: np.ones(len(x), bool))
+    assert on(np.zeros(2), True)
+    assert not on(np.zeros(2), False)

@@ -1,0 +1,570 @@
+"""Score matrices against dense arrays, and the files against what they were made from."""
+
+import json
+import zipfile
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from pinnfluence import InputError, Scores, load_scores
+from pinnfluence import score_matrix as score_matrix_module
+from pinnfluence.files import Rows, atomic_writer, map_npz, write_bytes, write_npy, write_npz
+from pinnfluence.score_matrix import DenseMatrix, FactoredMatrix
+from pinnfluence.scores import DENSE_FILE_NAME, FILE_NAME, FORMAT_VERSION, DenseScores, Embedding
+
+N_TEST, N_TRAIN, RANK = 23, 31, 4
+TERMS = ("continuity", "momentum", "noslip")
+OUTPUTS = ("u", "v", "p", "speed")
+GROUPS = {"pde": ["continuity", "momentum"], "bcs": ["noslip"], "all": list(TERMS)}
+DENSE_KEYS = {
+    **{f"output_dim_{i}": name for i, name in enumerate(OUTPUTS)},
+    "influences_pde": "pde",
+    "bcs": "bcs",
+    "all_loss_terms": "all",
+}
+
+
+def make_scores(seed: int = 0) -> Scores:
+    rng = np.random.default_rng(seed)
+
+    def embedding(rows: np.ndarray) -> Embedding:
+        values = rng.standard_normal((len(rows), RANK)).astype(np.float32)
+        return Embedding(values, rows.astype(np.int32))
+
+    def everywhere(n: int) -> np.ndarray:
+        return np.arange(n)
+
+    train = {name: embedding(everywhere(N_TRAIN)) for name in TERMS[:2]}
+    train["noslip"] = embedding(np.array([2, 3, 11, 30]))
+    test = {name: embedding(everywhere(N_TEST)) for name in (*OUTPUTS, *TERMS[:2])}
+    test["noslip"] = embedding(np.array([0, 7, 8]))
+    metadata = {"terms": list(TERMS), "groups": GROUPS, "recipe": {"name": "paper", "rank": RANK}}
+    train_x, test_x = (rng.random((n, 2)).astype(np.float32) for n in (N_TRAIN, N_TEST))
+    return Scores(train_x, test_x, train, test, metadata, np.arange(4.0, 0, -1))
+
+
+def dense_scores(scores: Scores, quantity: str, term: str) -> np.ndarray:
+    """One point after another."""
+    left = {int(i): e for i, e in zip(*swap(scores.test[quantity]), strict=True)}
+    right = {int(j): e for j, e in zip(*swap(scores.train[term]), strict=True)}
+    dense = np.zeros((N_TEST, N_TRAIN))
+    for i, e in left.items():
+        for j, f in right.items():
+            dense[i, j] = e.astype(np.float64) @ f
+    return dense
+
+
+def swap(embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
+    return embedding.rows, embedding.values
+
+
+def members(quantity: str) -> list[str]:
+    return GROUPS.get(quantity, [quantity])
+
+
+@pytest.fixture
+def scores() -> Scores:
+    return make_scores()
+
+
+@pytest.fixture(params=["factored", "dense", "dense by 3"])
+def pair(request):
+    """A matrix and the array that it stands for."""
+    rng = np.random.default_rng(1)
+    left, right = (rng.standard_normal((n, RANK)).astype(np.float32) for n in (N_TEST, N_TRAIN))
+    if request.param == "factored":
+        return FactoredMatrix(left, right), left @ right.T
+    factor = 3.0 if request.param.endswith("3") else 1.0
+    return DenseMatrix(left @ right.T, factor), left @ right.T * np.float32(factor)
+
+
+# ---- matrices
+
+
+MASK = np.arange(N_TRAIN) % 3 == 1
+KEYS = {
+    "int": 3,
+    "numpy int": np.int64(3),
+    "negative int": -1,
+    "slice": slice(2, 9),
+    "slice backwards": slice(None, None, -2),
+    "empty slice": slice(5, 5),
+    "list": [4, 0, 4, -1],
+    "array": np.array([4, 0, 4]),
+    "mask": np.arange(N_TEST) % 2 == 0,
+    "all": slice(None),
+    "one entry": (3, -2),
+    "column": (slice(None), 7),
+    "row of a tuple": (3, slice(None)),
+    "int and slice": (3, slice(1, 20, 4)),
+    "slice and list": (slice(1, 5), [0, 5, -3]),
+    "slice and mask": (slice(1, 5), MASK),
+    "mask and int": (np.arange(N_TEST) < 4, 0),
+    "int and mask": (2, MASK),
+    "empty mask": (slice(None), np.zeros(N_TRAIN, bool)),
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_indexing(pair, key):
+    matrix, dense = pair
+    found, expected = matrix[key], dense[key]
+    assert np.shape(found) == np.shape(expected)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_two_lists_choose_a_block(pair):
+    """The entries of all pairs, as ``np.ix_`` gives them."""
+    matrix, dense = pair
+    rows, columns = [4, -1, 4], [0, 7]
+    np.testing.assert_allclose(matrix[rows, columns], dense[np.ix_(rows, columns)], rtol=1e-4)
+    assert matrix[rows, MASK].shape == (3, MASK.sum())
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (N_TEST, "axis 0 is out of range for 23 points"),
+        (-N_TEST - 1, "out of range for 23 points"),
+        ((0, N_TRAIN), "axis 1 is out of range for 31 points"),
+        (np.ones(N_TEST + 1, bool), r"mask of axis 0 must have shape \(23,\), found \(24,\)"),
+        (1.5, "axis 0 must be integers, a slice or a mask"),
+        ((0, [[1]]), "axis 1 must be integers"),
+    ],
+)
+def test_bad_index(pair, key, message):
+    with pytest.raises(IndexError, match=message):
+        pair[0][key]
+
+
+def test_more_than_two_indices(pair):
+    with pytest.raises((IndexError, ValueError)):
+        pair[0][0, 0, 0]
+
+
+@pytest.mark.parametrize("block_elements", [1, 5 * N_TRAIN, 10**6])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1, -2])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("sum", np.sum),
+        ("mean", np.mean),
+        ("abs_sum", lambda dense, axis: abs(dense).sum(axis)),
+        ("abs_mean", lambda dense, axis: abs(dense).mean(axis)),
+        ("abs_max", lambda dense, axis: abs(dense).max(axis)),
+    ],
+)
+def test_reductions(pair, name, function, axis, block_elements, monkeypatch):
+    monkeypatch.setattr(score_matrix_module, "BLOCK_ELEMENTS", block_elements)
+    matrix, dense = pair
+    expected = function(dense.astype(np.float64), axis)
+    found = getattr(matrix, name)(axis)
+    assert np.shape(found) == np.shape(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_reductions_leave_a_dense_matrix_as_it_is(pair):
+    matrix, dense = pair
+    matrix.abs_sum()
+    np.testing.assert_allclose(np.asarray(matrix), dense, rtol=1e-5, atol=1e-6)
+
+
+def test_bad_axis(pair):
+    with pytest.raises(ValueError, match="axis must be 0"):
+        pair[0].abs_sum(2)
+
+
+def test_as_an_array(pair):
+    matrix, dense = pair
+    assert (matrix.shape, matrix.ndim, len(matrix)) == (dense.shape, 2, N_TEST)
+    assert np.asarray(matrix).dtype == matrix.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(matrix, np.float64), dense, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.stack(list(matrix)), dense, rtol=1e-5, atol=1e-6)
+    assert "n_test=23, n_train=31" in repr(matrix)
+
+
+@pytest.mark.parametrize("n_rows", [None, 1, 7, 1000])
+def test_blocks(pair, n_rows):
+    matrix, dense = pair
+    seen = np.full(dense.shape, np.nan)
+    for rows, block in matrix.blocks(n_rows):
+        seen[rows] = block
+    np.testing.assert_allclose(seen, dense, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        next(matrix.blocks(0))
+
+
+def test_embeddings_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"found \(3, 2\) and \(4, 3\)"):
+        FactoredMatrix(np.zeros((3, 2)), np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"found \(3,\) and \(4, 3\)"):
+        FactoredMatrix(np.zeros(3), np.zeros((4, 3)))
+
+
+# ---- scores
+
+
+@pytest.mark.parametrize("quantity", [*OUTPUTS, *TERMS, *GROUPS])
+def test_matrix_of_each_quantity(scores, quantity):
+    parts = {
+        term: sum(dense_scores(scores, name, term) for name in members(quantity)) for term in TERMS
+    }
+    for term in TERMS:
+        np.testing.assert_allclose(
+            np.asarray(scores.matrix(quantity, term)), parts[term], rtol=1e-4, atol=1e-5
+        )
+    for terms in (*GROUPS, ["noslip", "continuity"]):
+        names = GROUPS.get(terms, terms) if isinstance(terms, str) else terms
+        np.testing.assert_allclose(
+            np.asarray(scores.matrix(quantity, terms)),
+            sum(parts[name] for name in names),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+    whole = sum(parts.values())
+    np.testing.assert_allclose(np.asarray(scores[quantity]), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("terms", [None, "noslip", "pde"])
+def test_paper_scale_is_n_train_times(scores, terms):
+    removal = np.asarray(scores.matrix("u", terms))
+    paper = np.asarray(scores.matrix("u", terms, scale="paper"))
+    np.testing.assert_allclose(paper, N_TRAIN * removal, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(removal, np.asarray(scores.matrix("u", terms, scale="removal")))
+
+
+def test_keys(scores):
+    assert list(scores) == [*OUTPUTS, *TERMS, "pde", "bcs", "all"]
+    assert len(scores) == len(list(scores)) == 10
+    assert "u" in scores
+    assert "w" not in scores
+
+
+def test_acting_rows(scores):
+    assert scores.acting_rows("noslip").tolist() == [0, 7, 8]
+    assert scores.acting_rows("bcs").tolist() == [0, 7, 8]
+    assert scores.acting_rows("u").tolist() == list(range(N_TEST))
+
+
+def test_unknown_names(scores):
+    with pytest.raises(KeyError, match="no quantity 'w', expected one of u, v, p, speed, "):
+        scores["w"]
+    with pytest.raises(KeyError, match="no loss term 'w', expected one of continuity"):
+        scores.matrix("u", "w")
+    with pytest.raises(ValueError, match="scale must be 'removal' or 'paper', found 'mean'"):
+        scores.matrix("u", scale="mean")
+
+
+def test_whole_embedding():
+    whole = Embedding(np.array([[1.0, 2.0]], np.float32), np.array([2])).whole(4)
+    np.testing.assert_array_equal(whole, [[0, 0], [0, 0], [1, 2], [0, 0]])
+
+
+# ---- the score file
+
+
+def test_round_trip(scores, tmp_path):
+    path = scores.save(tmp_path / "scores.safetensors")
+    for given in (path, str(path)):
+        found = load_scores(given)
+        assert isinstance(found, Scores)
+        np.testing.assert_array_equal(found.train_x, scores.train_x)
+        np.testing.assert_array_equal(found.test_x, scores.test_x)
+        np.testing.assert_array_equal(found.eigenvalues, scores.eigenvalues)
+        for one, other in ((found.train, scores.train), (found.test, scores.test)):
+            assert list(one) == list(other)
+            for name in one:
+                np.testing.assert_array_equal(one[name].values, other[name].values)
+                np.testing.assert_array_equal(one[name].rows, other[name].rows)
+        assert (found.terms, found.groups, found.recipe) == (TERMS, GROUPS, scores.recipe)
+        assert found.metadata["format_version"] == FORMAT_VERSION
+        for quantity in scores:
+            np.testing.assert_array_equal(np.asarray(found[quantity]), np.asarray(scores[quantity]))
+
+
+def test_a_folder_gets_the_usual_name(scores, tmp_path):
+    assert scores.save(tmp_path / "new") == tmp_path / "new" / FILE_NAME
+    assert list(load_scores(tmp_path / "new")) == list(scores)
+
+
+def test_same_input_same_bytes(tmp_path):
+    paths = [make_scores().save(tmp_path / f"{i}.safetensors") for i in range(3)]
+    paths.append(load_scores(paths[0]).save(tmp_path / "again.safetensors"))  # type: ignore[union-attr]
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert len({make_scores().save_dense(tmp_path / f"{i}.npz").read_bytes() for i in "ab"}) == 1
+    other = make_scores(1).save(tmp_path / "other.safetensors")
+    assert other.read_bytes() != paths[0].read_bytes()
+
+
+def test_file_is_small(scores, tmp_path):
+    """Embeddings of the rows on which a term acts, not of all."""
+    tensors = safetensors.numpy.load(scores.save(tmp_path).read_bytes())
+    assert tensors["train/noslip/embedding"].shape == (4, RANK)
+    assert tensors["test/noslip/embedding"].shape == (3, RANK)
+
+
+def test_truncated_file(scores, tmp_path):
+    path = scores.save(tmp_path)
+    content = path.read_bytes()
+    for size in (0, 5, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        one_line(path, "is not a score file or is truncated; make it again")
+
+
+def one_line(path, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        load_scores(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def rewritten(path, metadata=None, drop: str = "", **tensors) -> None:
+    """The score file with other content."""
+    content = safetensors.numpy.load(path.read_bytes())
+    content = {name: t for name, t in content.items() if name != drop} | tensors
+    path.write_bytes(safetensors.numpy.save(content, metadata=metadata))
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_version(scores, tmp_path, version):
+    path = scores.save(tmp_path)
+    metadata = {**scores.metadata, "format_version": version, "test_quantities": list(scores.test)}
+    rewritten(path, {"pinnfluence": json.dumps(metadata)})
+    one_line(path, f"has format version {version}, expected 1; make it again")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {"format": "pt"}, {"pinnfluence": "no json"}, {"pinnfluence": "[1]"}],
+    ids=["none", "other", "no json", "a list"],
+)
+def test_foreign_safetensors(scores, tmp_path, metadata):
+    path = scores.save(tmp_path)
+    rewritten(path, metadata)
+    one_line(path, "expected|not a score file")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"drop": "train_x"},
+        {"drop": "test/u/rows"},
+        {"test/u/embedding": np.zeros((5, RANK), np.float32)},
+        {"train/noslip/embedding": np.zeros((4, RANK + 1), np.float32)},
+        {"train/noslip/rows": np.array([0, 1, 2, N_TRAIN], np.int32)},
+        {"train/noslip/rows": np.array([0, 1, 2, -1], np.int32)},
+        {"eigenvalues": np.ones(RANK - 1)},
+    ],
+    ids=lambda change: str(next(iter(change.items())))[:40],
+)
+def test_content_that_does_not_fit(scores, tmp_path, change):
+    path = scores.save(tmp_path)
+    metadata = safetensors.safe_open(path, framework="numpy").metadata()
+    rewritten(path, metadata, **change)
+    one_line(path, "make it again")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", np.random.default_rng(0).bytes(5000), b"PK\x03\x04" + bytes(80)],
+    ids=["empty", "text", "random", "zip without end"],
+)
+def test_foreign_file(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    one_line(path, "truncated; make it again")
+
+
+@pytest.mark.parametrize("name", ["", "a.safetensors", "a.npz"])
+def test_missing_file(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=r"no score file at .*; make one with"):
+        load_scores(tmp_path / name)
+
+
+# ---- the dense file
+
+
+@pytest.fixture
+def dense_path(scores, tmp_path):
+    return scores.save_dense(tmp_path)
+
+
+def test_published_layout(scores, dense_path):
+    assert dense_path.name == DENSE_FILE_NAME == "influence_arrs.npz"
+    with np.load(dense_path, allow_pickle=False) as file:
+        assert set(file) == {*DENSE_KEYS, "train_x", "test_x"}
+        assert {array.dtype for array in file.values()} == {np.dtype(np.float32)}
+        np.testing.assert_array_equal(file["train_x"], scores.train_x)
+        np.testing.assert_array_equal(file["test_x"], scores.test_x)
+        for key, quantity in DENSE_KEYS.items():
+            assert file[key].shape == (N_TEST, N_TRAIN)
+            np.testing.assert_array_equal(file[key], np.asarray(scores[quantity]))
+    assert scores.dense_bytes() == 4 * N_TEST * N_TRAIN * 7
+
+
+def test_dense_file_is_written_block_by_block(scores, dense_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(score_matrix_module, "BLOCK_ELEMENTS", 5 * N_TRAIN)
+    other = map_npz(scores.save_dense(tmp_path / "blocks.npz"))
+    for name, array in map_npz(dense_path).items():
+        np.testing.assert_allclose(other[name], array, rtol=1e-5, atol=1e-6)
+
+
+def test_load_dense(scores, dense_path):
+    found = load_scores(dense_path)
+    assert isinstance(found, DenseScores)
+    assert list(found) == list(DENSE_KEYS.values())
+    np.testing.assert_array_equal(found.train_x, scores.train_x)
+    np.testing.assert_array_equal(found.test_x, scores.test_x)
+    for quantity in found:
+        np.testing.assert_array_equal(np.asarray(found[quantity]), np.asarray(scores[quantity]))
+        np.testing.assert_allclose(
+            np.asarray(found.matrix(quantity, scale="paper")),
+            np.asarray(scores[quantity]) * N_TRAIN,
+            rtol=1e-6,
+        )
+    with pytest.raises(KeyError, match="no quantity 'noslip', expected one of u, v, p"):
+        found["noslip"]
+    with pytest.raises(ValueError, match="sums over all loss terms"):
+        found.matrix("u", "noslip")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="scale must be"):
+        found.matrix("u", scale="mean")
+
+
+def test_dense_arrays_are_memory_maps(dense_path):
+    arrays = map_npz(dense_path)
+    for array in arrays.values():
+        base = array if isinstance(array, np.memmap) else array.base
+        assert isinstance(base, np.memmap)
+        assert not array.flags.writeable
+
+
+def test_compressed_dense_file(scores, dense_path, tmp_path):
+    with np.load(dense_path) as file:
+        np.savez_compressed(tmp_path / "compressed.npz", **file)
+    found = load_scores(tmp_path / "compressed.npz")
+    for quantity in found:
+        np.testing.assert_array_equal(np.asarray(found[quantity]), np.asarray(scores[quantity]))
+
+
+def test_other_names_of_outputs(dense_path):
+    assert list(load_scores(dense_path, outputs=("T",))) == ["T", "pde", "bcs", "all"]
+
+
+def test_dense_file_with_a_byte_missing(dense_path):
+    content = dense_path.read_bytes()
+    for size in (len(content) - 1, len(content) // 2, 10):
+        dense_path.write_bytes(content[:size])
+        one_line(dense_path, "is no npz archive or is truncated; make it again")
+
+
+def test_foreign_npz(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, weights=np.zeros(3))
+    one_line(path, "none of the keys output_dim_0, .* found, only weights")
+    np.savez(path, output_dim_0=np.array([{}, None]))
+    one_line(path, "holds Python objects")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("output_dim_0.npy", "no array")
+    one_line(path, "is not a dense score file")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output_dim_0": np.zeros(N_TRAIN, np.float32)},
+        {"bcs": np.zeros((N_TEST, N_TRAIN + 1), np.float32)},
+        {"bcs": np.zeros((N_TEST - 1, N_TRAIN), np.float32)},
+        {"train_x": np.zeros((N_TRAIN - 1, 2), np.float32)},
+    ],
+)
+def test_dense_shapes_that_do_not_fit(dense_path, change):
+    with np.load(dense_path) as file:
+        content = dict(file) | change
+    np.savez(dense_path, **content)
+    one_line(dense_path, "shape")
+
+
+# ---- files
+
+
+def test_memory_maps_of_any_array(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "c": rng.random((3, 4)),
+        "fortran": np.asfortranarray(rng.random((3, 4))),
+        "ints": np.arange(5, dtype=np.int16),
+        "empty": np.zeros((0, 3)),
+    }
+    np.savez(tmp_path / "numpy.npz", **arrays)
+    write_npz(tmp_path / "ours.npz", arrays)
+    for path in (tmp_path / "numpy.npz", tmp_path / "ours.npz"):
+        found = map_npz(path)
+        assert list(found) == list(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == array.dtype
+    with np.load(tmp_path / "ours.npz") as file:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file[name], array)
+
+
+def test_rows_that_do_not_fill_the_shape(tmp_path):
+    for n in (2, 4):
+        rows = Rows((3, 2), partial(lambda n: [np.zeros((n, 2), np.float32)], n))
+        with pytest.raises(ValueError, match=r"a: expected shape \(3, 2\)"):
+            write_npz(tmp_path / "a.npz", {"a": rows})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [None, b"what was there"])
+@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
+def test_atomic_writer_leaves_nothing_behind(tmp_path, before, error):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+
+    def write() -> None:
+        with atomic_writer(path) as stream:
+            stream.write(b"half of it")
+            assert not path.exists() or path.read_bytes() == before
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    left = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert left == ({} if before is None else {"file": before})
+
+
+def test_an_error_in_a_dense_file_leaves_the_old_one(scores, dense_path, monkeypatch):
+    before = dense_path.read_bytes()
+    monkeypatch.setattr(FactoredMatrix, "_block", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scores.save_dense(dense_path)
+    assert [file.name for file in dense_path.parent.iterdir()] == [dense_path.name]
+    assert dense_path.read_bytes() == before
+
+
+def test_atomic_files_are_as_readable_as_others(tmp_path):
+    write_bytes(tmp_path / "folder" / "a", b"content")
+    (tmp_path / "b").write_bytes(b"content")
+    modes = {(tmp_path / name).stat().st_mode for name in ("folder/a", "b")}
+    assert len(modes) == 1
+    assert (tmp_path / "folder" / "a").read_bytes() == b"content"
+
+
+def test_write_npy(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    write_npy(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), array)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_npy(tmp_path / "a.npy", np.array([{}]))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), array)
+
+
+def test_input_error_is_a_value_error():
+    assert issubclass(InputError, ValueError)

@@ -1,0 +1,676 @@
+"""train.py: what it writes, that it goes on where it stopped bit for bit, how L-BFGS ends."""
+
+import itertools
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import deepxde as dde
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    QUICK,
+    ROOT,
+    SHORT,
+    SMALL,
+    TRAIN,
+    assert_refused,
+    assert_same_weights,
+    files_below,
+    history_of,
+    kill_after,
+    run,
+    run_well,
+    short_run,
+    snapshot,
+    start,
+    weights_of,
+)
+
+from pinnfluence import MLP, checkpoint, deepxde_model
+from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.training import Run, Schedule
+
+TERMS = (
+    *("continuity", "momentum_x", "momentum_y"),
+    *("inflow_u", "inflow_v", "outflow_u", "outflow_v", "noslip_u", "noslip_v"),
+)
+FILES = ["adam-80.pt", "config.json", "history.csv", "lbfgs-130.pt", "state.pt", "train_x.npy"]
+
+
+def deepxde_data(num_domain: int, num_boundary: int, seed: int) -> Any:
+    """The data of the flow, written down with DeepXDE alone; one condition is enough here."""
+    dde.config.set_random_seed(seed)
+    channel = dde.geometry.Rectangle([0, 0], [2.2, 0.41])
+    geometry = dde.geometry.CSGDifference(channel, dde.geometry.Disk([0.2, 0.2], 0.05))
+    condition = dde.icbc.DirichletBC(geometry, lambda x: 0, lambda x, on: on and x[0] < 1e-6)
+    return dde.data.PDE(geometry, lambda x, y: y, [condition], num_domain, num_boundary)
+
+
+# ---- what a run leaves behind
+
+
+def test_a_run_writes_its_files_and_nothing_else() -> None:
+    assert files_below(short_run()) == FILES
+
+
+def test_train_x_is_deepxdes_train_x_all() -> None:
+    points = np.load(short_run() / "train_x.npy", allow_pickle=False)
+    expected = deepxde_data(40, 40, 42).train_x_all
+    assert points.dtype == expected.dtype == np.float32
+    np.testing.assert_array_equal(points, expected)
+
+
+def test_config_holds_the_settings() -> None:
+    config = json.loads((short_run() / "config.json").read_text())
+    expected = {
+        "problem": "cylinder_flow",
+        "variant": "good",
+        "conditions": "corrected",
+        "activation": "gelu",
+        "scale": [2.2, 0.41],
+        "layers": [2, 6, 6, 3],
+        "lr": 1e-3,
+        "n_iterations": 80,
+        "n_iterations_lbfgs": 50,
+        "num_domain": 40,
+        "num_boundary": 40,
+        "seed": 42,
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    assert {key: config[key] for key in expected} == expected
+    assert set(config["versions"]) == {"torch", "deepxde", "numpy", "pinnfluence"}
+    assert config["versions"]["torch"] == torch.__version__
+
+
+def test_history_has_a_row_a_step_with_all_terms() -> None:
+    names, rows = history_of(short_run())
+    errors = [f"error_{name}" for name in ("p", "u", "v")]
+    assert sorted(names) == sorted(["step", *TERMS, *errors, "seconds"])
+    np.testing.assert_array_equal(rows[:, 0], np.arange(0, 131, 10))
+    assert np.isfinite(rows[:, 1:10]).all()
+    assert (np.diff(rows[:, -1]) >= 0).all()
+    has_errors = np.isfinite(rows[:, 10:13]).all(axis=1)
+    assert set(rows[has_errors, 0]) == {0, 80, 130}  # at the start and at the end of each phase
+
+
+def test_the_last_row_is_the_loss_of_the_last_checkpoint() -> None:
+    model = deepxde_model.build(PROBLEM, "corrected", (2, 6, 6, 3), 40, 40, 42)
+    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.scale)
+    network.load_state_dict(weights_of(short_run() / "lbfgs-130.pt"))
+    params = {name: p.detach() for name, p in network.named_parameters()}
+    residuals = model.pinn.at(model.train_x).residuals(params)
+    losses = [float(r.square().mean()) for r in residuals.values()]
+    names, rows = history_of(short_run())
+    found = [rows[-1, names.index(name)] for name in residuals]
+    np.testing.assert_allclose(found, losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_adam", [0, 30, 33])
+def test_history_has_no_gap_whatever_the_number_of_adam_steps(tmp_path: Path, n_adam: int) -> None:
+    flags = (*SMALL, "--n_iterations", n_adam, "--n_iterations_lbfgs", 30)
+    run_well(TRAIN, *flags, "--save_path", tmp_path / "run", prelude=QUICK)
+    steps = history_of(tmp_path / "run")[1][:, 0]
+    adam = {*range(0, n_adam, 10), n_adam}
+    assert list(steps) == sorted(adam | {n_adam + n for n in (0, 10, 20, 30)})
+
+
+def test_checkpoint_of_the_papers_network_is_small_and_holds_weights_only(tmp_path: Path) -> None:
+    network = MLP(PROBLEM.layers, "gelu", PROBLEM.scale)
+    optimizers = [
+        torch.optim.Adam(network.parameters()),
+        torch.optim.LBFGS(network.parameters(), max_iter=2),
+    ]
+    for number, optimizer in enumerate(optimizers):
+
+        def closure() -> float:
+            network.zero_grad()
+            loss = network(torch.ones(3, 2)).square().sum()
+            loss.backward()
+            return loss.item()
+
+        optimizer.step(closure)
+        path = tmp_path / f"adam-{number}.pt"
+        checkpoint.save_checkpoint(path, network.state_dict(), optimizer)
+        assert path.stat().st_size < 100_000
+        assert torch.load(path, weights_only=True)["optimizer_state_dict"]["state"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("adam-80.pt", "adam"), ("lbfgs-130.pt", "L-BFGS")]
+)
+def test_plain_deepxde_restores_a_checkpoint_and_trains_on(name: str, optimizer: str) -> None:
+    net = dde.nn.FNN([2, 6, 6, 3], "gelu", "Glorot uniform")
+    net.apply_feature_transform(lambda x: x / x.new_tensor([2.2, 0.41]))
+    data = deepxde_data(40, 40, 42)
+    model = dde.Model(data, net)
+    model.compile(optimizer, **({"lr": 1e-3} if optimizer == "adam" else {}), verbose=0)
+    model.restore(short_run() / name)
+
+    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.scale)
+    network.load_state_dict(weights_of(short_run() / name))
+    x = torch.as_tensor(data.train_x_all)
+    torch.testing.assert_close(net(x), network(x))
+
+    before = [p.detach().clone() for p in net.parameters()]
+    inputs = (data.train_x, data.train_y, data.train_aux_vars)
+    model._train_step(*inputs)
+    assert any(not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_float64_keeps_its_digits(tmp_path: Path) -> None:
+    flags = (*SMALL, "--n_iterations", 2, "--n_iterations_lbfgs", 2, "--dtype", "float64")
+    run_well(TRAIN, *flags, "--save_path", tmp_path / "run")
+    weights = weights_of(tmp_path / "run" / "lbfgs-4.pt")
+    assert {w.dtype for w in weights.values()} == {torch.float64}
+    assert any((w != w.float().double()).any() for w in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder", "expected"),
+    [
+        (["--broken"], "broken", {"variant": "broken", "conditions": "corrected"}),
+        (["--variant", "broken"], "broken", {"variant": "broken"}),
+        (["--conditions", "published"], "good", {"variant": "good", "conditions": "published"}),
+        (
+            ["--num_domain", 1500, "--num_boundary", 500],
+            "bad",
+            {"variant": "bad", "num_domain": 1500, "num_boundary": 500},
+        ),
+        (["--variant", "bad"], "bad", {"num_domain": 1500, "num_boundary": 500}),
+        (["--seed", 7, "--lr", 0.01], "good", {"seed": 7, "lr": 0.01}),
+    ],
+)
+def test_flags_choose_what_is_trained(
+    tmp_path: Path, flags: list[Any], folder: str, expected: dict[str, Any]
+) -> None:
+    short = ("--layers", 2, 4, 3, "--n_iterations", 0, "--n_iterations_lbfgs", 0)
+    small = () if "bad" in folder else ("--num_domain", 40, "--num_boundary", 40)
+    run_well(TRAIN, *short, *small, *flags, cwd=tmp_path)
+    config = json.loads((tmp_path / "runs" / folder / "config.json").read_text())
+    assert {key: config[key] for key in expected} == expected
+
+
+def test_broken_equation_trains_other_weights(tmp_path: Path) -> None:
+    for name, flags in (("good", []), ("broken", ["--broken"])):
+        steps = ("--n_iterations", 3, "--n_iterations_lbfgs", 0, "--save_path", tmp_path / name)
+        run_well(TRAIN, *SMALL, *steps, *flags)
+    good, broken = (weights_of(tmp_path / name / "adam-3.pt") for name in ("good", "broken"))
+    assert any(not torch.equal(good[name], broken[name]) for name in good)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "eager steps: compiling does not pay for 2 steps"),
+        (("--compile", "off"), "eager steps, as asked"),
+    ],
+)
+def test_says_how_it_computes(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
+    small = [flag for flag in SMALL if flag not in ("--compile", "off")]
+    steps = ("--n_iterations", 1, "--n_iterations_lbfgs", 1, "--save_path", tmp_path / "run")
+    result = run_well(TRAIN, *small, *steps, *flags, "--threads", 1, "--device", "cpu")
+    assert f"80 points, 81 parameters, cpu, {words}\n" in result.stdout
+
+
+NO_COMPILER = """
+import torch
+def fail(*arguments, **settings):
+    raise RuntimeError("no\\ncompiler")
+torch.compile = fail
+"""
+
+
+def test_compile_on_refuses_where_compiling_fails(tmp_path: Path) -> None:
+    flags = (*SMALL, "--compile", "on", "--save_path", tmp_path / "run")
+    assert_refused(run(TRAIN, *flags, prelude=NO_COMPILER), "--compile off", "no compiler")
+
+
+def test_compile_auto_goes_on_where_compiling_fails(tmp_path: Path) -> None:
+    flags = (*SMALL, "--compile", "auto", "--n_iterations", 1, "--n_iterations_lbfgs", 0)
+    prelude = NO_COMPILER + "import pinnfluence.loss_step as m\nm.choose.__defaults__ = (0,)"
+    result = run_well(TRAIN, *flags, "--save_path", tmp_path / "run", prelude=prelude)
+    assert "eager steps: compiling failed (no compiler)" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compiled_steps_train_like_eager_ones(tmp_path: Path) -> None:
+    for mode in ("on", "off"):
+        flags = (*SMALL, "--compile", mode, "--n_iterations", 50, "--n_iterations_lbfgs", 0)
+        command = [sys.executable, TRAIN, *flags, "--save_path", tmp_path / mode]
+        subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+    compiled, eager = (weights_of(tmp_path / mode / "adam-50.pt") for mode in ("on", "off"))
+    for name in eager:
+        torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-5)
+
+
+# ---- the same command again
+
+
+def copy_of_short_run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    shutil.copytree(short_run(), folder)
+    return folder
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path: Path) -> None:
+    folder = copy_of_short_run(tmp_path)
+    before = snapshot(folder)
+    result = run_well(TRAIN, *SHORT, "--save_path", folder)
+    assert "was finished before, at step 130, loss" in result.stdout
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--lr", 0.01), ("lr = 0.001, found 0.01",)),
+        (("--seed", 43), ("seed = 42, found 43",)),
+        (("--n_iterations", 90), ("n_iterations = 80, found 90",)),
+        (("--n_iterations_lbfgs", 60), ("n_iterations_lbfgs = 50, found 60",)),
+        (("--layers", 2, 7, 3), ("layers = [2, 6, 6, 3], found [2, 7, 3]",)),
+        (("--num_domain", 41), ("num_domain = 40, found 41",)),
+        (("--num_boundary", 41), ("num_boundary = 40, found 41",)),
+        (("--broken",), ("variant = good, found broken",)),
+        (("--conditions", "published"), ("conditions = corrected, found published",)),
+        (("--dtype", "float64"), ("dtype = float32, found float64",)),
+    ],
+)
+def test_other_flags_are_refused(
+    tmp_path: Path, flags: tuple[Any, ...], words: tuple[str, ...]
+) -> None:
+    folder = copy_of_short_run(tmp_path)
+    before = snapshot(folder)
+    result = run(TRAIN, *SHORT, *flags, "--save_path", folder)
+    assert_refused(result, str(folder), *words, "--restart")
+    assert snapshot(folder) == before
+
+
+def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
+    folder = copy_of_short_run(tmp_path)
+    before = snapshot(folder)
+    flags = (*SMALL, "--n_iterations", 1, "--n_iterations_lbfgs", 0, "--save_path", folder)
+    for _ in range(2):  # twice within a second
+        result = run_well(TRAIN, *flags, "--restart")
+        assert "moved the old run" in result.stdout
+    asides = sorted(path for path in tmp_path.iterdir() if path != folder)
+    assert len(asides) == 2
+    assert snapshot(asides[0]) == before
+    assert files_below(folder) == [
+        *("adam-1.pt", "config.json", "history.csv", "state.pt", "train_x.npy")
+    ]
+
+
+def test_restart_without_an_old_run_begins_one(tmp_path: Path) -> None:
+    flags = (*SMALL, "--n_iterations", 1, "--n_iterations_lbfgs", 0, "--restart")
+    run_well(TRAIN, *flags, "--save_path", tmp_path / "run")
+    assert (tmp_path / "run" / "adam-1.pt").is_file()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"layers": null}'])
+def test_restart_moves_a_run_with_a_broken_config_aside(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(content)
+    flags = (*SMALL, "--n_iterations", 0, "--n_iterations_lbfgs", 0, "--restart")
+    run_well(TRAIN, *flags, "--save_path", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (["config.json"], ("holds state.pt, but no config.json",)),
+        (["config.json", "state.pt"], ("holds lbfgs-130.pt, but no config.json",)),
+        (["state.pt"], ("holds lbfgs-130.pt, but no state.pt",)),
+    ],
+)
+def test_an_incomplete_run_is_left_alone(
+    tmp_path: Path, missing: list[str], words: tuple[str, ...]
+) -> None:
+    folder = copy_of_short_run(tmp_path)
+    for name in missing:
+        (folder / name).unlink()
+    before = snapshot(folder)
+    assert_refused(run(TRAIN, *SHORT, "--save_path", folder), *words, "--restart")
+    assert snapshot(folder) == before
+
+
+class RunsCode:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "code", "tensor", "other run"])
+def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
+    folder = copy_of_short_run(tmp_path)
+    state = folder / "state.pt"
+    if damage == "truncated":
+        state.write_bytes(state.read_bytes()[:-100])
+    elif damage == "empty":
+        state.write_bytes(b"")
+    elif damage == "text":
+        state.write_text("hello")
+    elif damage == "code":
+        torch.save({"state": RunsCode(tmp_path / "ran")}, state)
+    elif damage == "tensor":
+        torch.save(torch.zeros(3), state)
+    else:
+        content = torch.load(state, weights_only=True)
+        content["network"] = MLP((2, 4, 3), "gelu", PROBLEM.scale).state_dict()
+        torch.save(content, state)
+    before = snapshot(folder)
+    assert_refused(run(TRAIN, *SHORT, "--save_path", folder), "state.pt")
+    assert snapshot(folder) == before
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_that_were_not_written_to_their_end_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    child = start(TRAIN, *SHORT, "--save_path", folder, prelude=QUICK)
+    child.wait_for(folder / "state.pt")
+    kill_after(child, 0.2)
+    leftovers = [".state.pt.a1b2.tmp", ".lbfgs-999.pt.a1b2.tmp", ".config.json.a1b2.tmp"]
+    for name in leftovers:
+        (folder / name).write_bytes(b"half a fi")
+    (folder / ".other.tmp").write_bytes(b"not ours")
+    run_well(TRAIN, *SHORT, "--save_path", folder, prelude=QUICK)
+    assert files_below(folder) == [".other.tmp", *FILES]
+    assert_same_weights(folder / "lbfgs-130.pt", short_run() / "lbfgs-130.pt")
+
+
+# ---- interrupted
+
+
+def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
+    """The run's files are those of the run that nothing disturbed, but for its seconds."""
+    assert files_below(folder) == files_below(undisturbed)
+    assert (folder / "config.json").read_bytes() == (undisturbed / "config.json").read_bytes()
+    assert (folder / "train_x.npy").read_bytes() == (undisturbed / "train_x.npy").read_bytes()
+    for path in [*undisturbed.glob("adam-*.pt"), *undisturbed.glob("lbfgs-*.pt")]:
+        assert_same_weights(folder / path.name, path)
+    (names, rows), (_, expected) = history_of(folder), history_of(undisturbed)
+    assert names[-1] == "seconds"
+    np.testing.assert_array_equal(rows[:, :-1], expected[:, :-1])
+
+
+def seconds_of(folder: Path, phase: str, n_adam: int) -> float:
+    """How long a phase took."""
+    _, rows = history_of(folder)
+    end_of_adam = rows[rows[:, 0] == n_adam, -1][0]
+    return float(end_of_adam if phase == "adam" else rows[-1, -1] - end_of_adam)
+
+
+def kill(
+    folder: Path, n_kills: int, flags: tuple[Any, ...], first: Path, longest: float, prelude: str
+) -> None:
+    """Start a run again and again and kill it at random moments after ``first`` was written."""
+    random_numbers, killed = random.Random(0), 0
+    while killed < n_kills:
+        child = start(TRAIN, *flags, "--save_path", folder, prelude=prelude)
+        child.wait_for(first)
+        if kill_after(child, longest * random_numbers.random()).code == -signal.SIGKILL:
+            killed += 1
+        else:  # it was at its end before it was killed
+            shutil.rmtree(folder)
+            killed = 0
+
+
+@pytest.mark.parametrize("phase", ["adam", "lbfgs"])
+def test_two_kills_do_not_change_a_bit(tmp_path: Path, phase: str) -> None:
+    folder = tmp_path / "run"
+    first = folder / ("state.pt" if phase == "adam" else "adam-80.pt")
+    longest = 0.4 * seconds_of(short_run(), phase, 80)
+    kill(folder, 2, SHORT, first, longest, QUICK)
+    run_well(TRAIN, *SHORT, "--save_path", folder, prelude=QUICK)
+    assert_as_undisturbed(folder, short_run())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("phase", ["adam", "lbfgs"])
+def test_twenty_kills_do_not_change_a_bit(tmp_path: Path, phase: str) -> None:
+    n_adam, n_lbfgs = (2000, 100) if phase == "adam" else (100, 1500)
+    steps = ("--n_iterations", n_adam, "--n_iterations_lbfgs", n_lbfgs)
+    flags = (*SMALL, *steps, "--save_seconds", 0)
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
+    run_well(TRAIN, *flags, "--save_path", undisturbed)
+    first = folder / ("config.json" if phase == "adam" else f"adam-{n_adam}.pt")
+    longest = seconds_of(undisturbed, phase, n_adam) / 10
+    kill(folder, 20, flags, first, longest, "")
+    run_well(TRAIN, *flags, "--save_path", folder)
+    assert_as_undisturbed(folder, undisturbed)
+
+
+@pytest.mark.parametrize(("phase", "number"), [("adam", signal.SIGINT), ("lbfgs", signal.SIGTERM)])
+def test_a_signal_ends_a_run_at_a_complete_state(tmp_path: Path, phase: str, number: int) -> None:
+    folder = tmp_path / "run"
+    rarely = [*SHORT[:-1], 1000]
+    child = start(TRAIN, *rarely, "--save_path", folder, prelude=QUICK)
+    child.wait_for(folder / ("train_x.npy" if phase == "adam" else "adam-80.pt"))
+    child.signal(number)
+    result = child.wait()
+    assert result.code == 130
+    assert result.last_line.startswith(f"stopped ({phase}, step ")
+    assert result.last_line.endswith("the same command goes on from there")
+    assert "Traceback" not in result.stderr
+    state = torch.load(folder / "state.pt", weights_only=True)["state"]
+    assert state["phase"] == phase
+    again = run_well(TRAIN, *rarely, "--save_path", folder, prelude=QUICK)
+    if state["step"]:
+        assert f"from step {state['step']}" in again.stdout
+    assert_as_undisturbed(folder, short_run())
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
+    prelude = QUICK + (
+        "import time\n"
+        "from pinnfluence.deepxde_model import PinnModel\n"
+        "PinnModel.gradient_step = lambda self: time.sleep(60)\n"
+    )
+    folder = tmp_path / "run"
+    child = start(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
+    child.wait_for(folder / "train_x.npy")
+    for _ in range(2):
+        child.signal(signal.SIGINT)
+        time.sleep(0.5)
+    result = child.wait()
+    assert result.code == 130
+    assert result.last_line == "stopped at once; the same command goes on from the last save"
+
+
+def test_a_signal_before_training_ends_with_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    prelude = (
+        "import os, signal\n"
+        "from pinnfluence import run_folder\n"
+        "run_folder.prepare = lambda *a: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    result = run(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
+    assert (result.code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted; nothing half-written remains\n"
+    assert not folder.exists()
+
+
+def test_the_real_command_stops_on_a_signal(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, TRAIN, *SMALL, "--save_path", folder]
+    with subprocess.Popen([str(p) for p in command], stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(6000):
+            if (folder / "train_x.npy").exists():
+                break
+            time.sleep(0.01)
+        process.terminate()
+        stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert stderr.strip().splitlines()[-1].startswith("stopped (adam, step ")
+
+
+# ---- numbers that fail
+
+
+@pytest.mark.parametrize("n_steps", [1, 30])
+def test_adam_that_overflows_is_an_error(tmp_path: Path, n_steps: int) -> None:
+    folder = tmp_path / "run"
+    flags = (*SMALL, "--lr", 1e30, "--n_iterations", n_steps, "--save_seconds", 0)
+    result = run(TRAIN, *flags, "--save_path", folder, prelude=QUICK)
+    assert_refused(result, "Adam gave NaN or infinity before step", "--lr", "--restart")
+    assert files_below(folder) == ["config.json", "train_x.npy"]  # no state with NaN
+
+
+def test_adam_that_overflows_keeps_the_last_good_state(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    prelude = QUICK + (
+        "from pinnfluence.deepxde_model import PinnModel\n"
+        "import itertools\n"
+        "step, count = PinnModel.gradient_step, itertools.count()\n"
+        "def spoilt(self):\n"
+        "    loss = step(self)\n"
+        "    if next(count) > 20: next(self.net.parameters()).grad[0] = float('nan')\n"
+        "    return loss\n"
+        "PinnModel.gradient_step = spoilt\n"
+    )
+    result = run(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
+    assert_refused(result, "before step 20")
+    state = torch.load(folder / "state.pt", weights_only=True)
+    assert state["state"]["step"] == 10
+    assert all(torch.isfinite(w).all() for w in state["network"].values())
+    run_well(TRAIN, *SHORT, "--save_path", folder, prelude=QUICK)
+    assert_as_undisturbed(folder, short_run())
+
+
+def simple_run(folder: Path, loss: Any, n_adam: int = 0, n_lbfgs: int = 200) -> Run:
+    """A run whose loss is a function of the flat parameters instead of an equation."""
+    model = deepxde_model.build(PROBLEM, "corrected", (2, 4, 3), 40, 40, 42)
+
+    def step(params: Any) -> Any:
+        leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+        total = loss(torch.cat([p.flatten() for p in leaves.values()]))
+        total.backward()
+        parts = torch.zeros(len(TERMS))
+        parts[0] = total.detach()
+        return parts, {name: p.grad for name, p in leaves.items()}
+
+    model.step = step
+    return Run(model, folder, Schedule(n_adam, n_lbfgs, save_seconds=0))
+
+
+def rosenbrock(p: torch.Tensor) -> torch.Tensor:
+    return (100 * (p[1:] - p[:-1] ** 2) ** 2 + (1 - p[:-1]) ** 2).sum()
+
+
+def flat(run: Run) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in run.model.net.parameters()])
+
+
+def test_lbfgs_says_that_it_converged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = simple_run(tmp_path, lambda p: (p - 1).square().sum())
+    state = run.train()
+    assert state.phase == "done"
+    assert f"L-BFGS ended at step {state.step}: converged" in capsys.readouterr().out
+    torch.testing.assert_close(flat(run), torch.ones(len(flat(run))))
+    assert (tmp_path / f"lbfgs-{state.step}.pt").is_file()
+    assert list(tmp_path.glob("lbfgs-*.pt")) == [tmp_path / f"lbfgs-{state.step}.pt"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", ["loss", "gradient"])
+def test_lbfgs_keeps_the_last_good_state_on_nan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: float, place: str
+) -> None:
+    run = simple_run(tmp_path, rosenbrock)
+    good, count = run.model.step, itertools.count()
+    assert good is not None
+
+    def spoilt(params: Any) -> Any:
+        losses, gradients = good(params)
+        if next(count) > 100:
+            losses = losses * bad if place == "loss" else losses
+            factor = bad if place == "gradient" else 1.0
+            gradients = {name: g * factor for name, g in gradients.items()}
+        return losses, gradients
+
+    run.model.step = spoilt
+    state = run.train()
+    printed = capsys.readouterr().out
+    assert state.phase == "done"
+    assert state.step == 50  # the first block was good
+    assert "L-BFGS ended at step 50: " in printed
+    undisturbed = simple_run(tmp_path / "undisturbed", rosenbrock, n_lbfgs=50)
+    undisturbed.train()
+    assert_same_weights(tmp_path / "lbfgs-50.pt", tmp_path / "undisturbed" / "lbfgs-50.pt")
+
+
+def test_lbfgs_ends_when_it_makes_no_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = simple_run(tmp_path, lambda p: 1 + 0 * p.sum())
+    before = flat(run)
+    state = run.train()
+    assert state.phase == "done"
+    assert "L-BFGS ended at step" in capsys.readouterr().out
+    assert torch.equal(flat(run), before)
+
+
+@pytest.mark.parametrize("n_adam", [0, 40])
+def test_stopping_after_each_save_does_not_change_a_bit(tmp_path: Path, n_adam: int) -> None:
+    """Every state that is ever saved leads to the same end: a stop at each, in one process."""
+    undisturbed = simple_run(tmp_path / "undisturbed", rosenbrock, n_adam, 300)
+    undisturbed.train()
+    last = f"lbfgs-{undisturbed.state.step}.pt"
+    for _ in range(100):
+        run = simple_run(tmp_path / "run", rosenbrock, n_adam, 300)
+        run.stop.made = True
+        try:
+            run.train()
+        except KeyboardInterrupt:
+            continue
+        break
+    else:
+        raise AssertionError("the run did not end")
+    assert_same_weights(tmp_path / "run" / last, tmp_path / "undisturbed" / last)
+
+
+def test_seconds_add_up_over_sittings(tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        run = simple_run(tmp_path, rosenbrock, 0, 300)
+        run.stop.made = True
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+        seconds.append(run.state.seconds)
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+
+
+def test_a_library_run_outside_the_main_thread_needs_no_signals(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    run = simple_run(tmp_path, rosenbrock, 0, 50)
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(run.train).result().phase == "done"
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
+    folder = copy_of_short_run(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["device"] = "cuda"
+    config["versions"]["torch"] = "2.6.0"
+    (folder / "config.json").write_text(json.dumps(config))
+    result = run_well(TRAIN, *SHORT, "--save_path", folder)
+    assert "note: device was cuda, is cpu" in result.stdout
+    assert f"note: torch was 2.6.0, is {torch.__version__}" in result.stdout
