@@ -36,18 +36,21 @@ class Cost:
 
 
 def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
-    """Estimate the cost of ``influence.influence(test_x)``, by trying one batch of points."""
+    """Estimate the cost of ``influence.influence(test_x)``, from a batch a core."""
     pinn, rank = influence.pinn, influence.recipe.rank
     n_train, n_test = len(influence.train_x), len(test_x)
-    n = min(influence.batch_size, n_train)
+    n_threads = torch.get_num_threads()
+    size = influence.batch_size
+    n = min(size * n_threads, n_train)
     sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
     collocation = pinn.at(sample)
     kept = graph_bytes(pinn.at(influence.train_x)) <= GRAPH_BUDGET_BYTES
-    hessian = Hessian(collocation, influence.weights, n, keep_graph=kept)
+    hessian = Hessian(collocation, influence.weights, size, keep_graph=kept)
     product = _seconds(lambda: hessian.matvec(np.ones(hessian.n_params)))
     basis = torch.zeros(hessian.n_params, rank).to(next(iter(pinn.params.values())))
-    losses = _seconds(lambda: project_gradients(collocation, basis, n))
-    outputs = _seconds(lambda: project_gradients(pinn.at(sample, [pinn.observables]), basis, n))
+    losses = _seconds(lambda: project_gradients(collocation, basis, size))
+    observables = pinn.at(sample, [pinn.observables])
+    outputs = _seconds(lambda: project_gradients(observables, basis, size))
     products = expected_products(rank) * product * n_train
     seconds = (products + 2 * losses * n_train + (losses + outputs) * n_test) / n
     rows = sum(map(len, pinn.at(influence.train_x).term_rows().values()))
