@@ -35,7 +35,14 @@ A_MODEL = (
     "influence_below_cylinder_u",
     "mean_influence_speed",
 )
-ALL_MODELS = ("target", "stationarity", "errors", "indicator_directional", "indicator_object")
+ALL_MODELS = (
+    "target",
+    "stationarity",
+    "errors",
+    "forces",
+    "indicator_directional",
+    "indicator_object",
+)
 
 
 def run(script, *arguments):
