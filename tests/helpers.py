@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,16 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 TRAIN, CALC = ROOT / "train.py", ROOT / "calc_influences.py"
+
+SHORT_RUN_FILES = [
+    "adam-80.pt",
+    "config.json",
+    "history.csv",
+    "lbfgs-130.pt",
+    "state.pt",
+    "train_x.npy",
+]
+"""What the run of ``short_run`` leaves behind."""
 
 SMALL = ("--layers", 2, 6, 6, 3, "--num_domain", 40, "--num_boundary", 40, "--compile", "off")
 """Flags of a model that trains in a second and has points for each loss term."""
@@ -206,3 +217,21 @@ def short_run() -> Path:
     path = Path(folder.name) / "run"
     run_well(TRAIN, *SHORT, "--save_path", path, prelude=QUICK)
     return path
+
+
+def copy_of_short_run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    shutil.copytree(short_run(), folder)
+    return folder
+
+
+def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
+    """The run's files are those of the run that nothing disturbed, but for its seconds."""
+    assert files_below(folder) == files_below(undisturbed)
+    assert (folder / "config.json").read_bytes() == (undisturbed / "config.json").read_bytes()
+    assert (folder / "train_x.npy").read_bytes() == (undisturbed / "train_x.npy").read_bytes()
+    for path in [*undisturbed.glob("adam-*.pt"), *undisturbed.glob("lbfgs-*.pt")]:
+        assert_same_weights(folder / path.name, path)
+    (names, rows), (_, expected) = history_of(folder), history_of(undisturbed)
+    assert names[-1] == "seconds"
+    np.testing.assert_array_equal(rows[:, :-1], expected[:, :-1])
