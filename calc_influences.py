@@ -37,6 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--conditions", help="the set of conditions that was trained")
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help=f"one of {', '.join(ACTIVATIONS)}")
+    add("--scale", type=float, nargs="+", help="length by which each input is divided")
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
     add("--device", default="auto", choices=devices.NAMES)
@@ -62,24 +63,23 @@ def load(arguments: argparse.Namespace) -> TrainedModel:
         conditions=arguments.conditions,
         layers=arguments.layers,
         activation=arguments.activation,
+        scale=arguments.scale,
     )
 
 
-def target(arguments: argparse.Namespace, model: TrainedModel) -> Path:
+def target(arguments: argparse.Namespace) -> Path:
     """The folder of the scores."""
     if arguments.save_path is None:
-        run = model.path.absolute().parent
-        return run.with_name(f"{run.name}_influences")
+        given = arguments.checkpoint.resolve()
+        name = given.name if given.is_dir() else given.stem
+        return given.with_name(f"{name}_influences")
     if arguments.save_path.suffix in (".safetensors", ".npz"):
         raise InputError(f"--save_path must be a folder, found {arguments.save_path}")
     return arguments.save_path
 
 
 def describe(model: TrainedModel) -> None:
-    settings = ", ".join(
-        f"{key} {model.config[key]}" for key in ("variant", "conditions", "activation")
-    )
-    print(f"{model.path}: {settings}")
+    print(f"{model.path}: {model.settings()}")
     for name, loss in model.mean_losses().items():
         print(f"  {name:12s} {loss:.3e}")
     for warning in model.warnings():
@@ -116,7 +116,7 @@ def main() -> None:
     test_x = load_test_points(arguments.test_x_path, model.problem)
     stages = ProgressStages()
     influence = Influence(model.pinn, model.train_x, PAPER, arguments.batch_size, stages)
-    folder = target(arguments, model)
+    folder = target(arguments)
     describe(model)
     cost = estimate.cost(influence, test_x, arguments.dense)
     print(cost)

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.parallel import map_in_threads
+from pinnfluence.parallel import ENTRIES_WORTH_A_THREAD, map_in_threads
 from pinnfluence.terms import Collocation
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -67,15 +67,18 @@ class Hessian:
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
         if self._keep:
             self._gradients = self._gradients or [self._gradient(c) for c in self._chunks()]
-            in_threads = map_in_threads if v.device.type == "cpu" else _in_turn
+            in_threads = map_in_threads if self._pays_in_threads() else _in_turn
             parts = in_threads(lambda gradient: self._product(gradient, v), self._gradients)
         else:
             parts = [self._product(self._gradient(c), v) for c in self._chunks()]
         return torch.stack(parts).sum(0).double().cpu().numpy()
 
-    def dense(self) -> np.ndarray:
+    def dense(self, advance: Callable[[int], object] = lambda n: None) -> np.ndarray:
         """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks."""
-        columns = [self.matvec(unit) for unit in np.eye(self.n_params)]
+        columns = []
+        for unit in np.eye(self.n_params):
+            columns.append(self.matvec(unit))
+            advance(1)
         return np.stack(columns, axis=1)
 
     def operator(self) -> LinearOperator:
@@ -84,6 +87,10 @@ class Hessian:
 
     def _chunks(self) -> list[Collocation]:
         return list(self.collocation.chunks(self.batch_size))
+
+    def _pays_in_threads(self) -> bool:
+        on_cpu = next(iter(self._params.values())).device.type == "cpu"
+        return on_cpu and self.batch_size * self.n_params >= ENTRIES_WORTH_A_THREAD
 
     def _gradient(self, chunk: Collocation) -> Tensor:
         residuals = chunk.residuals(self._params, *chunk.tensors())
@@ -131,6 +138,11 @@ class Eigenpairs:
     n_products: int
 
 
+def is_small(n_params: int, rank: int) -> bool:
+    """Whether the eigenpairs come from the dense matrix."""
+    return n_params <= max(DENSE_LIMIT, 4 * rank)
+
+
 def top_eigenpairs(
     matrix: Hessian,
     rank: int,
@@ -148,8 +160,8 @@ def top_eigenpairs(
     """
     if rank < 1:
         raise InputError(f"the rank must be at least 1, found {rank}")
-    if matrix.n_params <= max(DENSE_LIMIT, 4 * rank):
-        dense = matrix.dense()
+    if is_small(matrix.n_params, rank):
+        dense = matrix.dense(advance)
         _check_finite(dense)
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         lowest = float(values[0])

@@ -51,7 +51,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     losses = _seconds(lambda: project_gradients(collocation, basis, size))
     observables = pinn.at(sample, [pinn.observables])
     outputs = _seconds(lambda: project_gradients(observables, basis, size))
-    products = expected_products(rank) * product * n_train
+    products = expected_products(rank, hessian.n_params) * product * n_train
     seconds = (products + 2 * losses * n_train + (losses + outputs) * n_test) / n
     rows = sum(map(len, pinn.at(influence.train_x).term_rows().values()))
     rows += sum(map(len, pinn.at(test_x).term_rows().values()))

@@ -10,15 +10,11 @@ import torch
 from torch import Tensor
 
 from pinnfluence.network import MLP, Tape
-from pinnfluence.parallel import map_in_threads
+from pinnfluence.parallel import ENTRIES_WORTH_A_THREAD, map_in_threads
 from pinnfluence.terms import Collocation
 
 Advance = Callable[[int], object]
 """Called with the number of gradients that were finished, for a progress bar."""
-
-
-ENTRIES_WORTH_A_THREAD = 10**6
-"""Gradient entries of a chunk from which on threads gain more than they wait for each other."""
 
 
 @dataclass(frozen=True)

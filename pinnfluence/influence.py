@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from captum.influence import DataInfluence
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence.curvature import Eigenpairs, Hessian, top_eigenpairs
+from pinnfluence.curvature import Eigenpairs, Hessian, is_small, top_eigenpairs
 from pinnfluence.errors import InputError
 from pinnfluence.gradients import Projection, point_loss_gradients, project_gradients
 from pinnfluence.progress import Stages
@@ -73,7 +74,7 @@ class Influence(DataInfluence):
     ``Inf = e_f(x) . e_l(z_i)`` with embeddings ``e = R^T grad``. The paper plots ``n_train Inf``.
 
     Args:
-        model: the network and its equations.
+        model: the network and its equations, of which a copy is kept as it is now.
         train_x: training points ``[n_train, n_inputs]`` as stored, float32.
         recipe: how the inverse curvature is approximated.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
@@ -98,8 +99,9 @@ class Influence(DataInfluence):
         batch_size: int | None = None,
         stages: Stages | None = None,
     ) -> None:
-        self.pinn, self.recipe = model, recipe
-        self.model = model.network
+        self.pinn = replace(model, network=copy.deepcopy(model.network))
+        self.recipe = recipe
+        self.model = self.pinn.network
         self.train_x = np.ascontiguousarray(train_x)
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
         if batch_size is not None and not 1 <= batch_size <= len(train_x):
@@ -109,7 +111,7 @@ class Influence(DataInfluence):
             )
         self.batch_size = batch_size or min(BATCH_SIZE, len(train_x))
         self.stages = stages or Stages()
-        self._collocation = model.at(self.train_x)
+        self._collocation = self.pinn.at(self.train_x)
         self._fitted: tuple[Eigenpairs, dict[str, Projection], dict[str, Any]] | None = None
 
     @property
@@ -117,7 +119,7 @@ class Influence(DataInfluence):
         """Weights w_k of the loss terms under the recipe's weighting."""
         return dict.fromkeys(self.pinn.terms, 1.0)
 
-    def influence(self, inputs: np.ndarray | Tensor | None = None, **_: Any) -> Scores:
+    def influence(self, inputs: np.ndarray | Tensor | None = None, **unknown: Any) -> Scores:
         """Influence of all training points on all quantities at the points ``inputs``.
 
         Quantities are the outputs, the derived quantities, every loss term ``r_k(x)^2`` where it
@@ -128,8 +130,10 @@ class Influence(DataInfluence):
             inputs: test points ``[n_test, n_inputs]``; None takes the training points.
 
         Raises:
-            InputError: no points; no usable eigenvalue.
+            InputError: no points; no usable eigenvalue. TypeError: unknown arguments.
         """
+        if unknown:
+            raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
         test_x = self.train_x if inputs is None else np.asarray(inputs)
         if len(test_x) == 0:
             raise InputError("no test points: expected at least one")
@@ -143,30 +147,33 @@ class Influence(DataInfluence):
             squares = project_gradients(losses, basis, self.batch_size, advance)
         ones = dict.fromkeys(self.pinn.terms, 1.0)
         test = {name: _embedding(p.gradients, p.rows) for name, p in found.items()}
-        metadata = {
-            "terms": list(self.pinn.terms),
-            "groups": self.pinn.groups,
-            "recipe": asdict(self.recipe),
-            "stationarity": stationarity,
-            "n_products": eigenpairs.n_products,
-            "dtype": str(basis.dtype).removeprefix("torch."),
-            "scale": "removal: Inf ~ f(theta without z_j) - f(theta)",
-        }
         return Scores(
             self.train_x,
             test_x,
             _loss_embeddings(train, self.weights),
             test | _loss_embeddings(squares, ones),
-            metadata,
+            self._metadata(eigenpairs, stationarity),
             eigenpairs.values,
         )
+
+    def _metadata(self, eigenpairs: Eigenpairs, stationarity: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "terms": list(self.pinn.terms),
+            "groups": self.pinn.groups,
+            "recipe": asdict(self.recipe),
+            "stationarity": stationarity,
+            "n_products": eigenpairs.n_products,
+            "dtype": str(next(iter(self.pinn.params.values())).dtype).removeprefix("torch."),
+            "scale": "removal: Inf ~ f(theta without z_j) - f(theta)",
+        }
 
     def fit(self) -> tuple[Eigenpairs, dict[str, Projection], dict[str, Any]]:
         """Curvature and embeddings of the training side, computed once."""
         if self._fitted is None:
             hessian = Hessian(self._collocation, self.weights, self.batch_size)
             recipe = self.recipe
-            with self.stages.stage("eigenpairs", expected_products(recipe.rank)) as advance:
+            n_products = expected_products(recipe.rank, hessian.n_params)
+            with self.stages.stage("eigenpairs", n_products) as advance:
                 pairs = top_eigenpairs(
                     hessian, recipe.rank, recipe.regularization, recipe.threshold, advance=advance
                 )
@@ -203,9 +210,9 @@ class Influence(DataInfluence):
         }
 
 
-def expected_products(rank: int) -> int:
-    """About how many products the eigensolver needs: 154 were counted at rank 50."""
-    return 3 * rank + 4
+def expected_products(rank: int, n_params: int) -> int:
+    """About how many products the eigenpairs need; at rank 50, 102 to 269 were counted."""
+    return n_params if is_small(n_params, rank) else 3 * rank + 4
 
 
 def _n_gradients(rows: Mapping[str, np.ndarray]) -> int:

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 import torch
 
+ENTRIES_WORTH_A_THREAD = 10**6
+"""Gradient entries of an item, points times parameters, from which on threads are used."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,14 +20,15 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     """``[function(item) for item in items]``, one item a processor core.
 
     For functions that spend their time in one long call of PyTorch, such as a backward pass: each
-    is computed by one thread alone, so that the result does not depend on the number of threads
-    and small operations do not wait for each other. With many short calls the threads would
-    wait for Python's lock instead.
+    is computed by one thread alone, so that small operations do not wait for each other. With
+    many short calls the threads would wait for Python's lock instead.
     """
     n_threads = torch.get_num_threads()
     if n_threads < 2 or len(items) < 2:
         return [function(item) for item in items]
-    return list(_pool(n_threads).map(function, items))
+    results = list(_pool(n_threads).map(function, items))
+    torch.set_num_threads(n_threads)  # else threads started later would get the pool's one
+    return results
 
 
 @cache

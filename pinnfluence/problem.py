@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -72,6 +72,7 @@ class Equation:
 
     Args:
         residuals: function of a ``Field`` that gives residuals ``[n]`` by name of the loss term.
+            A residual may depend on the field at its own point alone.
         on: points on which the terms act; None means all, as for a PDE.
     """
 
@@ -128,13 +129,17 @@ class Problem:
     quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=lambda: {"good": Variant()})
     reference: Path | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if any(len(name) != 1 for name in self.inputs):
             raise ValueError(f"inputs must be single letters, found {self.inputs}")
         if any("_" in name for name in self.outputs):
             raise ValueError(f"outputs must have no underscore, found {self.outputs}")
+        if len(self.scale) != len(self.inputs) or set(self.inputs) & set(self.outputs):
+            raise ValueError(
+                f"expected a scale an input and outputs of other names, found scale {self.scale}, "
+                f"inputs {self.inputs}, outputs {self.outputs}"
+            )
         ends = (self.layers[0], self.layers[-1])
         if ends != (len(self.inputs), len(self.outputs)):
             raise ValueError(

@@ -17,7 +17,8 @@ class ScoreMatrix(ABC):
 
     Entry ``[i, j]`` is the influence ``Inf(f(x_i); z_j)`` of training point j on the quantity f
     at test point i: positive means that removing the training point raises f there.
-    Index it like an array (``m[3]``, ``m[:, 7]``, ``m[:100, mask]``) to get a dense block, or
+    Index it (``m[3]``, ``m[:, 7]``, ``m[:100, mask]``; two lists choose rows and columns) to get a
+    dense block, or
     reduce it with ``sum``, ``mean``, ``abs_sum``, ``abs_mean`` and ``abs_max``, which hold one
     block at a time.
     """
@@ -94,11 +95,7 @@ class ScoreMatrix(ABC):
         return self.shape[0] * self.shape[1] if axis is None else self.shape[axis]
 
     def _reduce(self, axis: int | None, transform: Any, ufunc: np.ufunc) -> np.ndarray | float:
-        if axis not in (None, 0, 1, -1, -2):
-            raise ValueError(
-                f"axis must be 0 (test points), 1 (training points) or None, found {axis}"
-            )
-        axis = None if axis is None else axis % 2
+        axis = _checked(axis)
         dtype = np.float64 if ufunc is np.add else self.dtype
         parts = [
             ufunc.reduce(transform(block), axis=1 if axis == 1 else 0, dtype=dtype)
@@ -127,9 +124,10 @@ class FactoredMatrix(ScoreMatrix):
 
     def sum(self, axis: int | None = None) -> np.ndarray | float:
         left, right = self.left.astype(np.float64), self.right.astype(np.float64)
+        axis = _checked(axis)
         if axis is None:
             return float(left.sum(0) @ right.sum(0))
-        return right @ left.sum(0) if axis % 2 == 0 else left @ right.sum(0)
+        return right @ left.sum(0) if axis == 0 else left @ right.sum(0)
 
 
 class DenseMatrix(ScoreMatrix):
@@ -141,6 +139,12 @@ class DenseMatrix(ScoreMatrix):
 
     def _block(self, rows: Any, columns: Any) -> np.ndarray:
         return np.array(self.array[rows][:, columns], dtype=np.float32) * self.factor
+
+
+def _checked(axis: int | None) -> int | None:
+    if axis not in (None, 0, 1, -1, -2):
+        raise ValueError(f"axis must be 0 (test points), 1 (training points) or None, found {axis}")
+    return None if axis is None else axis % 2
 
 
 def _abs_in_place(block: np.ndarray) -> np.ndarray:

@@ -133,7 +133,11 @@ class Scores(Mapping[str, ScoreMatrix]):
     def _term_names(self, terms: Sequence[str] | str | None) -> Sequence[str]:
         if terms is None:
             return self.terms
-        names = self.groups.get(terms, [terms]) if isinstance(terms, str) else list(terms)
+        names = (
+            self.groups.get(terms, [terms])
+            if isinstance(terms, str)
+            else list(dict.fromkeys(terms))
+        )
         for name in names:
             if name not in self.train:
                 raise KeyError(f"no loss term {name!r}, expected one of {', '.join(self.terms)}")

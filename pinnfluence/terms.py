@@ -31,7 +31,7 @@ class Pinn:
         quantities: derived quantities by name.
 
     Raises:
-        ValueError: two loss terms or quantities of one name.
+        ValueError: two inputs, outputs, loss terms or quantities of one name.
     """
 
     network: nn.Module
@@ -41,7 +41,7 @@ class Pinn:
     quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [*self.outputs, *self.quantities, *self.terms, *SUMS]
+        names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names must be different, found twice: {', '.join(twice)}")

@@ -21,6 +21,7 @@ from pinnfluence.reference import load_reference
 from pinnfluence.terms import Pinn
 
 BATCH_SIZE = 4096
+SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 
 
@@ -30,6 +31,7 @@ class TrainedModel:
 
     pinn: the network and its equations. problem: the problem with its variant's changes.
     config: the run's settings. train_x: ``[n_train, n_inputs]``, float32. path: the checkpoint.
+    assumed: settings that neither ``config.json`` nor the caller stated.
     """
 
     pinn: Pinn
@@ -37,6 +39,7 @@ class TrainedModel:
     config: dict[str, Any]
     train_x: np.ndarray
     path: Path
+    assumed: tuple[str, ...] = ()
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
@@ -92,6 +95,13 @@ class TrainedModel:
             )
         return found
 
+    def settings(self) -> str:
+        """The settings in one line; those that nothing stated are called assumed."""
+        return ", ".join(
+            f"{key} {_words(self.config[key])}{' (assumed)' if key in self.assumed else ''}"
+            for key in SETTINGS
+        )
+
     def provenance(self) -> dict[str, Any]:
         """What a score file says about where it came from."""
         return {
@@ -124,14 +134,19 @@ def load_model(
         path: a ``.pt`` file, or a run folder, of which the last checkpoint is taken.
         train_x_path: the training points; default ``train_x.npy`` beside the checkpoint.
         dtype, device: of the network.
-        settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``, or None.
+        settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``, ``scale``,
+            or None.
 
     Raises:
         InputError: unreadable or unfit files, or a setting that contradicts ``config.json``.
+        TypeError: an unknown setting.
     """
+    if unknown := sorted(settings.keys() - set(SETTINGS)):
+        raise TypeError(f"no setting {', '.join(unknown)}, expected some of {', '.join(SETTINGS)}")
     file = checkpoint.find_checkpoint(Path(path))
     config = load_config(config_file := file.parent / CONFIG)
     given = {key: value for key, value in settings.items() if value is not None}
+    stated = config.keys() | given.keys()
     _refuse_contradictions(given, config, config_file)
     config |= given
     with input_errors(str(config_file) if config_file.exists() and not given else ""):
@@ -148,7 +163,8 @@ def load_model(
     pinn = _pinn(network, problem, config["conditions"])
     points = Path(train_x_path or file.parent / checkpoint.POINTS)
     train_x = load_points_inside(points, problem, "training")
-    return TrainedModel(pinn, problem, config, train_x, file)
+    assumed = tuple(key for key in SETTINGS if key not in stated)
+    return TrainedModel(pinn, problem, config, train_x, file, assumed)
 
 
 def _complete(config: dict[str, Any]) -> Problem:
@@ -196,7 +212,7 @@ def _refuse_contradictions(
 ) -> None:
     for key, value in given.items():
         said = config.get(key)
-        same = list(value) == list(said) if key == "layers" and said else value == said
+        same = list(value) == said if isinstance(said, list) else value == said
         if said is not None and not same:
             raise InputError(
                 f"--{key} {_words(value)} contradicts {config_file}, which says {_words(said)}; "

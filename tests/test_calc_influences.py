@@ -95,7 +95,8 @@ def test_prints_the_losses_the_recipe_and_how_far_from_stationary(
 ) -> None:
     result = calc(model, test_x)
     out = result.stdout
-    assert "lbfgs-130.pt: variant good, conditions corrected, activation gelu" in out
+    assert "lbfgs-130.pt: problem cylinder_flow, variant good, conditions corrected, " in out
+    assert "activation gelu, scale 2.2 0.41\n" in out
     for term in TERMS:
         assert re.search(rf"^  {term} +\d\.\d+e[-+]\d+$", out, re.MULTILINE), term
     assert "estimate: " in out
@@ -116,10 +117,27 @@ def test_a_file_and_its_folder_are_the_same_checkpoint(
     assert a != c
 
 
-@pytest.mark.parametrize("checkpoint", [".", "lbfgs-130.pt"])
-def test_the_default_folder_is_beside_the_run(model: Path, test_x: Path, checkpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("checkpoint", "folder"),
+    [(".", "run_influences"), ("lbfgs-130.pt", "run/lbfgs-130_influences")],
+)
+def test_the_default_folder_is_beside_the_checkpoint(
+    model: Path, test_x: Path, checkpoint: str, folder: str
+) -> None:
     calc(Path(checkpoint), test_x, cwd=model)
-    assert files_below(model.parent / "run_influences") == ["influences.safetensors"]
+    assert files_below(model.parent / folder) == ["influences.safetensors"]
+
+
+def test_what_a_checkpoint_does_not_say_is_printed_as_assumed(model: Path, test_x: Path) -> None:
+    (model / "config.json").unlink()
+    out = calc(model, test_x, "--scale", 2, 0.5, "--conditions", "corrected").stdout
+    assert "variant good (assumed), conditions corrected, " in out
+    assert "activation gelu (assumed), scale 2.0 0.5\n" in out
+
+
+def test_a_scale_that_contradicts_the_config_is_refused(model: Path, test_x: Path) -> None:
+    result = run(CALC, "--checkpoint", model, "--test_x_path", test_x, "--scale", 1, 1)
+    assert_refused(result, "--scale 1.0 1.0", "2.2 0.41")
 
 
 def test_the_same_input_gives_the_same_bytes(model: Path, test_x: Path, tmp_path: Path) -> None:

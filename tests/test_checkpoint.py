@@ -313,3 +313,8 @@ def test_weights_of_the_helper_are_those_that_are_loaded() -> None:
     weights = weights_of(short_run() / "lbfgs-130.pt")
     assert all(torch.equal(p, weights[name].double()) for name, p in model.pinn.params.items())
     assert model.path.name == "lbfgs-130.pt"
+
+
+def test_unknown_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="no setting activatoin, expected some of problem, "):
+        pinnfluence.load_model(tmp_path, activatoin="tanh")

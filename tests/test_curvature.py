@@ -1,6 +1,7 @@
 """The Hessian against ``torch.func.hessian`` in float64, its eigenpairs against LAPACK."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ class Matrix:
         self.n_products += 1
         return self.matrix @ np.reshape(vector, -1)
 
-    def dense(self) -> np.ndarray:
+    def dense(self, advance: Callable[[int], object]) -> np.ndarray:
+        advance(len(self.matrix))
         return self.matrix
 
 

@@ -1,6 +1,8 @@
 """Influence against dense closed forms, exact leave-one-out refits, and its invariances."""
 
+import copy
 from contextlib import nullcontext
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -309,7 +311,7 @@ def test_is_a_captum_data_influence(case):
     pinn, train_x, test_x = case
     influence = Influence(pinn, train_x, Recipe(rank=3))
     assert isinstance(influence, DataInfluence)
-    assert influence.model is pinn.network
+    assert influence.model.state_dict().keys() == pinn.network.state_dict().keys()
     assert len(influence.train_dataset) == len(train_x)
     scores = influence.influence(inputs=test_x)
     assert scores["u"].shape == (len(test_x), len(train_x))
@@ -375,3 +377,20 @@ def test_no_eigenvalue_above_the_threshold(case):
     pinn, train_x, test_x = case
     with pytest.raises(InputError, match=r"no eigenvalue of the curvature exceeds 1e\+09"):
         Influence(pinn, train_x, Recipe(rank=3, threshold=1e9)).influence(test_x)
+
+
+def test_training_on_does_not_change_what_was_taken(case):
+    pinn, train_x, test_x = case
+    pinn = replace(pinn, network=copy.deepcopy(pinn.network))
+    influence = Influence(pinn, train_x, Recipe(rank=3))
+    before = np.asarray(influence.influence(test_x)["u"])
+    with torch.no_grad():
+        for p in pinn.network.parameters():
+            p.mul_(1.5)
+    np.testing.assert_array_equal(np.asarray(influence.influence(test_x)["u"]), before)
+
+
+def test_unknown_arguments_are_refused(case):
+    pinn, train_x, test_x = case
+    with pytest.raises(TypeError, match="takes no k, proponents"):
+        Influence(pinn, train_x).influence(test_x, k=3, proponents=True)

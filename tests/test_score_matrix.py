@@ -112,9 +112,11 @@ def test_reductions_leave_a_dense_matrix_as_it_is(pair):
     np.testing.assert_allclose(np.asarray(matrix), dense, rtol=1e-5, atol=1e-6)
 
 
-def test_bad_axis(pair):
-    with pytest.raises(ValueError, match="axis must be 0"):
-        pair[0].abs_sum(2)
+@pytest.mark.parametrize("name", ["sum", "mean", "abs_sum", "abs_mean", "abs_max"])
+@pytest.mark.parametrize("axis", [2, 5, -3])
+def test_bad_axis(pair, name, axis):
+    with pytest.raises(ValueError, match=f"axis must be .*, found {axis}"):
+        getattr(pair[0], name)(axis=axis)
 
 
 def test_as_an_array(pair):

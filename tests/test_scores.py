@@ -100,6 +100,11 @@ def test_paper_scale_is_n_train_times(scores, terms):
     np.testing.assert_array_equal(removal, np.asarray(scores.matrix("u", terms, scale="removal")))
 
 
+def test_a_term_counts_once(scores):
+    once, twice = (scores.matrix("u", terms=["noslip"] * n) for n in (1, 2))
+    np.testing.assert_array_equal(np.asarray(twice), np.asarray(once))
+
+
 def test_keys(scores):
     assert list(scores) == [*OUTPUTS, *TERMS, "pde", "bcs", "all"]
     assert len(scores) == len(list(scores)) == 10

@@ -97,3 +97,8 @@ def test_names_must_differ(name):
             ("u",),
             (Equation(residuals), Equation(lambda f: {"w": f.u} if name == "w" else {})),
         )
+
+
+def test_an_output_must_not_have_the_name_of_an_input():
+    with pytest.raises(ValueError, match="found twice: x"):
+        Pinn(MLP((2, 4, 1), "tanh"), ("t", "x"), ("x",), (Equation(lambda f: {"r": f.x}),))

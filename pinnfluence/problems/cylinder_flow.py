@@ -115,5 +115,4 @@ PROBLEM = Problem(
         "bad": Variant(num_domain=1500, num_boundary=500),
     },
     reference=Path(__file__).parents[1] / "reference" / "cylinder_flow.npz",
-    details={"cylinder": Disk(CENTER, RADIUS)},
 )
