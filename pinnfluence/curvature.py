@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.parallel import ENTRIES_WORTH_A_THREAD, map_in_threads
+from pinnfluence.parallel import map_in_threads, pays_in_threads
 from pinnfluence.terms import Collocation
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -67,8 +67,8 @@ class Hessian:
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
         if self._keep:
             self._gradients = self._gradients or [self._gradient(c) for c in self._chunks()]
-            in_threads = map_in_threads if self._pays_in_threads() else _in_turn
-            parts = in_threads(lambda gradient: self._product(gradient, v), self._gradients)
+            parallel = pays_in_threads(v.device, self.batch_size * self.n_params)
+            parts = map_in_threads(lambda g: self._product(g, v), self._gradients, parallel)
         else:
             parts = [self._product(self._gradient(c), v) for c in self._chunks()]
         return torch.stack(parts).sum(0).double().cpu().numpy()
@@ -88,10 +88,6 @@ class Hessian:
     def _chunks(self) -> list[Collocation]:
         return list(self.collocation.chunks(self.batch_size))
 
-    def _pays_in_threads(self) -> bool:
-        on_cpu = next(iter(self._params.values())).device.type == "cpu"
-        return on_cpu and self.batch_size * self.n_params >= ENTRIES_WORTH_A_THREAD
-
     def _gradient(self, chunk: Collocation) -> Tensor:
         residuals = chunk.residuals(self._params, *chunk.tensors())
         loss = torch.stack(
@@ -107,10 +103,6 @@ class Hessian:
             gradient, params, v, retain_graph=self._keep, materialize_grads=True
         )
         return torch.cat([p.flatten() for p in products])
-
-
-def _in_turn(function: Callable[[Tensor], Tensor], items: Sequence[Tensor]) -> list[Tensor]:
-    return [function(item) for item in items]
 
 
 def graph_bytes(collocation: Collocation) -> int:

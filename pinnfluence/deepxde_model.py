@@ -18,7 +18,7 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
 from pinnfluence.problem import Difference, Disk, Equation, Predicate, Problem, Rectangle
-from pinnfluence.terms import Params, Pinn
+from pinnfluence.terms import LossStep, Pinn
 
 
 def _import_deepxde() -> ModuleType:
@@ -42,9 +42,6 @@ def _import_deepxde() -> ModuleType:
 dde = _import_deepxde()
 
 MAX_WIDTH, MAX_POINTS = 10**6, 10**9
-
-Step = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
-"""From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
 
 
 def geometry(shape: Any) -> Any:
@@ -118,7 +115,7 @@ class PinnModel(dde.Model):  # type: ignore[name-defined]
     def __init__(self, data: Any, net: torch.nn.Module, pinn: Pinn) -> None:
         super().__init__(data, net)
         self.pinn = pinn
-        self.step: Step | None = None
+        self.step: LossStep | None = None
         self.losses: Tensor | None = None
         self.opt: torch.optim.Optimizer
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.network import MLP, Tape
-from pinnfluence.parallel import ENTRIES_WORTH_A_THREAD, map_in_threads
+from pinnfluence.parallel import map_in_threads, pays_in_threads
 from pinnfluence.terms import Collocation
 
 Advance = Callable[[int], object]
@@ -39,6 +39,8 @@ def project_gradients(
     A quantity costs only at the points on which it acts. Nothing of the size
     ``n_points x n_params`` is held: at most ``batch_size`` gradients at a time.
     """
+    is_mlp = isinstance(collocation.pinn.network, MLP)  # others need jvp, not made for threads
+    parallel = is_mlp and pays_in_threads(basis.device, batch_size * len(basis))
     projections: dict[str, Projection] = {}
     for number, names in enumerate(collocation.names):
         chunks = list(collocation.only(number).chunks(batch_size))
@@ -49,24 +51,13 @@ def project_gradients(
                 advance(len(chunk.x))
             return part
 
-        in_threads = _pays_in_threads(collocation, batch_size * len(basis))
-        parts = map_in_threads(project, chunks) if in_threads else [project(c) for c in chunks]
+        parts = map_in_threads(project, chunks, parallel)
         empty = (basis.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
         for name in names:
             found = [part[name] for part in parts] or [empty]
             values, gradients = (torch.cat(tensors) for tensors in zip(*found, strict=True))
             projections[name] = Projection(values, gradients, collocation.rows[number])
     return projections
-
-
-def _pays_in_threads(collocation: Collocation, n_numbers: int) -> bool:
-    """Whether chunks of that many gradient entries are long work, on the CPU and without jvp.
-
-    ``torch.func.jvp``, which other modules than the MLP need, is not made for threads.
-    """
-    pinn = collocation.pinn
-    on_cpu = next(iter(pinn.params.values())).device.type == "cpu"
-    return on_cpu and isinstance(pinn.network, MLP) and n_numbers >= ENTRIES_WORTH_A_THREAD
 
 
 def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

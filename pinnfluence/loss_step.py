@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pinnfluence.errors import InputError
-from pinnfluence.terms import Collocation, Params
+from pinnfluence.terms import Collocation, LossStep, Params
 
 COMPILE_MODES = ("auto", "on", "off")
-LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
 
 
-def loss_step(
-    collocation: Collocation, dtype: torch.dtype, device: torch.device
-) -> Callable[[Params], tuple[Tensor, dict[str, Tensor]]]:
+def loss_step(collocation: Collocation, dtype: torch.dtype, device: torch.device) -> LossStep:
     """DeepXDE's loss ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``, with its gradients.
 
     Points and rows are computed once. The function maps parameters to the loss terms ``[n_terms]``

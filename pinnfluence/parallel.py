@@ -16,19 +16,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``[function(item) for item in items]``, one item a processor core.
+def map_in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], parallel: bool
+) -> list[Result]:
+    """``[function(item) for item in items]``, if ``parallel`` one item a processor core.
 
     For functions that spend their time in one long call of PyTorch, such as a backward pass: each
     is computed by one thread alone, so that small operations do not wait for each other. With
     many short calls the threads would wait for Python's lock instead.
     """
     n_threads = torch.get_num_threads()
-    if n_threads < 2 or len(items) < 2:
+    if not parallel or n_threads < 2 or len(items) < 2:
         return [function(item) for item in items]
     results = list(_pool(n_threads).map(function, items))
     torch.set_num_threads(n_threads)  # else threads started later would get the pool's one
     return results
+
+
+def pays_in_threads(device: torch.device, n_entries: int) -> bool:
+    """Whether items of that many gradient entries on that device are worth a thread each."""
+    return device.type == "cpu" and n_entries >= ENTRIES_WORTH_A_THREAD
 
 
 @cache

@@ -187,9 +187,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         return 4 * len(self.test_x) * len(self.train_x) * len(self._published_keys())
 
     def _published_keys(self) -> dict[str, str]:
-        outputs = [name for name in self.test if name not in self.terms]
-        keys = {f"output_dim_{i}": name for i, name in enumerate(outputs)}
-        return keys | {key: quantity for quantity, key in PUBLISHED_LOSSES.items()}
+        return _published_keys([name for name in self.test if name not in self.terms])
 
 
 class DenseScores(Mapping[str, ScoreMatrix]):
@@ -199,8 +197,7 @@ class DenseScores(Mapping[str, ScoreMatrix]):
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], outputs: Sequence[str]) -> None:
-        names = {f"output_dim_{i}": name for i, name in enumerate(outputs)}
-        names |= {key: quantity for quantity, key in PUBLISHED_LOSSES.items()}
+        names = _published_keys(outputs)
         self._arrays = {names[key]: array for key, array in arrays.items() if key in names}
         if not self._arrays:
             raise ValueError(f"none of the keys {', '.join(names)} found, only {', '.join(arrays)}")
@@ -293,6 +290,12 @@ def _factor(scale: str, n_train: int) -> int:
     if scale not in ("removal", "paper"):
         raise ValueError(f"scale must be 'removal' or 'paper', found {scale!r}")
     return n_train if scale == "paper" else 1
+
+
+def _published_keys(outputs: Sequence[str]) -> dict[str, str]:
+    """Quantities by their keys of the published layout."""
+    keys = {f"output_dim_{i}": name for i, name in enumerate(outputs)}
+    return keys | {key: quantity for quantity, key in PUBLISHED_LOSSES.items()}
 
 
 def _dense_rows(matrix: ScoreMatrix) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from pinnfluence.network import MultiIndex, Tape
 from pinnfluence.problem import Equation
 
 Params = Mapping[str, Tensor]
+LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
+"""From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
+
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of boundary and initial conditions, of both."""
 
@@ -54,9 +57,19 @@ class Pinn:
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the loss terms of each equation."""
+        return self.names_of(self.equations)
+
+    def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
+        """Names of the residuals that each equation gives, found by calling it once."""
         probe = torch.zeros(1, len(self.inputs))
-        fields = evaluate_names(self.equations, self.inputs, self.outputs, probe)
-        return tuple(tuple(names) for names in fields)
+        found: list[tuple[str, ...]] = []
+        for equation in equations:
+
+            def note(field: Field, equation: Equation = equation) -> None:
+                found.append(tuple(equation.residuals(field)))
+
+            derivatives_used([note], self.inputs, self.outputs, probe)
+        return tuple(found)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -97,20 +110,6 @@ class Pinn:
         return Collocation(self, chosen, x, rows)
 
 
-def evaluate_names(
-    equations: Sequence[Equation], inputs: Sequence[str], outputs: Sequence[str], probe: Tensor
-) -> list[list[str]]:
-    """Names of the residuals that each equation gives, found by calling it once."""
-    found: list[list[str]] = []
-    for equation in equations:
-
-        def note(field: Field, equation: Equation = equation) -> None:
-            found.append(list(equation.residuals(field)))
-
-        derivatives_used([note], inputs, outputs, probe)
-    return found
-
-
 @dataclass(frozen=True)
 class Collocation:
     """Equations at points: ``rows[e]`` are the indices of the points on which equation e acts."""
@@ -123,9 +122,7 @@ class Collocation:
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the residuals of each equation."""
-        probe = torch.zeros(1, len(self.pinn.inputs))
-        found = evaluate_names(self.equations, self.pinn.inputs, self.pinn.outputs, probe)
-        return tuple(tuple(names) for names in found)
+        return self.pinn.names_of(self.equations)
 
     def term_rows(self) -> dict[str, np.ndarray]:
         """Indices of the points on which each term acts, S_k, by name."""
