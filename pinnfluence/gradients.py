@@ -60,9 +60,36 @@ def project_gradients(
     return projections
 
 
+def jacobian(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
+    """Residuals ``[n]`` of one equation at its points and their gradients ``[n, n_params]``.
+
+    Columns are in the order of ``Pinn.params``; one backward pass a residual.
+    """
+    if not isinstance(chunk.pinn.network, MLP):
+        return _jacobian_by_vmap(chunk)
+    tape, values = _taped(chunk)
+    return {
+        name: (value.detach(), _rows(tape, value.sum(), chunk)) for name, value in values.items()
+    }
+
+
+def _rows(tape: Tape, total: Tensor, chunk: Collocation) -> Tensor:
+    """The gradient of each point as a row: outer products ``sum_S delta a^T`` a layer."""
+    params = chunk.pinn.params
+    sizes = [p.numel() for p in params.values()]
+    rows = total.new_zeros(len(chunk.x), sum(sizes))
+    blocks = dict(zip(params, rows.split(sizes, dim=1), strict=True))
+    for name, deltas, value, activations in _cotangents(tape, total):
+        blocks[f"{name}.weight"].copy_(torch.bmm(deltas.mT, activations).flatten(1))
+        if value is not None:
+            blocks[f"{name}.bias"].copy_(value)
+    return rows
+
+
 def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     if not isinstance(chunk.pinn.network, MLP):
-        return _project_by_vmap(chunk, basis)
+        found = _jacobian_by_vmap(chunk)
+        return {name: (values, rows @ basis) for name, (values, rows) in found.items()}
     blocks = split_basis(basis, chunk.pinn.params)
     tape, values = _taped(chunk)
     return {
@@ -116,7 +143,7 @@ def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor
     return projected
 
 
-def _project_by_vmap(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def _jacobian_by_vmap(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
     """The same for any module that ``torch.func`` can treat: a gradient a point, by vmap."""
     x, _ = chunk.tensors()
     params = chunk.pinn.params
@@ -133,7 +160,7 @@ def _project_by_vmap(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tenso
         )
         gradients, values = torch.func.vmap(gradient, in_dims=(None, 0))(params, x)
         flat = torch.cat([gradients[key].flatten(1) for key in params], 1)
-        found[name] = (values.detach(), flat.detach() @ basis)
+        found[name] = (values.detach(), flat.detach())
     return found
 
 
@@ -179,15 +206,9 @@ def _chunk_loss_gradients(
 def _chunk_loss_gradients_by_vmap(
     chunk: Collocation, weights: Mapping[str, float]
 ) -> tuple[Tensor, Tensor]:
-    params = chunk.pinn.params
-    n_params = sum(p.numel() for p in params.values())
-    like = next(iter(params.values()))
-    identity = torch.eye(n_params, dtype=like.dtype, device=like.device)
-    gradients = identity.new_zeros(len(chunk.x), n_params)
-    for number, names in enumerate(chunk.names):
-        for name, (values, rows) in _project_by_vmap(chunk.only(number), identity).items():
-            assert name in names
-            gradients[torch.as_tensor(chunk.rows[number])] += (
-                2 * weights[name] * values[:, None] * rows
-            )
+    params = chunk.pinn.params.values()
+    gradients = next(iter(params)).new_zeros(len(chunk.x), sum(p.numel() for p in params))
+    for number, rows in enumerate(chunk.rows):
+        for name, (values, jac) in _jacobian_by_vmap(chunk.only(number)).items():
+            gradients[torch.as_tensor(rows)] += 2 * weights[name] * values[:, None] * jac
     return gradients.norm(dim=1), gradients.sum(0)
