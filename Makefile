@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
-MODELS  := good broken bad
+MODELS  := good broken bad best
 SCORES  := $(MODELS:%=model_zoo/%_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
@@ -19,12 +19,12 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
-	@echo "make demo       influence scores of the three models, then the figures of the paper"
+	@echo "make demo       influence scores of the models, then the figures of the paper"
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
 	@echo "make bench      the scripts in benchmarks/"
-	@echo "make zoo        train the three models in runs/, then renew model_zoo/ (hours)"
+	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv and the models"
 
 # ---- installation: again only when pyproject.toml or constraints.txt changed
@@ -80,10 +80,13 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --save_path runs/good
 	$(BIN)/python train.py --broken --save_path runs/broken
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
+	$(BIN)/python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 \
+		--n_iterations_lm 200 --dtype float64 --save_path runs/best
 	for model in $(MODELS); do \
+		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
-		cp "$$(ls -t runs/$$model/lbfgs-*.pt | head -1)" model_zoo/$$model/; \
-		cp runs/$$model/{train_x.npy,config.json,history.csv} model_zoo/$$model/; \
+		cp "$$(ls -t runs/$$model/*-*.pt | head -1)" model_zoo/$$model/; \
+		cp runs/$$model/{train_x.npy,config.json,history.csv,history.png} model_zoo/$$model/; \
 	done
 
 clean:

@@ -4,7 +4,6 @@ python calc_influences.py --checkpoint runs/good --save_path runs/good_influence
 """
 
 import argparse
-import resource
 import sys
 from pathlib import Path
 
@@ -13,10 +12,19 @@ import torch
 from pinnfluence import devices, estimate, problems
 from pinnfluence.errors import InputError, Parser, run_script
 from pinnfluence.files import check_target
-from pinnfluence.influence import PAPER, STATIONARITY_LIMIT, Influence
+from pinnfluence.influence import Influence
 from pinnfluence.network import ACTIVATIONS
 from pinnfluence.progress import ProgressStages
-from pinnfluence.scores import Scores
+from pinnfluence.recipe import (
+    CURVATURES,
+    RECIPES,
+    WEIGHTINGS,
+    Recipe,
+    damping_of,
+    rank_of,
+    recipe_of,
+)
+from pinnfluence.report import report
 from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
 
 
@@ -38,6 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help=f"one of {', '.join(ACTIVATIONS)}")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
+    add("--recipe", default="paper", choices=tuple(RECIPES), help="sets the next four")
+    add("--curvature", choices=CURVATURES, help="matrix that is inverted")
+    add("--weighting", choices=WEIGHTINGS, help="of the loss terms: all 1, or as in training")
+    add("--rank", type=rank_of, help="number of eigenpairs, or full")
+    add("--damping", type=damping_of, help="number added to the diagonal, or auto")
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
     add("--device", default="auto", choices=devices.NAMES)
@@ -86,27 +99,10 @@ def describe(model: TrainedModel) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def report(scores: Scores, seconds: dict[str, float]) -> None:
-    found = scores.metadata["stationarity"]
-    rank = len(scores.eigenvalues)
-    print(
-        f"recipe {scores.recipe['name']}: {rank} eigenvalues from {scores.eigenvalues[0]:.3g} to "
-        f"{scores.eigenvalues[-1]:.3g} by {scores.metadata['n_products']} products, "
-        f"most negative eigenvalue seen {found['most_negative_eigenvalue']:.3g}"
-    )
-    print(
-        f"stationarity: ||grad L|| {found['gradient_norm']:.3g}, median ||grad l_i|| "
-        f"{found['median_point_gradient_norm']:.3g}, ratio {found['ratio']:.3g}"
-    )
-    if found["ratio"] > STATIONARITY_LIMIT:
-        print(
-            f"warning: the ratio is above {STATIONARITY_LIMIT:g}: the model is not at a minimum of "
-            "this loss, so the scores describe the local quadratic model, not a retraining",
-            file=sys.stderr,
-        )
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
-    print(f"{times}; peak memory {memory:.2f} GB")
+def recipe(arguments: argparse.Namespace) -> Recipe:
+    """The named recipe, with the settings that were given."""
+    names = ("curvature", "weighting", "rank", "damping")
+    return recipe_of(arguments.recipe, **{name: getattr(arguments, name) for name in names})
 
 
 def main() -> None:
@@ -115,7 +111,9 @@ def main() -> None:
     model = load(arguments)
     test_x = load_test_points(arguments.test_x_path, model.problem)
     stages = ProgressStages()
-    influence = Influence(model.pinn, model.train_x, PAPER, arguments.batch_size, stages)
+    influence = Influence(
+        model.pinn, model.train_x, recipe(arguments), arguments.batch_size, stages
+    )
     folder = target(arguments)
     describe(model)
     cost = estimate.cost(influence, test_x, arguments.dense)
@@ -130,7 +128,9 @@ def main() -> None:
         if arguments.dense:
             paths.append(scores.save_dense(folder))
         advance(1)
-    report(scores, stages.seconds)
+    lines, warnings = report(scores, stages.seconds)
+    print("\n".join(lines))
+    print("".join(f"warning: {warning}\n" for warning in warnings), end="", file=sys.stderr)
     print("\n".join(f"wrote {path}" for path in paths))
 
 

@@ -8,25 +8,31 @@ The same command goes on where it was stopped.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pinnfluence import deepxde_model, devices, loss_step, problems, run_folder
+from pinnfluence import checkpoint, deepxde_model, devices, loss_step, problems, run_folder
+from pinnfluence.drawing import save
 from pinnfluence.errors import InputError, Parser, input_errors, run_script
+from pinnfluence.history import read_history
+from pinnfluence.history_plots import history_figure
 from pinnfluence.problem import Problem
 from pinnfluence.reference import load_reference
 from pinnfluence.training import Run, Schedule
 
 RESULTS_DEPEND_ON = (
     "problem", "variant", "conditions", "layers", "lr", "n_iterations", "n_iterations_lbfgs",
-    "num_domain", "num_boundary", "seed", "dtype",
+    "n_iterations_lm", "num_domain", "num_boundary", "seed", "dtype",
 )  # fmt: skip
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description="Train a physics-informed neural network with Adam, then L-BFGS.")
+    parser = Parser(
+        description="Train a physics-informed network: Adam, L-BFGS, Levenberg-Marquardt."
+    )
     add = parser.add_argument
     add("--problem", default=problems.DEFAULT, choices=problems.names())
     add("--variant", help="a variant of the problem (default: its first)")
@@ -36,6 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--layers", type=int, nargs="+", help="widths of all layers, for example 2 64 64 64 64 3")
     add("--n_iterations", type=int, default=100_000, help="Adam steps")
     add("--n_iterations_lbfgs", type=int, default=25_000, help="most L-BFGS iterations")
+    add("--n_iterations_lm", type=int, default=0, help="most Levenberg-Marquardt iterations")
     add("--num_domain", type=int, help="training points inside the domain")
     add("--num_boundary", type=int, help="training points on the boundary")
     add("--save_path", type=Path, help="run folder (default: runs/<variant>)")
@@ -66,16 +73,17 @@ def configure(arguments: argparse.Namespace) -> tuple[Problem, dict[str, Any]]:
     settings["layers"] = list(settings["layers"])
     settings["variant"] = name_of_points(whole, variant, settings)
     settings |= {"activation": problem.activation, "scale": list(problem.scale)}
+    settings["loss_weights"] = dict(problem.loss_weights)
     return problem, settings
 
 
 def name_of_points(whole: Problem, variant: str, settings: dict[str, Any]) -> str:
-    """The name of the variant that has these numbers of points and this equation, if any."""
-    numbers = {key: settings[key] for key in ("num_domain", "num_boundary")}
+    """The name of the variant that differs at most in these numbers of points, if there is one."""
+    problem, numbers = whole.variant(variant), ("num_domain", "num_boundary")
     for name in whole.variants:
         other = whole.variant(name)
-        same = other.pde is whole.variant(variant).pde
-        if same and all(getattr(other, key) == n for key, n in numbers.items()):
+        points = {key: getattr(other, key) for key in numbers}
+        if replace(problem, **points) == other and points.items() <= settings.items():
             return name
     return variant
 
@@ -86,7 +94,7 @@ def prepare(run: Run, arguments: argparse.Namespace, device: torch.device) -> st
     step = loss_step.loss_step(
         model.pinn.at(model.train_x), getattr(torch, arguments.dtype), device
     )
-    n_steps = schedule.n_iterations + schedule.n_iterations_lbfgs  # also of a run that goes on
+    n_steps = schedule.end("lbfgs")  # also of a run that goes on
     model.step, how = loss_step.choose(step, model.params(), arguments.compile, n_steps)
     n_params = model.net.num_trainable_parameters()
     goes_on = f", from step {run.state.step}" if run.state.step else ""
@@ -101,6 +109,7 @@ def main() -> None:
     schedule = Schedule(
         arguments.n_iterations,
         arguments.n_iterations_lbfgs,
+        arguments.n_iterations_lm,
         arguments.lr,
         save_seconds=arguments.save_seconds,
     )
@@ -117,6 +126,8 @@ def main() -> None:
     if not run.finished:
         print(prepare(run, arguments, device))
     state = run.train()
+    curves = history_figure(read_history(folder / checkpoint.HISTORY), folder.name)
+    save(curves, folder / checkpoint.CURVES)
     loss = run.history.loss()
     print(f"{finished} at step {state.step}, loss {loss:.4g}, {state.seconds:.0f} s, in {folder}")
 

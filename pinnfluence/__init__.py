@@ -8,19 +8,22 @@
 """
 
 import os
+from typing import Any
 
 os.environ["DDE_BACKEND"] = "pytorch"
 
 from pinnfluence.errors import InputError
 from pinnfluence.field import Field
-from pinnfluence.influence import PAPER, Influence, Recipe
+from pinnfluence.influence import Influence
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation, Problem
+from pinnfluence.recipe import GAUSS_NEWTON, PAPER, Recipe
 from pinnfluence.scores import Scores, load_scores
 from pinnfluence.terms import Pinn
 from pinnfluence.trained_model import TrainedModel, load_model
 
 __all__ = [
+    "GAUSS_NEWTON",
     "MLP",
     "PAPER",
     "Equation",
@@ -32,6 +35,16 @@ __all__ = [
     "Recipe",
     "Scores",
     "TrainedModel",
+    "from_deepxde",
     "load_model",
     "load_scores",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``from_deepxde`` on demand: DeepXDE takes seconds to import."""
+    if name == "from_deepxde":
+        from pinnfluence.deepxde_reader import from_deepxde
+
+        return from_deepxde
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,10 @@ from pinnfluence.config import CONFIG
 from pinnfluence.errors import InputError
 from pinnfluence.files import write_bytes
 
-POINTS, HISTORY, STATE = "train_x.npy", "history.csv", "state.pt"
+POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
+PHASES = ("adam", "lbfgs", "lm")
+"""Phases of a run in their order; a checkpoint ``<phase>-<step>.pt`` is the end of one."""
+
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -55,18 +58,18 @@ def read_tensors(path: Path) -> Any:
 
 
 def save_checkpoint(
-    path: Path, state_dict: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    path: Path, state_dict: Mapping[str, Tensor], optimizer_state: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint for DeepXDE's ``Model.restore``; the optimiser's memory is left out."""
     content = {
         "model_state_dict": {name: p.detach().cpu() for name, p in state_dict.items()},
-        "optimizer_state_dict": {**optimizer.state_dict(), "state": {}},
+        "optimizer_state_dict": {**optimizer_state, "state": {}},
     }
     write_tensors(path, content)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint file at ``path``; of a folder, the last of its run (L-BFGS after Adam).
+    """The checkpoint file at ``path``; of a folder, the last of its run (by phase, then by step).
 
     Raises:
         InputError: no checkpoint there.
@@ -76,7 +79,7 @@ def find_checkpoint(path: Path) -> Path:
     found = [(_step(file), file) for file in path.glob("*.pt") if _step(file) is not None]
     if found:
         return max(found)[1]
-    expected = f"no checkpoint adam-<step>.pt or lbfgs-<step>.pt in {path}"
+    expected = f"no checkpoint adam-, lbfgs- or lm-<step>.pt in {path}"
     runs = sorted({file.parent.name for file in path.glob("*/*.pt") if _step(file)})
     if runs:
         raise InputError(f"{expected}, but runs in its folders {', '.join(runs)}; give one of them")
@@ -88,12 +91,12 @@ def find_checkpoint(path: Path) -> Path:
 
 def is_run_file(file: Path) -> bool:
     """Whether a run writes files of that name."""
-    return file.name in (CONFIG, POINTS, HISTORY, STATE) or _step(file) is not None
+    return file.name in (CONFIG, POINTS, HISTORY, CURVES, STATE) or _step(file) is not None
 
 
-def _step(file: Path) -> tuple[bool, int] | None:
-    match = re.fullmatch(r"(adam|lbfgs)-([0-9]+)\.pt", file.name)
-    return (match[1] == "lbfgs", int(match[2])) if match else None
+def _step(file: Path) -> tuple[int, int] | None:
+    match = re.fullmatch(rf"({'|'.join(PHASES)})-([0-9]+)\.pt", file.name)
+    return (PHASES.index(match[1]), int(match[2])) if match else None
 
 
 def load_weights(path: Path, n_inputs: int, n_outputs: int) -> dict[str, Tensor]:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
+
+from pinnfluence.reference import Reference
 
 TOLERANCE = 1e-6
 """Largest distance at which two points count as the same; float32 coordinates round by 1e-7."""
@@ -90,3 +93,24 @@ def error_rows(
         )
         for name in quantities
     ]
+
+
+def relative_errors(
+    net: torch.nn.Module, outputs: Sequence[str], reference: Reference
+) -> dict[str, float]:
+    """Relative L2 errors of a network's outputs against the reference, weighted by area."""
+    values = predict(net, reference.points, outputs)
+    return {
+        name: relative_l2(values[name], target.astype(np.float64), reference.area)
+        for name, target in reference.values.items()
+    }
+
+
+def predict(
+    net: torch.nn.Module, points: np.ndarray, names: Sequence[str]
+) -> Mapping[str, np.ndarray]:
+    """Outputs of a network at points, by name."""
+    like = next(net.parameters())
+    with torch.no_grad():
+        values = net(torch.as_tensor(points).to(like)).double().cpu().numpy()
+    return dict(zip(names, values.T, strict=True))

@@ -1,16 +1,17 @@
-"""The Hessian of the loss as an operator, and its largest eigenpairs."""
+"""The Hessian of the loss and its Gauss-Newton matrix as operators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.linalg.blas import dsyrk
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from pinnfluence.errors import InputError
+from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.parallel import map_in_threads, pays_in_threads
 from pinnfluence.terms import Collocation
 
@@ -20,20 +21,79 @@ GRAPH_BUDGET_BYTES = 1_500_000_000
 GRAPH_TENSORS = 14
 """Tensors as large as all activations that this graph holds, measured on the flow's network."""
 
-DENSE_LIMIT = 400
-"""Number of parameters up to which eigenpairs come from the dense matrix."""
+BLOCK_BYTES = 160_000_000
+"""Memory of the gradient rows that are made at a time, at least those of one batch."""
 
 
-class Hessian:
-    """Hessian ``H = sum_i sum_k w_k nabla^2 r_k(z_i; theta)^2`` of the summed loss, as an operator.
+class Curvature(ABC):
+    """A symmetric matrix ``[n_params, n_params]`` that belongs to ``L = sum_ik w_k r_k(z_i)^2``.
 
     It is summed over all points before anything is done with it, so that the result does not
-    depend on ``batch_size`` beyond rounding. Products are reverse over reverse.
+    depend on ``batch_size`` beyond rounding.
 
     Args:
         collocation: the loss terms at the training points.
         weights: w_k by name of the loss term.
         batch_size: number of points whose derivatives are held at a time.
+    """
+
+    def __init__(
+        self, collocation: Collocation, weights: Mapping[str, float], batch_size: int
+    ) -> None:
+        self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
+        pinn = collocation.pinn
+        self._params = {name: p.clone().requires_grad_() for name, p in pinn.params.items()}
+        self.n_params = sum(p.numel() for p in self._params.values())
+        self.n_products = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_params, n_params)``."""
+        return self.n_params, self.n_params
+
+    def matvec(self, vector: np.ndarray | Tensor) -> np.ndarray:
+        """Product with a vector, of shape ``[n_params]``."""
+        self.n_products += 1
+        like = next(iter(self._params.values()))
+        v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
+        return torch.stack(self._products(v)).sum(0).double().cpu().numpy()
+
+    def matmat(self, vectors: np.ndarray | Tensor) -> np.ndarray:
+        """Products with the columns of ``[n_params, k]``."""
+        return np.stack([self.matvec(v) for v in np.asarray(vectors).T], axis=1)
+
+    def dense(self, advance: Advance = lambda n: None) -> np.ndarray:
+        """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks."""
+        columns = []
+        for unit in np.eye(self.n_params):
+            columns.append(self.matvec(unit))
+            advance(1)
+        return np.stack(columns, axis=1)
+
+    def operator(self) -> LinearOperator:
+        """The same as a SciPy ``LinearOperator``."""
+        return LinearOperator(
+            self.shape, matvec=self.matvec, matmat=self.matmat, rmatvec=self.matvec, dtype=float
+        )
+
+    def _chunks(self) -> list[Collocation]:
+        return list(self.collocation.chunks(self.batch_size))
+
+    def _in_threads(self) -> bool:
+        device = next(iter(self._params.values())).device
+        return pays_in_threads(device, self.batch_size * self.n_params)
+
+    @abstractmethod
+    def _products(self, v: Tensor) -> list[Tensor]:
+        """Parts ``[n_params]`` of the product, one a chunk of points."""
+
+
+class Hessian(Curvature):
+    """Hessian ``H = sum_i sum_k w_k nabla^2 r_k(z_i; theta)^2`` of the summed loss, as an operator.
+
+    Products are reverse over reverse. See ``Curvature`` for the other arguments.
+
+    Args:
         keep_graph: keep the graph of the gradient between products, which saves half of the time
             and costs memory in proportion to the points; None decides by ``GRAPH_BUDGET_BYTES``.
     """
@@ -45,48 +105,17 @@ class Hessian:
         batch_size: int,
         keep_graph: bool | None = None,
     ) -> None:
-        self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
-        pinn = collocation.pinn
-        self._params = {name: p.clone().requires_grad_() for name, p in pinn.params.items()}
-        self.n_params = sum(p.numel() for p in self._params.values())
-        self.n_products = 0
+        super().__init__(collocation, weights, batch_size)
         if keep_graph is None:
             keep_graph = graph_bytes(collocation) <= GRAPH_BUDGET_BYTES
         self._keep = keep_graph
         self._gradients: list[Tensor] = []
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n_params, n_params)``."""
-        return self.n_params, self.n_params
-
-    def matvec(self, vector: np.ndarray | Tensor) -> np.ndarray:
-        """Product ``H v`` of shape ``[n_params]``."""
-        self.n_products += 1
-        like = next(iter(self._params.values()))
-        v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
-        if self._keep:
-            self._gradients = self._gradients or [self._gradient(c) for c in self._chunks()]
-            parallel = pays_in_threads(v.device, self.batch_size * self.n_params)
-            parts = map_in_threads(lambda g: self._product(g, v), self._gradients, parallel)
-        else:
-            parts = [self._product(self._gradient(c), v) for c in self._chunks()]
-        return torch.stack(parts).sum(0).double().cpu().numpy()
-
-    def dense(self, advance: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks."""
-        columns = []
-        for unit in np.eye(self.n_params):
-            columns.append(self.matvec(unit))
-            advance(1)
-        return np.stack(columns, axis=1)
-
-    def operator(self) -> LinearOperator:
-        """The same as a SciPy ``LinearOperator``."""
-        return LinearOperator(self.shape, matvec=self.matvec, dtype=np.float64)
-
-    def _chunks(self) -> list[Collocation]:
-        return list(self.collocation.chunks(self.batch_size))
+    def _products(self, v: Tensor) -> list[Tensor]:
+        if not self._keep:
+            return [self._product(self._gradient(c), v) for c in self._chunks()]
+        self._gradients = self._gradients or [self._gradient(c) for c in self._chunks()]
+        return map_in_threads(lambda g: self._product(g, v), self._gradients, self._in_threads())
 
     def _gradient(self, chunk: Collocation) -> Tensor:
         residuals = chunk.residuals(self._params, *chunk.tensors())
@@ -105,6 +134,103 @@ class Hessian:
         return torch.cat([p.flatten() for p in products])
 
 
+class GaussNewton(Curvature):
+    """Gauss-Newton matrix ``2 sum_i sum_k w_k grad r_k(z_i) grad r_k(z_i)^T``, as an operator.
+
+    What remains of the Hessian where the residuals are small; it is never indefinite. With
+    ``A = (2 w)^1/2 J``, J the Jacobian of the residuals, it is ``A^T A``. Products are a Jacobian
+    times a vector (forward mode), then a vector times the Jacobian (reverse mode); the dense
+    matrix comes from Jacobian rows, chunk by chunk. See ``Curvature`` for the arguments.
+    """
+
+    _is_functional = True
+
+    @property
+    def n_residuals(self) -> int:
+        """Number of residuals: the sum of |S_k| over the loss terms."""
+        return sum(len(rows) for rows in self.collocation.term_rows().values())
+
+    def _products(self, v: Tensor) -> list[Tensor]:
+        sizes = [p.numel() for p in self._params.values()]
+        tangents = {
+            name: part.reshape(p.shape)
+            for (name, p), part in zip(self._params.items(), v.split(sizes), strict=True)
+        }
+        params = {name: p.detach() for name, p in self._params.items()}
+        if self._is_functional:
+            try:
+                return [self._product(chunk, params, tangents) for chunk in self._chunks()]
+            except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
+                self._is_functional = False
+        return [rows.T @ (rows @ v.double()) for rows in self.blocks()]
+
+    def _product(
+        self, chunk: Collocation, params: dict[str, Tensor], tangents: dict[str, Tensor]
+    ) -> Tensor:
+        x, rows = chunk.tensors()
+
+        def residuals(params: dict[str, Tensor]) -> dict[str, Tensor]:
+            return chunk.residuals(params, x, rows)
+
+        moved = torch.func.jvp(residuals, (params,), (tangents,))[1]
+        cotangents = {name: 2 * self.weights[name] * r for name, r in moved.items()}
+        pull_back = torch.func.vjp(residuals, params)[1]
+        (product,) = pull_back(cotangents)
+        return torch.cat([product[name].flatten() for name in params])
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Blocks ``[n, n_params]`` of rows of A, in float64; equation by equation."""
+        n_rows = max(1, BLOCK_BYTES // (8 * self.n_params))
+        for number, names in enumerate(self.collocation.names):
+            one = self.collocation.only(number)
+            for chunk in one.chunks(max(self.batch_size, n_rows // len(names))):
+                parts = list(chunk.chunks(self.batch_size))
+                yield torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
+
+    def _rows(self, chunk: Collocation) -> Tensor:
+        rows = [
+            (2 * self.weights[name]) ** 0.5 * gradients.double()
+            for name, (_, gradients) in jacobian(chunk).items()
+        ]
+        return torch.cat(rows)
+
+    def dense(self, advance: Advance = lambda n: None) -> np.ndarray:
+        """The whole matrix, ``[n_params, n_params]``, by a symmetric update for each block."""
+        total = np.zeros(self.shape, order="F")
+        for rows in self.blocks():
+            total = add_gram(total, rows)
+            advance(len(rows))
+        mirror(total)
+        return total
+
+    def rows(self, advance: Advance = lambda n: None) -> np.ndarray:
+        """A itself, ``[n_residuals, n_params]``; for more parameters than residuals."""
+        whole = np.empty((self.n_residuals, self.n_params))
+        start = 0
+        for block in self.blocks():
+            whole[start : start + len(block)] = block.cpu().numpy()
+            start += len(block)
+            advance(len(block))
+        return whole
+
+
+def add_gram(total: np.ndarray, rows: Tensor) -> np.ndarray:
+    """``total + rows^T rows``, in place: the lower triangle of a Fortran-ordered matrix."""
+    if rows.device.type == "cpu":
+        return dsyrk(1.0, rows.numpy().T, 1.0, total, lower=1, overwrite_c=1)
+    total += (rows.T @ rows).cpu().numpy()
+    return total
+
+
+def mirror(matrix: np.ndarray, block: int = 1024) -> None:
+    """Copy the lower triangle of a square matrix to the upper one, in place."""
+    for start in range(0, len(matrix), block):
+        stop = start + block
+        corner = matrix[start:stop, start:stop]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+        matrix[start:stop, stop:] = matrix[stop:, start:stop].T
+
+
 def graph_bytes(collocation: Collocation) -> int:
     """Rough size of the graph of the gradient at all points of a collocation."""
     pinn = collocation.pinn
@@ -113,100 +239,3 @@ def graph_bytes(collocation: Collocation) -> int:
     n_streams = len(pinn.derivatives(collocation.equations))
     itemsize = next(iter(params.values())).element_size()
     return GRAPH_TENSORS * len(collocation.x) * width * n_streams * itemsize
-
-
-@dataclass(frozen=True)
-class Eigenpairs:
-    """Largest eigenpairs of a symmetric matrix, in falling order.
-
-    values: ``[rank]``. vectors: ``[n_params, rank]``, orthonormal. most_negative: the smallest
-    eigenvalue that was seen (a Ritz value: the true smallest one may lie below). n_products:
-    products with the matrix that it took.
-    """
-
-    values: np.ndarray
-    vectors: np.ndarray
-    most_negative: float
-    n_products: int
-
-
-def is_small(n_params: int, rank: int) -> bool:
-    """Whether the eigenpairs come from the dense matrix."""
-    return n_params <= max(DENSE_LIMIT, 4 * rank)
-
-
-def top_eigenpairs(
-    matrix: Hessian,
-    rank: int,
-    shift: float,
-    threshold: float,
-    tolerance: float = 1e-6,
-    advance: Callable[[int], object] = lambda n: None,
-) -> Eigenpairs:
-    """The ``rank`` largest eigenpairs of ``H + shift I`` whose eigenvalue exceeds ``threshold``.
-
-    By ``scipy.sparse.linalg.eigsh`` from a fixed start vector; a small matrix is diagonalised.
-
-    Raises:
-        InputError: no eigenvalue above the threshold, NaN, or no convergence; with figures.
-    """
-    if rank < 1:
-        raise InputError(f"the rank must be at least 1, found {rank}")
-    if is_small(matrix.n_params, rank):
-        dense = matrix.dense(advance)
-        _check_finite(dense)
-        values, vectors = np.linalg.eigh((dense + dense.T) / 2)
-        lowest = float(values[0])
-    else:
-        values, vectors, lowest = _lanczos(matrix, rank, tolerance, advance)
-    values = values + shift
-    order = np.argsort(values)[::-1][:rank]
-    order = order[values[order] > threshold]
-    if len(order) == 0:
-        raise InputError(
-            f"no eigenvalue of the curvature exceeds {threshold:g}, "
-            f"the largest is {values.max():.3g}"
-        )
-    return Eigenpairs(values[order], vectors[:, order], lowest, matrix.n_products)
-
-
-def _lanczos(
-    matrix: Hessian, rank: int, tolerance: float, advance: Callable[[int], object]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Eigenpairs by ARPACK, and the smallest Ritz value on its first Krylov basis."""
-    n_basis = min(matrix.n_params, max(2 * rank + 1, 20))
-    basis: list[np.ndarray] = []
-    images: list[np.ndarray] = []
-
-    def product(v: np.ndarray) -> np.ndarray:
-        image = matrix.matvec(v)
-        _check_finite(image)
-        if len(basis) < n_basis:
-            basis.append(v.reshape(-1).copy())
-            images.append(image)
-        advance(1)
-        return image
-
-    start = np.random.default_rng(0).standard_normal(matrix.n_params)
-    operator = LinearOperator(matrix.shape, matvec=product, dtype=np.float64)
-    try:
-        values, vectors = eigsh(operator, k=rank, which="LA", v0=start, ncv=n_basis, tol=tolerance)
-    except ArpackNoConvergence as error:
-        raise InputError(
-            f"the eigensolver found {len(error.eigenvalues)} of {rank} eigenpairs in "
-            f"{matrix.n_products} products; try a lower rank or --dtype float64"
-        ) from None
-    return values, vectors, _lowest_ritz_value(np.stack(basis), np.stack(images))
-
-
-def _lowest_ritz_value(basis: np.ndarray, images: np.ndarray) -> float:
-    """Smallest eigenvalue on the span of the basis, which is made orthonormal: ARPACK's is not."""
-    left, sizes, _ = np.linalg.svd(basis, full_matrices=False)
-    weights = (left / sizes)[:, sizes > 1e-3 * sizes[0]]
-    projected = weights.T @ (basis @ images.T) @ weights
-    return float(np.linalg.eigvalsh((projected + projected.T) / 2)[0])
-
-
-def _check_finite(array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        raise InputError("the curvature has NaN or infinite values; the network's loss overflows")

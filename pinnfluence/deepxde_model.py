@@ -17,7 +17,14 @@ from torch import Tensor
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
-from pinnfluence.problem import Difference, Disk, Equation, Predicate, Problem, Rectangle
+from pinnfluence.problem import (
+    Difference,
+    Disk,
+    Equation,
+    Predicate,
+    Problem,
+    Rectangle,
+)
 from pinnfluence.terms import LossStep, Pinn
 
 
@@ -179,8 +186,15 @@ def build(
     with input_errors():
         equations = problem.equations(conditions)
         _check_numbers(problem, layers, num_domain, num_boundary, seed)
-    network = MLP(layers, problem.activation, problem.scale)
-    pinn = Pinn(network, problem.inputs, problem.outputs, equations, problem.quantities)
+    network = MLP(layers, problem.activation, problem.scale, problem.envelope)
+    pinn = Pinn(
+        network,
+        problem.inputs,
+        problem.outputs,
+        equations,
+        problem.quantities,
+        problem.loss_weights,
+    )
     pde, icbcs = operators(equations, pinn.names, problem)
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")
@@ -194,9 +208,22 @@ def build(
                 f"loss term {name} acts on none of {num_domain} domain and {num_boundary} boundary "
                 "points; raise --num_boundary"
             )
+    return PinnModel(data, _network(problem, layers), pinn)
+
+
+def _network(problem: Problem, layers: tuple[int, ...]) -> torch.nn.Module:
+    """DeepXDE's network: Glorot uniform, scaled inputs, outputs times the envelope."""
     net = dde.nn.FNN(list(layers), problem.activation, "Glorot uniform")
     net.apply_feature_transform(lambda x: x / x.new_tensor(problem.scale))
-    return PinnModel(data, net, pinn)
+    if problem.envelope is not None:
+        envelope = problem.envelope
+        net.apply_output_transform(lambda x, y: envelope(x) * y)
+    if problem.center is not None:
+        first = net.linears[0]
+        center = torch.tensor(problem.center) / torch.tensor(problem.scale)
+        with torch.no_grad():
+            first.bias.copy_(-first.weight @ center)
+    return net
 
 
 def _check_numbers(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.envelope import derivative
 from pinnfluence.network import MLP, MultiIndex, Streams, Tape, closure
 
 FieldFunction = Callable[["Field"], Any]
+
+RESERVED = frozenset(("data", "derivative", "image", "params", "points"))
+"""Names of a field's own attributes, which no input or output can have."""
 
 
 class Field:
@@ -18,10 +23,18 @@ class Field:
 
     With inputs ``("x", "y")`` and outputs ``("u", "v", "p")``, ``f.x`` is an input, ``f.u`` an
     output, ``f.u_x`` = du/dx, ``f.u_xy`` = d2u/dxdy. ``f[rows]`` is the field at some points.
+    By number: ``f.points`` are all inputs ``[n, n_inputs]``, ``f.derivative((0, 1))`` is d2/dxdy of
+    all outputs, ``[n, n_outputs]``.
+
+    In the residuals of an equation also: ``f.data`` are its data at these points, ``[n, n_data]``,
+    ``f.image`` is the field at their images, ``f.params`` are the parameters by name.
 
     Raises:
         AttributeError: a name that is neither, or a derivative that was not computed.
     """
+
+    data: Tensor
+    image: Field
 
     def __init__(
         self,
@@ -30,15 +43,19 @@ class Field:
         x: Tensor,
         streams: Streams,
         rows: Tensor | slice | None = None,
+        params: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._x, self._streams, self._rows = x, streams, rows
+        self.params = params or {}
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self._inputs:
             return self._select(self._x, self._inputs.index(name))
+        if name in ("data", "image"):
+            raise AttributeError(f"this field has no {name}: its equation has none")
         output, index = parse(name, self._inputs, self._outputs)
         if index not in self._streams:
             raise AttributeError(f"derivative {name!r} was not computed for this field")
@@ -47,10 +64,25 @@ class Field:
             return torch.zeros_like(self._select(self._x, 0))
         return self._select(stream.expand(len(self._x), -1), output)
 
+    @property
+    def points(self) -> Tensor:
+        """The points, ``[n, n_inputs]``."""
+        return self._x if self._rows is None else self._x[self._rows]
+
+    def derivative(self, index: MultiIndex) -> Tensor:
+        """Derivative of all outputs by inputs of the given numbers, ``[n, n_outputs]``."""
+        if index not in self._streams:
+            raise AttributeError(f"derivative {index} was not computed for this field")
+        stream = self._streams[index]
+        if stream is None:
+            return self.points.new_zeros(len(self.points), len(self._outputs))
+        whole = stream.expand(len(self._x), -1)
+        return whole if self._rows is None else whole[self._rows]
+
     def __getitem__(self, rows: Tensor | slice) -> Field:
         if self._rows is not None:
             raise TypeError("this field is a selection of points already")
-        return Field(self._inputs, self._outputs, self._x, self._streams, rows)
+        return Field(self._inputs, self._outputs, self._x, self._streams, rows, self.params)
 
     def _select(self, columns: Tensor, number: int) -> Tensor:
         column = columns[:, number]
@@ -72,6 +104,22 @@ def parse(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[int
     return list(outputs).index(output), tuple(sorted(inputs.index(letter) for letter in letters))
 
 
+@dataclass(frozen=True)
+class Declared:
+    """A function of a field that says beforehand what it gives and which derivatives it uses.
+
+    ``values`` gives a list of tensors ``[n]``, one for each of the ``names``. Others are called
+    once to find that out, which those that need ``data``, images or real points cannot be.
+    """
+
+    names: tuple[str, ...]
+    derivatives: frozenset[MultiIndex]
+    values: Callable[[Field], Sequence[Tensor]]
+
+    def __call__(self, f: Field) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.values(f), strict=True))
+
+
 class _Recorder(Field):
     """A field of arbitrary numbers that remembers which derivatives were asked of it."""
 
@@ -88,6 +136,10 @@ class _Recorder(Field):
         self._seen.add(index)
         return torch.ones_like(self._x[:, 0])
 
+    def derivative(self, index: MultiIndex) -> Tensor:
+        self._seen.add(index)
+        return self._x.new_ones(1, len(self._outputs))
+
 
 def derivatives_used(
     functions: Iterable[FieldFunction], inputs: Sequence[str], outputs: Sequence[str], x: Tensor
@@ -95,7 +147,10 @@ def derivatives_used(
     """Multi-indices that functions of a field ask for, found by calling them once."""
     recorder = _Recorder(inputs, outputs, x[:1])
     for function in functions:
-        function(recorder)
+        if isinstance(function, Declared):
+            recorder._seen |= function.derivatives
+        else:
+            function(recorder)
     return closure(recorder._seen)
 
 
@@ -115,8 +170,10 @@ def evaluate(
     For the ``tape`` see ``MLP.taylor``; other modules have none.
     """
     if isinstance(network, MLP):
-        return Field(inputs, outputs, x, network.taylor(params, x, wanted, tape))
-    return Field(inputs, outputs, x, nested_jvp(network, params, x, wanted))
+        streams = network.taylor(params, x, wanted, tape)
+    else:
+        streams = nested_jvp(network, params, x, wanted)
+    return Field(inputs, outputs, x, streams, params=params)
 
 
 def nested_jvp(
@@ -127,14 +184,4 @@ def nested_jvp(
     def call(points: Tensor) -> Tensor:
         return torch.func.functional_call(network, dict(params), (points,))
 
-    return {index: _derivative(call, x, index) for index in closure(wanted)}
-
-
-def _derivative(call: Callable[[Tensor], Tensor], x: Tensor, index: MultiIndex) -> Tensor:
-    if not index:
-        return call(x)
-    direction = torch.zeros_like(x)
-    direction[:, index[-1]] = 1
-    return torch.func.jvp(lambda points: _derivative(call, points, index[:-1]), (x,), (direction,))[
-        1
-    ]
+    return {index: derivative(call, x, index) for index in closure(wanted)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from pinnfluence.network import MLP, Tape
 from pinnfluence.parallel import map_in_threads, pays_in_threads
-from pinnfluence.terms import Collocation
+from pinnfluence.terms import Collocation, Params
 
 Advance = Callable[[int], object]
 """Called with the number of gradients that were finished, for a progress bar."""
+
+LOOP_POINTS = 16
+"""Points whose residuals share a graph where gradients are taken one after another."""
 
 
 @dataclass(frozen=True)
@@ -66,45 +70,84 @@ def jacobian(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
     Columns are in the order of ``Pinn.params``; one backward pass a residual.
     """
     if not isinstance(chunk.pinn.network, MLP):
-        return _jacobian_by_vmap(chunk)
-    tape, values = _taped(chunk)
+        return _jacobian_by_functions(chunk)
+    tape, params, values = _taped(chunk)
     return {
-        name: (value.detach(), _rows(tape, value.sum(), chunk)) for name, value in values.items()
+        name: (value.detach(), _rows(tape, value, params, chunk)) for name, value in values.items()
     }
 
 
-def _rows(tape: Tape, total: Tensor, chunk: Collocation) -> Tensor:
+def _rows(tape: Tape, values: Tensor, params: Params, chunk: Collocation) -> Tensor:
     """The gradient of each point as a row: outer products ``sum_S delta a^T`` a layer."""
-    params = chunk.pinn.params
     sizes = [p.numel() for p in params.values()]
-    rows = total.new_zeros(len(chunk.x), sum(sizes))
+    rows = values.new_zeros(len(tape[0][2][()]), sum(sizes))  # type: ignore[arg-type]
     blocks = dict(zip(params, rows.split(sizes, dim=1), strict=True))
-    for name, deltas, value, activations in _cotangents(tape, total):
+    for name, deltas, value, activations in _cotangents(tape, values.sum()):
         blocks[f"{name}.weight"].copy_(torch.bmm(deltas.mT, activations).flatten(1))
         if value is not None:
             blocks[f"{name}.bias"].copy_(value)
-    return rows
+    for name, gradients in _by_variables(values, _variables(params, tape)).items():
+        blocks[name][: len(values)] = gradients
+    return _folded(rows, chunk)
+
+
+def _folded(rows: Tensor, chunk: Collocation) -> Tensor:
+    """Rows of points with those of their images added, ``[n, ...]``."""
+    return rows.view(2, len(chunk.x), rows.shape[1]).sum(0) if chunk.has_images else rows
 
 
 def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     if not isinstance(chunk.pinn.network, MLP):
-        found = _jacobian_by_vmap(chunk)
+        found = _jacobian_by_functions(chunk)
         return {name: (values, rows @ basis) for name, (values, rows) in found.items()}
     blocks = split_basis(basis, chunk.pinn.params)
-    tape, values = _taped(chunk)
-    return {
-        name: (value.detach(), _contract(tape, value.sum(), blocks))
-        for name, value in values.items()
-    }
+    tape, params, values = _taped(chunk)
+    projections = {}
+    for name, value in values.items():
+        projected = _folded(_contract(tape, value.sum(), blocks), chunk)
+        for variable, gradients in _by_variables(value, _variables(params, tape)).items():
+            projected = projected + gradients @ blocks[variable]
+        projections[name] = (value.detach(), projected)
+    return projections
 
 
-def _taped(chunk: Collocation) -> tuple[Tape, dict[str, Tensor]]:
-    """Residuals with a graph back to the output streams of each linear layer."""
+def _taped(chunk: Collocation) -> tuple[Tape, dict[str, Tensor], dict[str, Tensor]]:
+    """Residuals with a graph back to the output streams of each linear layer, and parameters."""
     params = {name: p.detach().requires_grad_() for name, p in chunk.pinn.params.items()}
     tape: Tape = []
     with torch.enable_grad():
         values = chunk.residuals(params, *chunk.tensors(), tape=tape)
-    return tape, values
+    return tape, params, values
+
+
+def _variables(params: Params, tape: Tape) -> dict[str, Tensor]:
+    """The parameters outside the linear layers: the unknowns of an inverse problem."""
+    layers = {f"{name}.{kind}" for name, _, _ in tape for kind in ("weight", "bias")}
+    return {name: p for name, p in params.items() if name not in layers}
+
+
+def _by_variables(values: Tensor, variables: Params) -> dict[str, Tensor]:
+    """Gradients ``[n, size]`` of each point by parameters that all points share.
+
+    ``sum_i w_i r_i`` has the gradient ``sum_i w_i grad r_i``, whose derivative by w is the rows.
+    """
+    if not variables:
+        return {}
+    weights = torch.ones_like(values, requires_grad=True)
+    with torch.enable_grad():
+        sums = torch.autograd.grad(
+            (weights * values).sum(), list(variables.values()), create_graph=True, allow_unused=True
+        )
+    rows = {}
+    for (name, variable), total in zip(variables.items(), sums, strict=True):
+        if total is None:
+            rows[name] = values.new_zeros(len(values), variable.numel())
+            continue
+        columns = [
+            torch.autograd.grad(entry, weights, retain_graph=True)[0] for entry in total.flatten()
+        ]
+        rows[name] = torch.stack(columns, 1)
+    return rows
 
 
 def _cotangents(tape: Tape, total: Tensor) -> list[tuple[str, Tensor, Tensor | None, Tensor]]:
@@ -143,23 +186,59 @@ def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor
     return projected
 
 
+def _jacobian_by_functions(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
+    """The same for any module: vmapped, or one backward pass a point where that cannot be done."""
+    if len(chunk.x) == 0:
+        size = sum(p.numel() for p in chunk.pinn.params.values())
+        empty = next(iter(chunk.pinn.params.values())).new_zeros(0)
+        return {name: (empty, empty.new_zeros(0, size)) for name in chunk.names[0]}
+    try:
+        return _jacobian_by_vmap(chunk)
+    except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
+        parts = [_jacobian_by_loop(part) for part in chunk.chunks(LOOP_POINTS)]
+        return {
+            name: (torch.cat([p[name][0] for p in parts]), torch.cat([p[name][1] for p in parts]))
+            for name in chunk.names[0]
+        }
+
+
+def _jacobian_by_loop(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
+    params = {name: p.detach().requires_grad_() for name, p in chunk.pinn.params.items()}
+    with torch.enable_grad():
+        residuals = chunk.residuals(params, *chunk.tensors())
+    found = {}
+    for name, values in residuals.items():
+        rows = [
+            torch.autograd.grad(
+                value, list(params.values()), retain_graph=True, materialize_grads=True
+            )
+            for value in values
+        ]
+        flat = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        found[name] = (values.detach(), flat)
+    return found
+
+
 def _jacobian_by_vmap(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
-    """The same for any module that ``torch.func`` can treat: a gradient a point, by vmap."""
     x, _ = chunk.tensors()
-    params = chunk.pinn.params
+    places = x.view(-1, len(chunk.x), x.shape[1]).transpose(0, 1)  # each point with its image
+    data, params = chunk.data_tensors()[0], chunk.pinn.params
+    row = (torch.zeros(1, dtype=torch.long, device=x.device),)
     (names,) = chunk.names
 
-    def quantity(params: dict[str, Tensor], point: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        value = chunk.residuals(params, point[None], (torch.zeros(1, dtype=torch.long),))[name][0]
+    def quantity(
+        params: Params, place: Tensor, given: Tensor | None, name: str
+    ) -> tuple[Tensor, Tensor]:
+        given = None if given is None else given[None]
+        value = chunk.residuals(params, place, row, data=(given,))[name][0]
         return value, value
 
     found = {}
+    in_dims = (None, 0, None if data is None else 0)
     for name in names:
-        gradient = torch.func.grad(
-            lambda p, point, name=name: quantity(p, point, name), has_aux=True
-        )
-        gradients, values = torch.func.vmap(gradient, in_dims=(None, 0))(params, x)
-        flat = torch.cat([gradients[key].flatten(1) for key in params], 1)
+        gradient = torch.func.grad(partial(quantity, name=name), has_aux=True)
+        gradients, values = torch.func.vmap(gradient, in_dims=in_dims)(params, places, data)
+        flat = torch.cat([gradients[key].reshape(len(x), -1) for key in params], 1)
         found[name] = (values.detach(), flat.detach())
     return found
 
@@ -186,9 +265,11 @@ def point_loss_gradients(
 def _chunk_loss_gradients(
     chunk: Collocation, weights: Mapping[str, float]
 ) -> tuple[Tensor, Tensor]:
-    if not isinstance(chunk.pinn.network, MLP):
-        return _chunk_loss_gradients_by_vmap(chunk, weights)
-    tape, residuals = _taped(chunk)
+    if not isinstance(chunk.pinn.network, MLP) or chunk.has_images:
+        return _chunk_loss_gradients_by_rows(chunk, weights)
+    tape, params, residuals = _taped(chunk)
+    if _variables(params, tape):
+        return _chunk_loss_gradients_by_rows(chunk, weights)
     loss = sum((weights[name] * r.square().sum() for name, r in residuals.items()), torch.zeros(()))
     x, _ = chunk.tensors()
     squares = x.new_zeros(len(x))
@@ -203,12 +284,12 @@ def _chunk_loss_gradients(
     return squares.sqrt(), torch.cat([g.flatten() for g in gradients.values()])
 
 
-def _chunk_loss_gradients_by_vmap(
+def _chunk_loss_gradients_by_rows(
     chunk: Collocation, weights: Mapping[str, float]
 ) -> tuple[Tensor, Tensor]:
     params = chunk.pinn.params.values()
     gradients = next(iter(params)).new_zeros(len(chunk.x), sum(p.numel() for p in params))
     for number, rows in enumerate(chunk.rows):
-        for name, (values, jac) in _jacobian_by_vmap(chunk.only(number)).items():
+        for name, (values, jac) in jacobian(chunk.only(number)).items():
             gradients[torch.as_tensor(rows)] += 2 * weights[name] * values[:, None] * jac
     return gradients.norm(dim=1), gradients.sum(0)

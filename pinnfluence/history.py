@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pinnfluence.comparison import relative_l2
+from pinnfluence.errors import InputError
 from pinnfluence.files import write_bytes
 from pinnfluence.reference import Reference
 
@@ -51,22 +50,21 @@ class History:
         write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
-def relative_errors(
-    net: torch.nn.Module, outputs: Sequence[str], reference: Reference
-) -> dict[str, float]:
-    """Relative L2 errors of a network's outputs against the reference, weighted by area."""
-    values = predict(net, reference.points, outputs)
-    return {
-        name: relative_l2(values[name], target.astype(np.float64), reference.area)
-        for name, target in reference.values.items()
-    }
+def read_history(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a ``history.csv`` by name, NaN where a value is missing; empty without a file.
 
-
-def predict(
-    net: torch.nn.Module, points: np.ndarray, names: Sequence[str]
-) -> Mapping[str, np.ndarray]:
-    """Outputs of a network at points, by name."""
-    like = next(net.parameters())
-    with torch.no_grad():
-        values = net(torch.as_tensor(points).to(like)).double().cpu().numpy()
-    return dict(zip(names, values.T, strict=True))
+    Raises:
+        InputError: not such a file.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            names = next(lines).strip().split(",")
+            rows = [[float(cell or "nan") for cell in line.strip().split(",")] for line in lines]
+        columns = dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True))
+    except (StopIteration, ValueError):
+        columns = {}
+    if not {"step", "seconds"} <= set(columns) or not len(columns["step"]):
+        raise InputError(f"{path} is not the history of a training run; repair or remove it")
+    return columns

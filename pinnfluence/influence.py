@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,69 +13,56 @@ from captum.influence import DataInfluence
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence.curvature import Eigenpairs, Hessian, is_small, top_eigenpairs
+from pinnfluence.compression import Factors, compress, exact_scores
+from pinnfluence.dense_scores import DenseScores, published_keys
 from pinnfluence.errors import InputError
-from pinnfluence.gradients import Projection, point_loss_gradients, project_gradients
+from pinnfluence.field import FieldFunction
+from pinnfluence.gradient_rows import TrainingGradients
+from pinnfluence.gradients import Projection, project_gradients
+from pinnfluence.inverse_curvature import InverseCurvature, invert
 from pinnfluence.progress import Stages
+from pinnfluence.quantity_scores import QuantityScores, quantity_scores, self_influence
+from pinnfluence.recipe import PAPER, Recipe
 from pinnfluence.scores import Embedding, Scores
+from pinnfluence.stationarity import stationarity
 from pinnfluence.terms import Pinn
-
-STATIONARITY_LIMIT = 1.0
-"""||grad L|| over the median ||grad l_i|| above which a run warns: then the loss changes more on
-the way to its minimum than by the removal of a point, which is what influence functions predict."""
 
 BATCH_SIZE = 500
 """Points whose derivatives are held at a time."""
 
+EXACT_POINTS = 100
+"""Test points whose exact scores by loss term are held at a time."""
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """How the inverse curvature is approximated.
+class _Fitted:
+    """What does not depend on the test points."""
 
-    The recipe ``paper`` (arXiv 2409.08958): the Hessian of the plain sum of squared residuals,
-    its ``rank`` largest eigenpairs after adding ``regularization`` to the diagonal, of these the
-    eigenvalues above ``threshold``.
-
-    Raises:
-        InputError: a rank below 1, or a negative number.
-    """
-
-    name: str = "paper"
-    curvature: str = "hessian"
-    weighting: str = "uniform"
-    rank: int = 50
-    regularization: float = 1e-6
-    threshold: float = 1e-5
-
-    def __post_init__(self) -> None:
-        if self.curvature != "hessian" or self.weighting != "uniform":
-            raise InputError(
-                f"expected curvature hessian and weighting uniform, found {self.curvature} "
-                f"and {self.weighting}"
-            )
-        if self.rank < 1 or min(self.regularization, self.threshold) < 0:
-            raise InputError("rank must be at least 1, regularization and threshold at least 0")
-
-
-PAPER = Recipe()
+    curvature: InverseCurvature
+    stationarity: dict[str, Any]
 
 
 class Influence(DataInfluence):
     """Influence functions of a physics-informed neural network, a captum ``DataInfluence``.
 
     For a quantity f at a test point x and a training point z_i with loss
-    ``l_i(theta) = sum_k r_k(z_i; theta)^2`` over the loss terms that act on it,
+    ``l_i(theta) = sum_k w_ik r_k(z_i; theta)^2`` over the loss terms that act on it,
 
-        Inf(f(x); z_i) = grad f(x)^T (H + regularization I)^-1 grad l_i
+        Inf(f(x); z_i) = grad f(x)^T (M + damping I)^-1 grad l_i
                        ~ f(theta without z_i) - f(theta):
 
-    positive means that removing the training point raises f. H is the Hessian of ``sum_i l_i``; its
-    inverse is taken on the recipe's eigenpairs, ``R R^T`` with ``R = V Lambda^-1/2``, so that
-    ``Inf = e_f(x) . e_l(z_i)`` with embeddings ``e = R^T grad``. The paper plots ``n_train Inf``.
+    positive means that removing the training point raises f. M is the Hessian of ``sum_i l_i`` or
+    its Gauss-Newton matrix, w_ik is 1 or, as trained, c_k / |S_k|: see ``Recipe``. Scores are
+    products of embeddings, ``Inf = e_f(x) . e_l(z_i)``. At low rank the inverse is taken on
+    eigenpairs, ``R R^T`` with ``R = V Lambda^-1/2`` and ``e = R^T grad``; at full rank it is whole
+    and the embeddings are compressed with a measured error, see ``compress``. The paper plots
+    ``n_train Inf``.
 
     Args:
-        model: the network and its equations, of which a copy is kept as it is now.
-        train_x: training points ``[n_train, n_inputs]`` as stored, float32.
+        model: the network and its equations, of which a copy is kept as it is now; or a trained
+            ``dde.Model``, see ``from_deepxde``.
+        train_x: training points ``[n_train, n_inputs]`` as stored, float32; None takes those of
+            the ``dde.Model``.
         recipe: how the inverse curvature is approximated.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
             rounding.
@@ -93,12 +80,18 @@ class Influence(DataInfluence):
 
     def __init__(
         self,
-        model: Pinn,
-        train_x: np.ndarray,
+        model: Pinn | Any,
+        train_x: np.ndarray | None = None,
         recipe: Recipe = PAPER,
         batch_size: int | None = None,
         stages: Stages | None = None,
     ) -> None:
+        if not isinstance(model, Pinn):
+            from pinnfluence.deepxde_reader import from_deepxde  # DeepXDE takes seconds to import
+
+            model = from_deepxde(model)
+        if train_x is None:
+            train_x = model.training_points
         self.pinn = replace(model, network=copy.deepcopy(model.network))
         self.recipe = recipe
         self.model = self.pinn.network
@@ -112,12 +105,19 @@ class Influence(DataInfluence):
         self.batch_size = batch_size or min(BATCH_SIZE, len(train_x))
         self.stages = stages or Stages()
         self._collocation = self.pinn.at(self.train_x)
-        self._fitted: tuple[Eigenpairs, dict[str, Projection], dict[str, Any]] | None = None
+        self._fitted: _Fitted | None = None
+        self._low_rank_factors: Factors | None = None
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights w_k of the loss terms under the recipe's weighting."""
-        return dict.fromkeys(self.pinn.terms, 1.0)
+        """Weights w_k of the loss terms under the recipe's weighting: 1, or c_k / |S_k|."""
+        if self.recipe.weighting == "uniform":
+            return dict.fromkeys(self.pinn.terms, 1.0)
+        given = self.pinn.loss_weights
+        return {
+            name: given.get(name, 1.0) / max(1, len(rows))
+            for name, rows in self._collocation.term_rows().items()
+        }
 
     def influence(self, inputs: np.ndarray | Tensor | None = None, **unknown: Any) -> Scores:
         """Influence of all training points on all quantities at the points ``inputs``.
@@ -134,85 +134,136 @@ class Influence(DataInfluence):
         """
         if unknown:
             raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
-        test_x = self.train_x if inputs is None else np.asarray(inputs)
-        if len(test_x) == 0:
-            raise InputError("no test points: expected at least one")
-        eigenpairs, train, stationarity = self.fit()
+        test_x = _points(self.train_x if inputs is None else inputs)
+        fitted = self.fit()
+        factors = self._factors(fitted.curvature, test_x)
         observables = self.pinn.at(test_x, [self.pinn.observables])
         losses = self.pinn.at(test_x)
         total = _n_gradients(observables.term_rows()) + _n_gradients(losses.term_rows())
         with self.stages.stage("test points", total) as advance:
-            basis = self._basis(eigenpairs)
+            basis = self._like_params(factors.basis)
             found = project_gradients(observables, basis, self.batch_size, advance)
+            test = {name: _embedding(p.gradients, p.rows) for name, p in found.items()}
+            del found
             squares = project_gradients(losses, basis, self.batch_size, advance)
-        ones = dict.fromkeys(self.pinn.terms, 1.0)
-        test = {name: _embedding(p.gradients, p.rows) for name, p in found.items()}
-        return Scores(
-            self.train_x,
-            test_x,
-            _loss_embeddings(train, self.weights),
-            test | _loss_embeddings(squares, ones),
-            self._metadata(eigenpairs, stationarity),
-            eigenpairs.values,
-        )
+            test |= _loss_embeddings(squares)
+        rows = self._collocation.term_rows()
+        train = {
+            name: Embedding(values.astype(np.float32), rows[name].astype(np.int32))
+            for name, values in factors.train.items()
+        }
+        metadata = self._metadata(fitted) | factors.metadata
+        return Scores(self.train_x, test_x, train, test, metadata, fitted.curvature.eigenvalues)
 
-    def _metadata(self, eigenpairs: Eigenpairs, stationarity: dict[str, Any]) -> dict[str, Any]:
+    def exact(
+        self, inputs: np.ndarray | Tensor, outputs: Sequence[str] | None = None
+    ) -> DenseScores:
+        """Scores at chosen test points without compression, kept dense: ``[n_test, n_train]``.
+
+        For few points: ``grad f^T (M + damping I)^-1 grad l_i`` one by one, of the quantities
+        ``outputs`` (None: all outputs and derived quantities), ``pde``, ``bcs``, ``all``.
+
+        Raises:
+            InputError: no points; no usable curvature.
+
+        >>> influence.exact(test_x[:3]).save("runs/good_exact")      # doctest: +SKIP
+        """
+        test_x = _points(inputs)
+        names = [*self.pinn.outputs, *self.pinn.quantities] if outputs is None else list(outputs)
+        inverse = self.fit().curvature.inverse
+        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
+        keys, groups = published_keys(names), self.pinn.groups
+        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+        for start in range(0, len(test_x), EXACT_POINTS):
+            x = test_x[start : start + EXACT_POINTS]
+            (exact,) = exact_scores([x], inverse, self.pinn, train)
+            scores = train.totals(exact.scores)
+            for key, name in keys.items():
+                found = np.zeros((len(x), len(self.train_x)), np.float32)
+                for part in groups.get(name, [name]):
+                    points, columns = exact.rows[part]
+                    found[points] += scores[:, columns].T
+                parts[key].append(found)
+        arrays = {key: np.concatenate(found) for key, found in parts.items()}
+        return DenseScores(arrays | {"train_x": self.train_x, "test_x": test_x}, names)
+
+    def scores(
+        self,
+        inputs: np.ndarray | Tensor,
+        quantity: str | FieldFunction,
+        weights: np.ndarray | None = None,
+    ) -> QuantityScores:
+        """Influence of all training points on one quantity at some test points, exactly.
+
+        For few points or an integral; ``influence`` treats all quantities at many points. See
+        ``quantity_scores``.
+
+        >>> scores = influence.scores(test_x, lambda f: f.u_y - f.v_x)   # doctest: +SKIP
+        >>> points, values = scores.top(10)                              # doctest: +SKIP
+        >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
+        """
+        solve = self.fit().curvature.inverse.solve
+        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
+        return quantity_scores(self.pinn, solve, train, _points(inputs), quantity, weights)
+
+    def self_influence(self) -> np.ndarray:
+        """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""
+        solve = self.fit().curvature.inverse.solve
+        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
+        return self_influence(solve, train)
+
+    def _metadata(self, fitted: _Fitted) -> dict[str, Any]:
         return {
             "terms": list(self.pinn.terms),
             "groups": self.pinn.groups,
-            "recipe": asdict(self.recipe),
-            "stationarity": stationarity,
-            "n_products": eigenpairs.n_products,
+            "recipe": self.recipe.metadata(),
+            "stationarity": fitted.stationarity,
             "dtype": str(next(iter(self.pinn.params.values())).dtype).removeprefix("torch."),
             "scale": "removal: Inf ~ f(theta without z_j) - f(theta)",
-        }
+        } | fitted.curvature.metadata()
 
-    def fit(self) -> tuple[Eigenpairs, dict[str, Projection], dict[str, Any]]:
-        """Curvature and embeddings of the training side, computed once."""
+    def fit(self) -> _Fitted:
+        """Inverse curvature and distance from a minimum, computed once."""
         if self._fitted is None:
-            hessian = Hessian(self._collocation, self.weights, self.batch_size)
-            recipe = self.recipe
-            n_products = expected_products(recipe.rank, hessian.n_params)
-            with self.stages.stage("eigenpairs", n_products) as advance:
-                pairs = top_eigenpairs(
-                    hessian, recipe.rank, recipe.regularization, recipe.threshold, advance=advance
-                )
-            del hessian
-            with self.stages.stage("training points", self._n_train_gradients()) as advance:
-                train = project_gradients(
-                    self._collocation, self._basis(pairs), self.batch_size, advance
-                )
-                stationarity = self._stationarity(train, pairs)
-            self._fitted = (pairs, train, stationarity)
+            curvature = invert(
+                self.recipe, self._collocation, self.weights, self.batch_size, self.stages
+            )
+            facts = stationarity(self._collocation, self.weights, self.batch_size) | {
+                "most_negative_eigenvalue": curvature.most_negative,
+                "largest_eigenvalue": curvature.largest,
+            }
+            self._fitted = _Fitted(curvature, facts)
         return self._fitted
 
-    def _n_train_gradients(self) -> int:
-        return _n_gradients(self._collocation.term_rows())
+    def _factors(self, curvature: InverseCurvature, test_x: np.ndarray) -> Factors:
+        """The embeddings of the training points, and the basis for those of the test points."""
+        n_rows = _n_gradients(self._collocation.term_rows())
+        if curvature.pairs is None:
+            with self.stages.stage("compression", 2 * n_rows) as advance:
+                train = TrainingGradients(self._collocation, self.weights, self.batch_size, advance)
+                return compress(curvature.inverse, self.pinn, train, test_x)
+        if self._low_rank_factors is None:
+            basis = curvature.pairs.vectors / np.sqrt(curvature.pairs.values)
+            with self.stages.stage("training points", n_rows) as advance:
+                found = project_gradients(
+                    self._collocation, self._like_params(basis), self.batch_size, advance
+                )
+            embeddings = {
+                name: e.values for name, e in _loss_embeddings(found, self.weights).items()
+            }
+            self._low_rank_factors = Factors(basis, embeddings)
+        return self._low_rank_factors
 
-    def _basis(self, pairs: Eigenpairs) -> Tensor:
+    def _like_params(self, array: np.ndarray) -> Tensor:
         like = next(iter(self.pinn.params.values()))
-        return torch.as_tensor(pairs.vectors / np.sqrt(pairs.values)).to(like.device, like.dtype)
-
-    def _stationarity(self, train: Mapping[str, Projection], pairs: Eigenpairs) -> dict[str, Any]:
-        """How far theta is from a minimum of the loss, with which influence functions begin."""
-        norms, total = point_loss_gradients(self._collocation, self.weights, self.batch_size)
-        median, norm = float(norms.median()), float(total.norm())
-        return {
-            "losses": {
-                name: float(p.values.square().mean()) if len(p.values) else 0.0
-                for name, p in train.items()
-            },
-            "gradient_norm": norm,
-            "median_point_gradient_norm": median,
-            "ratio": norm / median if median else float("inf"),
-            "most_negative_eigenvalue": pairs.most_negative,
-            "largest_eigenvalue": float(pairs.values[0]),
-        }
+        return torch.as_tensor(array).to(like.device, like.dtype)
 
 
-def expected_products(rank: int, n_params: int) -> int:
-    """About how many products the eigenpairs need; at rank 50, 102 to 269 were counted."""
-    return n_params if is_small(n_params, rank) else 3 * rank + 4
+def _points(inputs: np.ndarray | Tensor) -> np.ndarray:
+    points = np.asarray(inputs)
+    if len(points) == 0:
+        raise InputError("no test points: expected at least one")
+    return points
 
 
 def _n_gradients(rows: Mapping[str, np.ndarray]) -> int:
@@ -224,10 +275,13 @@ def _embedding(values: Tensor, rows: np.ndarray) -> Embedding:
 
 
 def _loss_embeddings(
-    projections: Mapping[str, Projection], weights: Mapping[str, float]
+    projections: Mapping[str, Projection], weights: Mapping[str, float] | None = None
 ) -> dict[str, Embedding]:
-    """Embeddings of ``w_k r_k^2``, whose gradient is ``2 w_k r_k grad r_k``."""
+    """Embeddings of ``w_k r_k^2``, whose gradient is ``2 w_k r_k grad r_k``; without weights 1."""
     return {
-        name: _embedding(2 * weights[name] * p.values[:, None] * p.gradients, p.rows)
+        name: _embedding(
+            2 * (1.0 if weights is None else weights[name]) * p.values[:, None] * p.gradients,
+            p.rows,
+        )
         for name, p in projections.items()
     }

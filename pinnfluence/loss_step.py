@@ -15,17 +15,20 @@ COMPILE_MODES = ("auto", "on", "off")
 
 
 def loss_step(collocation: Collocation, dtype: torch.dtype, device: torch.device) -> LossStep:
-    """DeepXDE's loss ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``, with its gradients.
+    """DeepXDE's loss ``sum_k c_k L_k``, ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``.
 
-    Points and rows are computed once. The function maps parameters to the loss terms ``[n_terms]``
-    and the gradients of their sum by name.
+    Points and rows are computed once. The function maps parameters to the loss terms ``c_k L_k``,
+    ``[n_terms]``, and the gradients of their sum by name.
     """
     x, rows = collocation.tensors()
     x, rows = x.to(device, dtype), tuple(r.to(device) for r in rows)
+    weights = collocation.pinn.loss_weights
 
     def total(params: Params, x: Tensor, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         residuals = collocation.residuals(params, x, rows)
-        losses = torch.stack([r.square().mean() for r in residuals.values()])
+        losses = torch.stack(
+            [weights.get(name, 1.0) * r.square().mean() for name, r in residuals.items()]
+        )
         return losses.sum(), losses
 
     differentiate = torch.func.grad_and_value(total, has_aux=True)

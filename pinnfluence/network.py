@@ -9,6 +9,8 @@ from itertools import combinations, pairwise
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.envelope import Envelope, multiply
+
 MultiIndex = tuple[int, ...]
 """Sorted input numbers of a derivative: ``()`` the value, ``(0,)`` d/dx, ``(0, 1)`` d2/dxdy."""
 
@@ -121,13 +123,18 @@ class MLP(nn.Module):
         layers: widths, inputs first, outputs last, for example ``(2, 64, 64, 3)``.
         activation: one of ``gelu`` (exact), ``sigmoid``, ``silu`` (= ``swish``), ``sin``, ``tanh``.
         scale: length by which each input is divided; none means 1.
+        envelope: factor ``a(x)`` of the outputs, which are then ``a(x) N(x)``; none means 1.
 
     Raises:
         ValueError: unknown activation, or layers and scale that do not fit.
     """
 
     def __init__(
-        self, layers: Sequence[int], activation: str, scale: Sequence[float] | None = None
+        self,
+        layers: Sequence[int],
+        activation: str,
+        scale: Sequence[float] | None = None,
+        envelope: Envelope | None = None,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -136,7 +143,7 @@ class MLP(nn.Module):
         if len(layers) < 2 or min(layers) < 1:
             raise ValueError(f"layers must be at least two positive widths, found {list(layers)}")
         self.layers = tuple(layers)
-        self.activation = activation
+        self.activation, self.envelope = activation, envelope
         self.scale = tuple(scale) if scale is not None else (1.0,) * layers[0]
         if len(self.scale) != layers[0]:
             raise ValueError(
@@ -186,7 +193,7 @@ class MLP(nn.Module):
                     for index, z in streams.items()
                 }
                 tape.append((name, inputs, streams))
-        return streams
+        return streams if self.envelope is None else multiply(streams, self.envelope, x)
 
     def _input_streams(self, x: Tensor, indices: list[MultiIndex]) -> Streams:
         scale = torch.tensor(self.scale, dtype=x.dtype, device=x.device)

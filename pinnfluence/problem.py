@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,10 +10,14 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from pinnfluence.envelope import Envelope
 from pinnfluence.field import Field, FieldFunction
 
 Predicate = Callable[[np.ndarray], np.ndarray]
 """From points ``[n, d]`` as stored (float32) to a mask ``[n]``."""
+
+Evaluate = Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]]
+"""From points ``[n, d]`` and names such as ``u_x`` to these fields, each ``[n]``."""
 
 TOLERANCE = 1e-6
 """Distance up to which a point counts as inside the domain or on a boundary."""
@@ -72,12 +76,18 @@ class Equation:
 
     Args:
         residuals: function of a ``Field`` that gives residuals ``[n]`` by name of the loss term.
-            A residual may depend on the field at its own point alone.
+            A residual may depend on the field at its own point and at its image alone.
         on: points on which the terms act; None means all, as for a PDE.
+        data: function that gives numbers ``[n, n_data]`` at points ``[n, d]`` as stored, such as
+            targets and normals: ``f.data``. Evaluated once for a set of points, never per batch.
+        image: function that gives to each point a second one, as for a periodic condition:
+            ``f.image`` is the field there.
     """
 
     residuals: Callable[[Field], dict[str, Tensor]]
     on: Predicate | None = None
+    data: Callable[[np.ndarray], np.ndarray] | None = None
+    image: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def group(self) -> str:
@@ -90,8 +100,13 @@ class Variant:
     """What a variant of a problem changes; None leaves the problem's own value."""
 
     pde: Callable[[Field], dict[str, Tensor]] | None = None
+    layers: tuple[int, ...] | None = None
+    scale: tuple[float, ...] | None = None
     num_domain: int | None = None
     num_boundary: int | None = None
+    loss_weights: Mapping[str, float] | None = None
+    envelope: Envelope | None = None
+    center: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,16 @@ class Problem:
         pde: function of a ``Field`` that gives the residuals of the equation by name.
         conditions: named sets of conditions; the first is the default.
         layers, activation, scale: the multilayer perceptron and its input scaling.
+        envelope: factor of the outputs, for conditions that hold exactly.
+        center: point through which the zero lines of the first layer's units go at the beginning
+            of training; None is the origin.
         num_domain, num_boundary: numbers of training points.
+        loss_weights: c_k of the loss ``sum_k c_k mean r_k^2`` by name of the term; others are 1.
         quantities: derived quantities by name, functions of a ``Field``.
         variants: by name; the first is the problem as it is.
         reference: file of the reference solution, if there is one.
+        measures: numbers by name that one asks of a solution, such as forces, from its fields.
+        benchmark: the right values of some of the measures.
 
     Raises:
         ValueError: names, layers or numbers that do not fit together.
@@ -126,9 +147,14 @@ class Problem:
     scale: tuple[float, ...]
     num_domain: int
     num_boundary: int
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
+    envelope: Envelope | None = None
+    center: tuple[float, ...] | None = None
     quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=lambda: {"good": Variant()})
     reference: Path | None = None
+    measures: Callable[[Evaluate], Mapping[str, float]] | None = None
+    benchmark: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if any(len(name) != 1 for name in self.inputs):
@@ -150,6 +176,8 @@ class Problem:
             raise ValueError("a problem needs at least one set of conditions and one variant")
         if min(self.num_domain, self.num_boundary) < 0:
             raise ValueError("numbers of points must not be negative")
+        if any(not weight > 0 for weight in self.loss_weights.values()):
+            raise ValueError(f"loss weights must be positive, found {dict(self.loss_weights)}")
 
     def variant(self, name: str) -> Problem:
         """The problem with what the named variant changes.

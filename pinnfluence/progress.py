@@ -12,8 +12,8 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def progress_bar(description: str, total: int, initial: int = 0, unit: str = "it") -> tqdm:
-    """A bar on stderr; off a terminal it prints a line every half minute."""
+def progress_bar(description: str, total: int | None, initial: int = 0, unit: str = "it") -> tqdm:
+    """A bar on stderr; off a terminal it prints a line every half minute. None: no known total."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,

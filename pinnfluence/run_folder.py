@@ -14,6 +14,9 @@ from pinnfluence.config import CONFIG, load_config, save_config
 from pinnfluence.errors import InputError
 from pinnfluence.files import check_target
 
+ADDED = {"n_iterations_lm": 0, "loss_weights": {}}
+"""Settings that the runs of older versions do not state, and what they were."""
+
 PACKAGES = ("torch", "deepxde", "numpy", "pinnfluence")
 
 
@@ -43,10 +46,11 @@ def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: boo
             )
         save_config(folder / CONFIG, {**settings, "device": device, "versions": versions})
         return notes
+    stated = ADDED | old
     for key, value in settings.items():
-        if old.get(key) != value:
+        if stated.get(key) != value:
             raise InputError(
-                f"{folder} holds a run with {key} = {old.get(key)}, found {value}; "
+                f"{folder} holds a run with {key} = {stated.get(key)}, found {value}; "
                 "use the same flags, another --save_path, or --restart"
             )
     if not (folder / checkpoint.STATE).exists() and (found := _found(folder, "*.pt")):

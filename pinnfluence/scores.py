@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pinnfluence.files import Rows, map_npz, write_bytes, write_npz
-from pinnfluence.score_matrix import DenseMatrix, FactoredMatrix, ScoreMatrix
+from pinnfluence.dense_scores import (
+    PUBLISHED_LOSSES,
+    DenseScores,
+    published_keys,
+    write_dense,
+)
+from pinnfluence.files import map_npz, write_bytes
+from pinnfluence.score_matrix import FactoredMatrix, ScoreMatrix, scale_factor
 
 FORMAT_VERSION = 1
 FILE_NAME = "influences.safetensors"
-DENSE_FILE_NAME = "influence_arrs.npz"
 METADATA_KEY = "pinnfluence"
-
-PUBLISHED_LOSSES = {"pde": "influences_pde", "bcs": "bcs", "all": "all_loss_terms"}
-"""Keys of the published dense layout for the three losses; outputs are ``output_dim_<i>``."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ class Scores(Mapping[str, ScoreMatrix]):
     ``scores["speed"]`` is the matrix ``Inf(f(x_i); z_j)``, shape ``[n_test, n_train]``, of the
     quantity f, in the removal scale: ``Inf ~ f(theta without z_j) - f(theta)``. Its keys are the
     network's outputs, derived quantities, loss terms, and their sums ``pde``, ``bcs``, ``all``.
+
+    Args:
+        train_x, test_x: the points, ``[n, n_inputs]``.
+        train, test: embeddings by loss term, and by quantity; a score is their product.
+        metadata: loss terms, their sums, recipe and whatever else is known.
+        eigenvalues: ``[rank]``, of the curvature; none for scores of full rank, whose embeddings
+            are compressed: their errors are in ``metadata["compression"]``.
     """
 
     def __init__(
@@ -71,7 +80,15 @@ class Scores(Mapping[str, ScoreMatrix]):
         self.eigenvalues = np.zeros(0) if eigenvalues is None else eigenvalues
         for side, n_points in ((self.train, len(train_x)), (self.test, len(test_x))):
             for name, embedding in side.items():
-                embedding.check(name, n_points, len(self.eigenvalues))
+                embedding.check(name, n_points, self.rank)
+
+    @property
+    def rank(self) -> int:
+        """Length of the embeddings."""
+        if len(self.eigenvalues):
+            return len(self.eigenvalues)
+        first = next(iter(self.train.values()), None)
+        return 0 if first is None else first.values.shape[1]
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -112,7 +129,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         """
         if quantity not in tuple(self):
             raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
-        factor = _factor(scale, len(self.train_x))
+        factor = scale_factor(scale, len(self.train_x))
         left = self._sum(self.test, self.groups.get(quantity, [quantity]), len(self.test_x))
         names = self._term_names(terms)
         right = (
@@ -144,7 +161,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         return names
 
     def _sum(self, side: Mapping[str, Embedding], names: Sequence[str], n: int) -> np.ndarray:
-        total = np.zeros((n, len(self.eigenvalues)), np.float32)
+        total = np.zeros((n, self.rank), np.float32)
         for name in names:
             total[side[name].rows] += side[name].values
         return total
@@ -173,59 +190,9 @@ class Scores(Mapping[str, ScoreMatrix]):
         Outputs and speed are ``output_dim_0, ...`` in their order, the losses ``influences_pde``,
         ``bcs``, ``all_loss_terms``. Written block by block.
         """
-        path = Path(path)
-        path = path if path.suffix == ".npz" else path / DENSE_FILE_NAME
-        arrays: dict[str, Any] = {}
-        for key, quantity in self._published_keys().items():
-            matrix = self[quantity]
-            arrays[key] = Rows(matrix.shape, partial(_dense_rows, matrix))
-        write_npz(path, arrays | {"train_x": self.train_x, "test_x": self.test_x})
-        return path
-
-    def dense_bytes(self) -> int:
-        """Size of the file that ``save_dense`` writes, headers left out."""
-        return 4 * len(self.test_x) * len(self.train_x) * len(self._published_keys())
-
-    def _published_keys(self) -> dict[str, str]:
-        return _published_keys([name for name in self.test if name not in self.terms])
-
-
-class DenseScores(Mapping[str, ScoreMatrix]):
-    """Scores of a dense file in the published layout, under the names of ``Scores``.
-
-    ``outputs`` names ``output_dim_0, ...`` in order, for instance ``("u", "v", "p", "speed")``.
-    """
-
-    def __init__(self, arrays: Mapping[str, np.ndarray], outputs: Sequence[str]) -> None:
-        names = _published_keys(outputs)
-        self._arrays = {names[key]: array for key, array in arrays.items() if key in names}
-        if not self._arrays:
-            raise ValueError(f"none of the keys {', '.join(names)} found, only {', '.join(arrays)}")
-        self.train_x, self.test_x = arrays.get("train_x"), arrays.get("test_x")
-        points = (self.test_x, self.train_x)
-        for name, array in self._arrays.items():
-            sizes = zip(array.shape, points, strict=False)
-            expected = tuple(n if x is None else len(x) for n, x in sizes)
-            if array.ndim != 2 or array.shape != expected:
-                raise ValueError(f"scores of {name} have shape {array.shape}, expected {expected}")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __getitem__(self, quantity: str) -> ScoreMatrix:
-        return self.matrix(quantity)
-
-    def matrix(self, quantity: str, terms: None = None, scale: str = "removal") -> ScoreMatrix:
-        """Scores of one quantity, shape ``[n_test, n_train]``; see ``Scores.matrix``."""
-        if terms is not None:
-            raise ValueError("a dense score file holds sums over all loss terms, not single terms")
-        if quantity not in self._arrays:
-            raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
-        array = self._arrays[quantity]
-        return DenseMatrix(array, _factor(scale, array.shape[1]))
+        outputs = [name for name in self.test if name not in self.terms]
+        matrices = {key: self[name] for key, name in published_keys(outputs).items()}
+        return write_dense(path, matrices, self.train_x, self.test_x)
 
 
 def load_scores(
@@ -284,22 +251,6 @@ def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
         metadata,
         tensors["eigenvalues"],
     )
-
-
-def _factor(scale: str, n_train: int) -> int:
-    if scale not in ("removal", "paper"):
-        raise ValueError(f"scale must be 'removal' or 'paper', found {scale!r}")
-    return n_train if scale == "paper" else 1
-
-
-def _published_keys(outputs: Sequence[str]) -> dict[str, str]:
-    """Quantities by their keys of the published layout."""
-    keys = {f"output_dim_{i}": name for i, name in enumerate(outputs)}
-    return keys | {key: quantity for quantity, key in PUBLISHED_LOSSES.items()}
-
-
-def _dense_rows(matrix: ScoreMatrix) -> Iterator[np.ndarray]:
-    return (block for _, block in matrix.blocks())
 
 
 def _score_path(path: str | Path) -> Path:

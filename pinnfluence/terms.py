@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.field import Field, FieldFunction, derivatives_used, evaluate
+from pinnfluence.errors import InputError
+from pinnfluence.field import (
+    RESERVED,
+    Declared,
+    Field,
+    FieldFunction,
+    derivatives_used,
+    evaluate,
+)
 from pinnfluence.network import MultiIndex, Tape
 from pinnfluence.problem import Equation
 
@@ -20,6 +28,24 @@ LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
 
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of boundary and initial conditions, of both."""
+
+
+Arrays = tuple[np.ndarray | None, ...]
+"""An array for each equation, or None where it needs none."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Points ``x`` ``[n, n_inputs]`` and, for each equation, where it acts among them.
+
+    rows: indices of the points on which it acts. data: its numbers there, ``[n_rows, n_data]``.
+    images: the second point of each row, ``[n_rows, n_inputs]``.
+    """
+
+    x: np.ndarray
+    rows: tuple[np.ndarray, ...]
+    data: Arrays
+    images: Arrays
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,9 @@ class Pinn:
         outputs: names of the outputs.
         equations: the equations whose residuals are trained to zero, in the order of the loss.
         quantities: derived quantities by name.
+        loss_weights: DeepXDE's weights c_k by name of the loss term; missing ones are 1.
+        training: the points of the training, where they say more than ``Equation.on``: which rows
+            each equation had, with repeated points told apart.
 
     Raises:
         ValueError: two inputs, outputs, loss terms or quantities of one name.
@@ -42,17 +71,39 @@ class Pinn:
     outputs: tuple[str, ...]
     equations: tuple[Equation, ...]
     quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
+    training: Places | None = None
 
     def __post_init__(self) -> None:
         names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names must be different, found twice: {', '.join(twice)}")
+        taken = sorted(RESERVED & {*self.inputs, *self.outputs})
+        if taken:
+            raise ValueError(f"names that a field has for other things: {', '.join(taken)}")
+        unfit = [n for n, c in self.loss_weights.items() if n not in self.terms or not c >= 0]
+        if unfit:
+            raise ValueError(
+                f"loss weights must be at least 0, of {', '.join(self.terms)}; found "
+                + ", ".join(f"{name} {self.loss_weights[name]}" for name in unfit)
+            )
 
     @cached_property
     def params(self) -> dict[str, Tensor]:
         """The parameters theta by name, detached."""
         return {name: p.detach() for name, p in self.network.named_parameters()}
+
+    @property
+    def training_points(self) -> np.ndarray:
+        """The points of the training ``[n_train, n_inputs]``.
+
+        Raises:
+            InputError: this network came without.
+        """
+        if self.training is None:
+            raise InputError("no training points: give train_x, as this Pinn has none of its own")
+        return self.training.x
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -64,6 +115,9 @@ class Pinn:
         probe = torch.zeros(1, len(self.inputs))
         found: list[tuple[str, ...]] = []
         for equation in equations:
+            if isinstance(equation.residuals, Declared):
+                found.append(equation.residuals.names)
+                continue
 
             def note(field: Field, equation: Equation = equation) -> None:
                 found.append(tuple(equation.residuals(field)))
@@ -103,21 +157,37 @@ class Pinn:
 
     def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
         """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""
+        known = self.training
+        if equations is None and known is not None and np.array_equal(x, known.x):
+            return Collocation(self, self.equations, x, known.rows, known.data, known.images)
         chosen = tuple(self.equations if equations is None else equations)
         masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
         everywhere = np.arange(len(x))
         rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
-        return Collocation(self, chosen, x, rows)
+        acting = [(eq, x[r]) for eq, r in zip(chosen, rows, strict=True)]
+        data = tuple(None if eq.data is None else eq.data(points) for eq, points in acting)
+        images = tuple(None if eq.image is None else eq.image(points) for eq, points in acting)
+        return Collocation(self, chosen, x, rows, data, images)
 
 
 @dataclass(frozen=True)
 class Collocation:
-    """Equations at points: ``rows[e]`` are the indices of the points on which equation e acts."""
+    """Equations at points: ``rows[e]`` are the indices of the points on which equation e acts.
+
+    ``data[e]`` and ``images[e]`` are its data and images at these points, see ``Equation``.
+    """
 
     pinn: Pinn
     equations: tuple[Equation, ...]
     x: np.ndarray
     rows: tuple[np.ndarray, ...]
+    data: Arrays = ()
+    images: Arrays = ()
+
+    def __post_init__(self) -> None:
+        for name in ("data", "images"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (None,) * len(self.equations))
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -130,23 +200,41 @@ class Collocation:
             name: rows for names, rows in zip(self.names, self.rows, strict=True) for name in names
         }
 
+    @property
+    def has_images(self) -> bool:
+        """Whether a residual depends on a second point."""
+        return any(images is not None for images in self.images)
+
     def chunks(self, size: int) -> Iterator[Collocation]:
         """The same equations at ``size`` points at a time, in order."""
         for start in range(0, len(self.x), size):
-            rows = tuple(r[(r >= start) & (r < start + size)] - start for r in self.rows)
-            yield Collocation(self.pinn, self.equations, self.x[start : start + size], rows)
+            masks = [(r >= start) & (r < start + size) for r in self.rows]
+            rows = tuple(r[mask] - start for r, mask in zip(self.rows, masks, strict=True))
+            x = self.x[start : start + size]
+            data, images = _masked(self.data, masks), _masked(self.images, masks)
+            yield Collocation(self.pinn, self.equations, x, rows, data, images)
 
     def only(self, number: int) -> Collocation:
         """One of the equations, at the points on which it acts."""
         x = self.x[self.rows[number]]
-        equation = replace(self.equations[number], on=None)
-        return Collocation(self.pinn, (equation,), x, (np.arange(len(x)),))
+        equations = (replace(self.equations[number], on=None),)
+        data, images = (self.data[number],), (self.images[number],)
+        return Collocation(self.pinn, equations, x, (np.arange(len(x)),), data, images)
 
     def tensors(self) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Points and rows as tensors, with the network's dtype and on its device."""
+        """Points, followed by images, and rows as tensors, in the network's dtype and place."""
         like = next(iter(self.pinn.params.values()))
-        x = torch.as_tensor(self.x).to(like.device, like.dtype)
-        return x, tuple(torch.as_tensor(rows, device=like.device) for rows in self.rows)
+        x = np.concatenate([self.x, *(images for images in self.images if images is not None)])
+        rows = tuple(torch.as_tensor(rows, device=like.device) for rows in self.rows)
+        return torch.as_tensor(x).to(like.device, like.dtype), rows
+
+    def data_tensors(self) -> tuple[Tensor | None, ...]:
+        """The data of each equation as tensors, in the network's dtype and place."""
+        like = next(iter(self.pinn.params.values()))
+        return tuple(
+            None if data is None else torch.as_tensor(data).to(like.device, like.dtype)
+            for data in self.data
+        )
 
     def residuals(
         self,
@@ -154,6 +242,7 @@ class Collocation:
         x: Tensor | None = None,
         rows: Sequence[Tensor] | None = None,
         tape: Tape | None = None,
+        data: Sequence[Tensor | None] | None = None,
     ) -> dict[str, Tensor]:
         """Residuals ``r_k(z_i; theta)`` of all terms, ``[n_k]`` by name: one pass at all points."""
         if x is None or rows is None:
@@ -162,7 +251,27 @@ class Collocation:
         wanted = pinn.derivatives(self.equations)
         whole = evaluate(pinn.network, params, x, pinn.inputs, pinn.outputs, wanted, tape)
         residuals: dict[str, Tensor] = {}
-        for equation, selected in zip(self.equations, rows, strict=True):
-            here = whole if equation.on is None else whole[selected]
-            residuals |= equation.residuals(here)
+        for number, here in enumerate(self._places(whole, len(x), rows)):
+            given = self.data_tensors()[number] if data is None else data[number]
+            if given is not None:
+                here.data = given.to(x.device, x.dtype)
+            residuals |= self.equations[number].residuals(here)
         return residuals
+
+    def _places(self, whole: Field, n_all: int, rows: Sequence[Tensor]) -> Iterator[Field]:
+        """The field where each equation acts, with its images, which follow the points in turn."""
+        with_images = [r for r, images in zip(rows, self.images, strict=True) if images is not None]
+        start = n_points = n_all - sum(map(len, with_images))
+        for number, selected in enumerate(rows):
+            everywhere = len(self.rows[number]) == len(self.x)
+            here = whole[slice(0, n_points) if everywhere else selected]
+            if self.images[number] is not None:
+                here.image = whole[slice(start, start + len(selected))]
+                start += len(selected)
+            yield here
+
+
+def _masked(arrays: Arrays, masks: Sequence[np.ndarray]) -> Arrays:
+    return tuple(
+        None if array is None else array[mask] for array, mask in zip(arrays, masks, strict=True)
+    )

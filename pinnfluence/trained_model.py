@@ -111,7 +111,8 @@ class TrainedModel:
         }
 
     def _of_zeros(self) -> TrainedModel:
-        network = MLP(self.config["layers"], self.problem.activation, self.problem.scale)
+        problem = self.problem
+        network = MLP(self.config["layers"], problem.activation, problem.scale, problem.envelope)
         like = next(iter(self.pinn.params.values()))
         for p in network.parameters():
             torch.nn.init.zeros_(p)
@@ -158,7 +159,8 @@ def load_model(
         source = "was asked for" if "layers" in given else f"is what {config_file} says"
         raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
     config["layers"] = list(layers)
-    network = MLP(layers, config["activation"], config["scale"]).to(device, dtype)
+    network = MLP(layers, config["activation"], config["scale"], problem.envelope)
+    network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     pinn = _pinn(network, problem, config["conditions"])
     points = Path(train_x_path or file.parent / checkpoint.POINTS)
@@ -204,7 +206,14 @@ def load_test_points(path: Path | None, problem: Problem) -> np.ndarray:
 
 def _pinn(network: MLP, problem: Problem, conditions: str) -> Pinn:
     equations = problem.equations(conditions)
-    return Pinn(network, problem.inputs, problem.outputs, equations, problem.quantities)
+    return Pinn(
+        network,
+        problem.inputs,
+        problem.outputs,
+        equations,
+        problem.quantities,
+        problem.loss_weights,
+    )
 
 
 def _refuse_contradictions(

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ SHORT_RUN_FILES = [
     "adam-80.pt",
     "config.json",
     "history.csv",
+    "history.png",
     "lbfgs-130.pt",
     "state.pt",
     "train_x.npy",
@@ -198,11 +200,26 @@ def kill_after(child: Child, seconds: float) -> Result:
     return child.wait()
 
 
+def kill(
+    folder: Path, n_kills: int, flags: tuple[Any, ...], first: Path, longest: float, prelude: str
+) -> None:
+    """Start a run again and again and kill it at random moments after ``first`` was written."""
+    random_numbers, killed = random.Random(0), 0
+    while killed < n_kills:
+        child = start(TRAIN, *flags, "--save_path", folder, prelude=prelude)
+        child.wait_for(first)
+        if kill_after(child, longest * random_numbers.random()).code == -signal.SIGKILL:
+            killed += 1
+        else:  # it was at its end before it was killed
+            shutil.rmtree(folder)
+            killed = 0
+
+
 QUICK = """
 import functools
-import pinnfluence.training as training
+from pinnfluence import phases, training
 training.Schedule = functools.partial(training.Schedule, history_every=10)
-training.BLOCK = 10
+phases.BLOCK = 10
 """
 """Notes and saves ten times as often as usual, so that a short run has many states."""
 

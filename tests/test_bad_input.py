@@ -52,7 +52,7 @@ def test_no_checkpoint_named(model: Path) -> None:
 def test_folder_without_checkpoint(model: Path) -> None:
     for path in model.glob("*-*.pt"):
         path.unlink()
-    calc_is_refused(model, "no checkpoint adam-<step>.pt or lbfgs-<step>.pt", "train one first")
+    calc_is_refused(model, "no checkpoint adam-, lbfgs- or lm-<step>.pt", "train one first")
 
 
 def test_folder_of_several_runs(model: Path) -> None:

@@ -369,18 +369,18 @@ def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) 
 
 INTERRUPTED_WRITE = """
 import os, signal
-from pinnfluence import files, scores
+from pinnfluence import dense_scores, files, scores
 def half(path, *arguments):
     with files.atomic_writer(path) as stream:
         stream.write(b"half of it")
         stream.flush()
         os.kill(os.getpid(), signal.SIGINT)
-scores.{name} = half
+{name} = half
 """
 
 
 def test_an_interruption_while_writing_leaves_nothing(model: Path, test_x: Path) -> None:
-    prelude = INTERRUPTED_WRITE.format(name="write_bytes")
+    prelude = INTERRUPTED_WRITE.format(name="scores.write_bytes")
     result = calc(model, test_x, "--dense", well=False, prelude=prelude)
     assert result.code == 130
     assert files_below(model.parent / "run_influences") == []
@@ -389,7 +389,7 @@ def test_an_interruption_while_writing_leaves_nothing(model: Path, test_x: Path)
 def test_an_interruption_while_writing_keeps_what_was_there(model: Path, test_x: Path) -> None:
     calc(model, test_x, "--dense")
     before = snapshot(model.parent)
-    for name in ("write_bytes", "write_npz"):
+    for name in ("scores.write_bytes", "dense_scores.write_npz"):
         prelude = INTERRUPTED_WRITE.format(name=name)
         assert calc(model, test_x, "--dense", well=False, prelude=prelude).code == 130
         assert snapshot(model.parent) == before

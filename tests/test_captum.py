@@ -8,7 +8,7 @@ from captum.influence import NaiveInfluenceFunction
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence import Influence, Pinn, Recipe, curvature
+from pinnfluence import Influence, Pinn, Recipe, eigenpairs
 
 RANK = 20
 COLUMNS = FlowColumns.columns
@@ -69,7 +69,7 @@ def case(flow_pinn, flow_points):
 def test_scores_are_captums(case, path, monkeypatch):
     pinn, train_x, test_x, expected = case
     if path == "lanczos":
-        monkeypatch.setattr(curvature, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
     influence = Influence(pinn, train_x, Recipe(rank=RANK), batch_size=17)
     found = influence.influence(test_x)
     differences = {}

@@ -130,7 +130,9 @@ def test_weights_of_any_precision_load_as_they_are(tmp_path: Path, dtype: torch.
 def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
     net = network()
     path = tmp_path / "adam-3.pt"
-    checkpoint.save_checkpoint(path, net.state_dict(), torch.optim.Adam(net.parameters()))
+    checkpoint.save_checkpoint(
+        path, net.state_dict(), torch.optim.Adam(net.parameters()).state_dict()
+    )
     weights = checkpoint.load_weights(path, 2, 3)
     assert checkpoint.layers_of(weights) == LAYERS
     for name, p in net.named_parameters():

@@ -1,17 +1,13 @@
-"""The Hessian against ``torch.func.hessian`` in float64, its eigenpairs against LAPACK."""
-
-import functools
-from collections.abc import Callable
+"""The Hessian and the Gauss-Newton matrix against loops with nested autograd, in float64."""
 
 import numpy as np
 import pytest
 import torch
-from brute_force import TERMS, flow_masks, flow_residuals
-from torch import Tensor
+from brute_force import TERMS, flow_masks, flow_residuals, gradients
+from torch import Tensor, nn
 
 from pinnfluence import curvature
-from pinnfluence.curvature import Hessian, top_eigenpairs
-from pinnfluence.errors import InputError
+from pinnfluence.curvature import GaussNewton, Hessian
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Collocation, Pinn
@@ -19,27 +15,6 @@ from pinnfluence.terms import Collocation, Pinn
 LAYERS = (2, 6, 5, 3)
 ONES = dict.fromkeys(TERMS, 1.0)
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
-
-
-class Matrix:
-    """A given symmetric matrix in the place of a Hessian."""
-
-    def __init__(self, dense: np.ndarray) -> None:
-        self.matrix, self.n_params, self.shape = dense, len(dense), dense.shape
-        self.n_products = 0
-
-    def matvec(self, vector: np.ndarray) -> np.ndarray:
-        self.n_products += 1
-        return self.matrix @ np.reshape(vector, -1)
-
-    def dense(self, advance: Callable[[int], object]) -> np.ndarray:
-        advance(len(self.matrix))
-        return self.matrix
-
-
-def with_eigenvalues(values: np.ndarray) -> Matrix:
-    rotation = np.linalg.qr(np.random.default_rng(4).standard_normal((len(values),) * 2))[0]
-    return Matrix(rotation * values @ rotation.T)
 
 
 @pytest.fixture(scope="module")
@@ -146,96 +121,104 @@ def test_residuals_that_miss_parameters():
     np.testing.assert_allclose(dense, dense.T, atol=1e-12)
 
 
-# ---- eigenpairs
+# ---- Gauss-Newton
 
 
-@pytest.fixture(params=["dense", "lanczos"])
-def path(request, monkeypatch):
-    if request.param == "lanczos":
-        monkeypatch.setattr(curvature, "DENSE_LIMIT", 0)
-    return request.param
+def jacobian_rows(collocation: Collocation) -> dict[str, np.ndarray]:
+    """Gradients of each residual at the points on which it acts, by a loop over the points."""
+    pinn, x = collocation.pinn, torch.as_tensor(collocation.x).double()
+    found = gradients(pinn.network, lambda x: flow_residuals(pinn.network(x), x), x)
+    masks = flow_masks(x)
+    return {name: found[name][masks[name]].numpy() for name in TERMS}
 
 
-def test_eigenpairs_of_the_flow(collocation, reference, path):
-    values, vectors = np.linalg.eigh(reference)
-    pairs = top_eigenpairs(Hessian(collocation, ONES, 7), 12, 0.0, 0.0)
-    np.testing.assert_allclose(pairs.values, values[::-1][:12], rtol=1e-9)
-    np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(12), atol=1e-9)
-    overlap = abs((pairs.vectors * vectors[:, ::-1][:, :12]).sum(0))
-    np.testing.assert_allclose(overlap, 1, atol=1e-8)
-    if path == "dense":
-        np.testing.assert_allclose(pairs.most_negative, values[0], rtol=1e-9)
-    else:  # a Ritz value is an average of eigenvalues
-        assert values[0] <= pairs.most_negative < 0
-    assert pairs.n_products > 12
+@pytest.fixture(scope="module")
+def gauss_newton(collocation) -> np.ndarray:
+    J = jacobian_rows(collocation)
+    return sum(2 * WEIGHTS[name] * J[name].T @ J[name] for name in TERMS)
 
 
-def test_eigenpairs_do_not_depend_on_the_batch_size(collocation, path):
-    one, other = (
-        top_eigenpairs(Hessian(collocation, ONES, size), 12, 1e-6, 1e-5) for size in (11, 1000)
-    )
-    np.testing.assert_allclose(one.values, other.values, rtol=1e-9)
-    np.testing.assert_allclose(
-        one.vectors @ one.vectors.T, other.vectors @ other.vectors.T, atol=1e-8
-    )
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_gauss_newton(collocation, gauss_newton, batch_size, monkeypatch):
+    monkeypatch.setattr(curvature, "BLOCK_BYTES", 10_000)  # of more than one batch
+    matrix, scale = GaussNewton(collocation, WEIGHTS, batch_size), abs(gauss_newton).max()
+    counts: list[int] = []
+    dense = matrix.dense(counts.append)
+    np.testing.assert_allclose(dense, gauss_newton, rtol=0, atol=1e-12 * scale)
+    np.testing.assert_array_equal(dense, dense.T)
+    assert sum(counts) == matrix.n_residuals
+    rows = matrix.rows()
+    assert rows.shape == (matrix.n_residuals, matrix.n_params)
+    np.testing.assert_allclose(rows.T @ rows, gauss_newton, rtol=0, atol=1e-12 * scale)
+    vectors = np.random.default_rng(0).standard_normal((matrix.n_params, 3))
+    expected = gauss_newton @ vectors
+    np.testing.assert_allclose(matrix.matmat(vectors), expected, rtol=0, atol=1e-11 * scale)
+    operator = matrix.operator()
+    np.testing.assert_allclose(operator @ vectors, expected, rtol=0, atol=1e-11 * scale)
+    np.testing.assert_allclose(operator.T @ vectors[:, 0], expected[:, 0], rtol=1e-9, atol=1e-9)
+    assert matrix.n_products == 7
 
 
-def test_the_same_again_is_the_same(collocation, path):
-    one, other = (top_eigenpairs(Hessian(collocation, ONES, 7), 12, 0, 0) for _ in range(2))
-    np.testing.assert_array_equal(one.vectors, other.vectors)
-
-
-def test_largest_are_not_the_largest_in_size(path):
-    values = np.linspace(-50, 3, 60)
-    pairs = top_eigenpairs(with_eigenvalues(values), 4, 0.0, 0.0)  # type: ignore[arg-type]
-    np.testing.assert_allclose(pairs.values, values[::-1][:4], rtol=1e-6)
-    assert pairs.most_negative == pytest.approx(-50, rel=0.1 if path == "lanczos" else 1e-9)
-
-
-def test_shift_is_added_and_the_threshold_applies_after_it(path):
-    matrix = with_eigenvalues(np.concatenate([-np.arange(1.0, 57), [0.25, 1.0, 2.0, 4.0]]))
-    find = functools.partial(top_eigenpairs, matrix, 4)  # type: ignore[arg-type]
-    np.testing.assert_allclose(find(0.0, -9.0).values, [4, 2, 1, 0.25], atol=1e-9)
-    np.testing.assert_allclose(find(0.5, -9.0).values, [4.5, 2.5, 1.5, 0.75], atol=1e-9)
-    np.testing.assert_allclose(find(0.5, 1.2).values, [4.5, 2.5, 1.5], atol=1e-9)
-    np.testing.assert_allclose(find(0.0, 1.2).values, [4, 2], atol=1e-9)
-    assert find(0.5, 1.2).vectors.shape == (60, 3)
-    assert find(0.5, -9.0).most_negative == pytest.approx(find(0.0, -9.0).most_negative)
-
-
-def test_rank_beyond_the_number_of_parameters():
-    pairs = top_eigenpairs(with_eigenvalues(np.arange(1.0, 6)), 50, 0.0, 0.0)  # type: ignore[arg-type]
-    np.testing.assert_allclose(pairs.values, [5, 4, 3, 2, 1])
-
-
-def test_no_eigenvalue_above_the_threshold(path):
-    matrix = with_eigenvalues(np.linspace(-5, 1, 60))
-    with pytest.raises(InputError, match=r"exceeds 2, the largest is 1$"):
-        top_eigenpairs(matrix, 4, 0.0, 2.0)  # type: ignore[arg-type]
-
-
-def test_nan(path):
-    matrix = Matrix(np.full((60, 60), np.nan))
-    with pytest.raises(InputError, match="NaN or infinite"):
-        top_eigenpairs(matrix, 4, 0.0, 0.0)  # type: ignore[arg-type]
-
-
-def test_a_network_that_overflows(flow_pinn, flow_points, path):
-    pinn = flow_pinn(LAYERS)
+def test_gauss_newton_is_the_hessian_where_residuals_vanish(collocation):
+    """Residuals that are made zero at theta by subtracting their own values there."""
+    pinn = collocation.pinn
     with torch.no_grad():
-        pinn.network.linears[-1].weight.fill_(1e200)
-    with pytest.raises(InputError, match="NaN or infinite"):
-        top_eigenpairs(Hessian(pinn.at(flow_points(5, 0)), ONES, 9), 5, 0.0, 0.0)
+        values = collocation.residuals(pinn.params)
+
+    class Shifted(Collocation):
+        def residuals(self, params, *arguments, **settings):
+            found = super().residuals(params, *arguments, **settings)
+            return {name: r - values[name] for name, r in found.items()}
+
+    shifted = Shifted(**{key: value for key, value in vars(collocation).items() if key != "names"})
+    hessian = Hessian(shifted, WEIGHTS, 1000)
+    hessian._chunks = lambda: [shifted]  # type: ignore[method-assign]
+    M = GaussNewton(collocation, WEIGHTS, 1000).dense()
+    np.testing.assert_allclose(hessian.dense(), M, rtol=0, atol=1e-12 * abs(M).max())
+    other = Hessian(collocation, WEIGHTS, 1000).dense()
+    assert abs(other - M).max() > 1e-3 * abs(M).max()
 
 
-def test_no_convergence(monkeypatch):
-    monkeypatch.setattr(curvature, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(curvature, "eigsh", functools.partial(curvature.eigsh, maxiter=1))
-    matrix = with_eigenvalues(1 + 1e-9 * np.arange(200.0) ** 2)
-    with pytest.raises(InputError, match=r"found \d+ of 20 eigenpairs in \d+ products"):
-        top_eigenpairs(matrix, 20, 0.0, 0.0)  # type: ignore[arg-type]
+def test_gauss_newton_of_another_module(flow_pinn, collocation, gauss_newton):
+    """A module that is no MLP, and one whose residuals ``torch.func`` cannot differentiate."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    pinn, v = collocation.pinn, np.random.default_rng(0).standard_normal(len(gauss_newton))
+    module = Pinn(Wrapped(pinn.network), pinn.inputs, pinn.outputs, pinn.equations)
+    matrix = GaussNewton(module.at(collocation.x), WEIGHTS, 7)
+    expected = gauss_newton @ v
+    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
+
+    def refuse(*arguments):
+        raise RuntimeError("not functional")
+
+    matrix = GaussNewton(collocation, WEIGHTS, 7)
+    matrix._product = refuse  # type: ignore[method-assign]
+    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_rank_below_one():
-    with pytest.raises(InputError, match="at least 1, found 0"):
-        top_eigenpairs(with_eigenvalues(np.ones(3)), 0, 0.0, 0.0)  # type: ignore[arg-type]
+def test_gauss_newton_in_float32(flow_pinn, flow_points):
+    x = flow_points(20, 2)
+    single, double = (
+        GaussNewton(flow_pinn(LAYERS, dtype=dtype).at(x), ONES, 7)
+        for dtype in (torch.float32, torch.float64)
+    )
+    expected = double.dense()
+    assert abs(single.dense() - expected).max() < 1e-4 * abs(expected).max()
+    v = np.random.default_rng(0).standard_normal(single.n_params)
+    assert abs(single.matvec(v) - expected @ v).max() < 1e-4 * abs(expected @ v).max()
+
+
+def test_mirror():
+    matrix = np.asfortranarray(np.random.default_rng(0).random((7, 7)))
+    expected = np.tril(matrix) + np.tril(matrix, -1).T
+    curvature.mirror(matrix, 3)
+    np.testing.assert_array_equal(matrix, expected)

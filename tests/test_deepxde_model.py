@@ -25,7 +25,8 @@ def small(variant: str = "good", conditions: str = "corrected", seed: int = 3) -
 def through_deepxde(model: PinnModel, dtype: torch.dtype):
     """Losses and gradients of the sum, by DeepXDE's evaluation with ``dde.grad``."""
     model.net.to(dtype)
-    model.compile("adam", lr=1e-3, verbose=0)
+    weights = [model.pinn.loss_weights.get(name, 1.0) for name in model.pinn.terms]
+    model.compile("adam", lr=1e-3, loss_weights=weights, verbose=0)
     x = torch.as_tensor(model.data.train_x).to(dtype)
     _, losses = model.outputs_losses_train(x, None, None)
     params = dict(model.net.named_parameters())
@@ -39,7 +40,7 @@ def through_the_package(model: PinnModel, dtype: torch.dtype):
 
 
 @pytest.mark.parametrize(("variant", "conditions"), SETS)
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
 def test_same_losses_and_gradients_as_plain_deepxde(variant, conditions, dtype, limit):
     model = small(variant, conditions)
     expected, expected_gradients = through_deepxde(model, dtype)

@@ -34,12 +34,13 @@ A_MODEL = (
     "loss",
     "influence_below_cylinder_u",
     "mean_influence_speed",
+    "training",
 )
 ALL_MODELS = (
     "target",
     "stationarity",
     "errors",
-    "forces",
+    "physics",
     "indicator_directional",
     "indicator_object",
 )
@@ -80,6 +81,7 @@ def executed(tmp_path_factory):
     make_zoo(zoo)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PINNFLUENCE_MODELS", " ".join(MODELS))
         patch.setenv("PINNFLUENCE_ZOO", str(zoo))
         patch.setenv("PINNFLUENCE_FIGURES", str(figures))
         patch.setenv("OMP_NUM_THREADS", "1")

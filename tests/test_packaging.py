@@ -22,7 +22,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
-MODELS = ("good", "broken", "bad")
+MODELS = ("good", "broken", "bad", "best")
 
 # Left unpinned: the installers, and what torch's CUDA builds bring, each pinned by torch itself.
 UNPINNED = re.compile(r"(pip|setuptools|triton|nvidia-.*|cuda-.*)")
@@ -190,7 +190,7 @@ case "$*" in
   *train.py*)
     folder="${*: -1}"
     mkdir -p "$folder"
-    touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.csv};;
+    touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.csv,history.png};;
   nbconvert*) mkdir -p build figures; touch build/eval.ipynb figures/1.png;;
 esac
 """
@@ -280,15 +280,17 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
     assert str(clone.root / "figures") in clone.run("make", "demo").stdout
 
 
-def test_zoo_trains_the_three_models(clone: Clone) -> None:
+def test_zoo_trains_the_models(clone: Clone) -> None:
     assert clone.make("zoo")[2:] == [
         "python train.py --save_path runs/good",
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
+        "python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 "
+        "--n_iterations_lm 200 --dtype float64 --save_path runs/best",
     ]
     for model in MODELS:
         found = sorted(file.name for file in (clone.root / "model_zoo" / model).iterdir())
-        assert found == ["config.json", "history.csv", "lbfgs-3.pt", "train_x.npy"]
+        assert found == ["config.json", "history.csv", "history.png", "lbfgs-3.pt", "train_x.npy"]
 
 
 def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:

@@ -1,7 +1,5 @@
 """train.py goes on where it stopped, bit for bit, and leaves other runs alone."""
 
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from helpers import (
     copy_of_short_run,
     files_below,
     history_of,
+    kill,
     kill_after,
     run,
     run_well,
@@ -81,7 +80,7 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
     assert len(asides) == 2
     assert snapshot(asides[0]) == before
     assert files_below(folder) == [
-        *("adam-1.pt", "config.json", "history.csv", "state.pt", "train_x.npy")
+        *("adam-1.pt", "config.json", "history.csv", "history.png", "state.pt", "train_x.npy")
     ]
 
 
@@ -177,21 +176,6 @@ def seconds_of(folder: Path, phase: str, n_adam: int) -> float:
     _, rows = history_of(folder)
     end_of_adam = rows[rows[:, 0] == n_adam, -1][0]
     return float(end_of_adam if phase == "adam" else rows[-1, -1] - end_of_adam)
-
-
-def kill(
-    folder: Path, n_kills: int, flags: tuple[Any, ...], first: Path, longest: float, prelude: str
-) -> None:
-    """Start a run again and again and kill it at random moments after ``first`` was written."""
-    random_numbers, killed = random.Random(0), 0
-    while killed < n_kills:
-        child = start(TRAIN, *flags, "--save_path", folder, prelude=prelude)
-        child.wait_for(first)
-        if kill_after(child, longest * random_numbers.random()).code == -signal.SIGKILL:
-            killed += 1
-        else:  # it was at its end before it was killed
-            shutil.rmtree(folder)
-            killed = 0
 
 
 @pytest.mark.parametrize("phase", ["adam", "lbfgs"])

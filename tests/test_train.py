@@ -134,7 +134,7 @@ def test_checkpoint_of_the_papers_network_is_small_and_holds_weights_only(tmp_pa
 
         optimizer.step(closure)
         path = tmp_path / f"adam-{number}.pt"
-        checkpoint.save_checkpoint(path, network.state_dict(), optimizer)
+        checkpoint.save_checkpoint(path, network.state_dict(), optimizer.state_dict())
         assert path.stat().st_size < 100_000
         assert torch.load(path, weights_only=True)["optimizer_state_dict"]["state"] == {}
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from pinnfluence.field import Field
-from pinnfluence.forces import Evaluate, Forces, cylinder_forces
+from pinnfluence.forces import NEEDED, Evaluate, Forces, cylinder_forces
 from pinnfluence.problem import TOLERANCE, Disk, Equation, Problem, Rectangle, Variant
 
 LENGTH, HEIGHT = 2.2, 0.41  # m
 CENTER, RADIUS = (0.2, 0.2), 0.05  # m
 RHO, NU = 1.0, 1e-3  # kg/m3, m2/s
+LAYER = 0.03  # m, about the thickness of the boundary layer at the cylinder
 U_MAX, U_MEAN = 0.3, 0.2  # m/s, inflow at its middle and its mean; the Reynolds number is 20
 
 DFG = Forces(drag=5.57953523384, lift=0.010618948146, dp=0.11752016697)  # benchmark's values
@@ -73,6 +74,14 @@ def at_walls_published(x: np.ndarray) -> np.ndarray:
     return at_channel_walls(x) | at_cylinder
 
 
+def no_slip_envelope(x: Tensor) -> Tensor:
+    """Factors of u, v and p: the velocities are zero on the walls and on the cylinder."""
+    y = x[:, 1]
+    distance = torch.hypot(x[:, 0] - CENTER[0], y - CENTER[1]) - RADIUS
+    velocity = 4 * y * (HEIGHT - y) / HEIGHT**2 * (1 - torch.exp(-distance / LAYER))
+    return torch.stack([velocity, velocity, torch.ones_like(y)], 1)
+
+
 def speed(f: Field) -> Tensor:
     """|u| in m/s, with gradient zero where u = v = 0."""
     squared = f.u**2 + f.v**2
@@ -84,6 +93,15 @@ def forces(field: Evaluate) -> Forces:
     """Drag, lift and pressure difference of a flow given by ``field``."""
     return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
 
+
+# Residuals in units of the cylinder's diameter and the mean velocity, then continuity times 100 and
+# velocities times 10.
+BEST_WEIGHTS = {
+    "continuity": 25.0,
+    **dict.fromkeys(("momentum_x", "momentum_y"), 6.25),
+    **dict.fromkeys(("inflow_u", "inflow_v", "noslip_u", "noslip_v"), 250.0),
+    **dict.fromkeys(("outflow_u", "outflow_v"), 625.0),
+}
 
 PROBLEM = Problem(
     name="cylinder_flow",
@@ -113,6 +131,17 @@ PROBLEM = Problem(
         "good": Variant(),
         "broken": Variant(pde=navier_stokes_without_u_u_x),
         "bad": Variant(num_domain=1500, num_boundary=500),
+        "best": Variant(
+            layers=(2, 32, 32, 32, 32, 3),
+            scale=(0.2, 0.1),
+            num_domain=2500,
+            num_boundary=800,
+            envelope=no_slip_envelope,
+            center=CENTER,
+            loss_weights=BEST_WEIGHTS,
+        ),
     },
+    measures=lambda fields: vars(forces(lambda x: fields(x, NEEDED))),
+    benchmark=vars(DFG),
     reference=Path(__file__).parents[1] / "reference" / "cylinder_flow.npz",
 )

@@ -1,0 +1,63 @@
+"""Envelopes: fixed functions of the points with which a network's outputs are multiplied.
+
+Where the envelope is zero the output is zero, whatever the parameters are: a homogeneous Dirichlet
+condition that holds exactly.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+Envelope = Callable[[Tensor], Tensor]
+"""From points ``[n, n_inputs]`` to factors ``[n, n_outputs]``, by operations of PyTorch."""
+
+_FORWARD_MODE = threading.Lock()
+"""Forward-mode differentiation is not made for several threads at once."""
+
+
+def multiply(
+    streams: Mapping[tuple[int, ...], Tensor | None], envelope: Envelope, x: Tensor
+) -> dict[tuple[int, ...], Tensor | None]:
+    """Derivatives of ``envelope(x) * z(x)`` from those of z, by the product rule.
+
+    ``d_I (a z) = sum_{S in I} d_S a d_{I - S} z``, the sum over all subsets of places.
+
+    Args:
+        streams: derivatives of z, ``[n, n_outputs]`` by multi-index, with all that they are built
+            from; None is zero.
+        envelope: the factor.
+        x: points ``[n, n_inputs]``.
+    """
+    with _FORWARD_MODE:
+        factors = {index: derivative(envelope, x, index) for index in streams}
+    product: dict[tuple[int, ...], Tensor | None] = {}
+    for index in streams:
+        total: Tensor | None = None
+        places = range(len(index))
+        for n in range(len(index) + 1):
+            for chosen in combinations(places, n):
+                rest = tuple(index[i] for i in places if i not in chosen)
+                z = streams[rest]
+                if z is not None:
+                    part = factors[tuple(index[i] for i in chosen)] * z
+                    total = part if total is None else total + part
+        product[index] = total
+    return product
+
+
+def derivative(function: Callable[[Tensor], Tensor], x: Tensor, index: tuple[int, ...]) -> Tensor:
+    """Derivative of a function of points by the inputs in ``index``, by nested forward mode."""
+    if not index:
+        return function(x)
+    direction = torch.zeros_like(x)
+    direction[:, index[-1]] = 1
+
+    def lower(points: Tensor) -> Tensor:
+        return derivative(function, points, index[:-1])
+
+    return torch.func.jvp(lower, (x,), (direction,))[1]

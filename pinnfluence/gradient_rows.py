@@ -1,0 +1,98 @@
+"""Gradient matrices of training and test points, in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.gradients import Advance, jacobian
+from pinnfluence.terms import Collocation, Pinn
+
+
+class TrainingGradients:
+    """Gradients ``2 w_k r_k grad r_k`` of all training points by loss term, ``[n_rows, n_params]``.
+
+    A row is a loss term at one of the points on which it acts; the matrix is never made whole.
+
+    Attributes:
+        slices: the rows of each loss term, in the order of the loss.
+    """
+
+    def __init__(
+        self,
+        collocation: Collocation,
+        weights: Mapping[str, float],
+        batch_size: int,
+        advance: Advance = lambda n: None,
+    ) -> None:
+        self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
+        self.advance = advance
+        self.points = collocation.term_rows()
+        ends = np.cumsum([0, *(len(rows) for rows in self.points.values())])
+        self.n_rows = int(ends[-1])
+        self.slices = {
+            name: slice(int(a), int(b))
+            for name, a, b in zip(self.points, ends[:-1], ends[1:], strict=True)
+        }
+
+    def times(self, matrix: np.ndarray) -> np.ndarray:
+        """The product with ``[n_params, k]``, of shape ``[n_rows, k]``, kept in float32."""
+        product = np.empty((self.n_rows, matrix.shape[1]), np.float32)
+        right: Tensor | None = None
+        for rows, block in self._blocks():
+            right = torch.as_tensor(matrix).to(block) if right is None else right
+            product[rows] = (block @ right).cpu().numpy()
+        return product
+
+    def transposed_times(self, matrix: np.ndarray) -> np.ndarray:
+        """The product of the transpose with ``[n_rows, k]``, of shape ``[n_params, k]``."""
+        product: Tensor | None = None
+        for rows, block in self._blocks():
+            part = block.T @ torch.as_tensor(matrix[rows]).to(block)
+            product = part if product is None else product.add_(part)
+        assert product is not None
+        return product.double().cpu().numpy()
+
+    def totals(self, by_row: np.ndarray) -> np.ndarray:
+        """Sums over the loss terms: from ``[n_rows, k]`` to ``[n_train, k]``."""
+        total = np.zeros((len(self.collocation.x), by_row.shape[1]))
+        for name, rows in self.slices.items():
+            total[self.points[name]] += by_row[rows]
+        return total
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        for number in range(len(self.collocation.names)):
+            start = 0
+            for chunk in self.collocation.only(number).chunks(self.batch_size):
+                for name, (values, gradients) in jacobian(chunk).items():
+                    first = self.slices[name].start + start
+                    factors = 2 * self.weights[name] * values[:, None]
+                    yield slice(first, first + len(values)), gradients.mul_(factors)
+                    self.advance(len(values))
+                start += len(chunk.x)
+
+
+def test_gradients(
+    pinn: Pinn, x: np.ndarray, batch_size: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Gradients of all quantities at the points ``x``, except sums: by name, points and rows.
+
+    The points ``[n]`` on which the quantity acts, and the gradients ``[n, n_params]`` of outputs,
+    derived quantities, and squared residuals ``r_k(x)^2``.
+    """
+    found = {}
+    for collocation, squared in ((pinn.at(x, [pinn.observables]), False), (pinn.at(x), True)):
+        for number, names in enumerate(collocation.names):
+            parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+            for chunk in collocation.only(number).chunks(batch_size):
+                for name, (values, gradients) in jacobian(chunk).items():
+                    slopes = 2 * values[:, None] * gradients if squared else gradients
+                    parts[name].append(slopes.double().cpu().numpy())
+            n_params = sum(p.numel() for p in pinn.params.values())
+            for name, blocks in parts.items():
+                rows = np.concatenate([np.empty((0, n_params)), *blocks])
+                found[name] = collocation.rows[number], rows
+    return found

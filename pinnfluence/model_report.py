@@ -1,0 +1,104 @@
+"""What a trained model learned: its training, its errors, its physics; as a table.
+
+python -m pinnfluence.model_report model_zoo/good model_zoo/bad
+
+prints the table as Markdown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pinnfluence.comparison import relative_l2, with_speed
+from pinnfluence.errors import run_script
+from pinnfluence.history import read_history
+from pinnfluence.reference import Reference, load_reference
+from pinnfluence.trained_model import TrainedModel, load_model
+
+Report = dict[str, dict[str, str]]
+"""Cells by row name, in named groups of rows."""
+
+
+def model_report(model: TrainedModel, reference: Reference | None = None) -> Report:
+    """Groups ``training``, ``relative L2 error``, ``loss`` and what the problem itself measures.
+
+    Errors are over the area; measures stand with their relative difference to the benchmark, if
+    the problem names one; loss terms are unweighted means of squared residuals.
+    """
+    report = {"training": _training(model)}
+    if reference is not None:
+        report["relative L2 error"] = _errors(model, reference)
+    if model.problem.measures is not None:
+        found = model.problem.measures(model.fields)
+        report["measure"] = _beside(found, model.problem.benchmark)
+    losses = model.mean_losses()
+    losses["sum"] = sum(losses.values())
+    report["mean squared residual"] = {name: f"{loss:.2e}" for name, loss in losses.items()}
+    return report
+
+
+def _training(model: TrainedModel) -> dict[str, str]:
+    config, rows = model.config, {"training points": f"{len(model.train_x):,}"}
+    phase, _, step = model.path.stem.partition("-")
+    if step.isdigit():
+        rows["last step"] = f"{phase} {int(step):,}"
+    rows["dtype, device"] = f"{config.get('dtype', '?')}, {config.get('device', '?')}"
+    history = read_history(model.path.with_name("history.csv"))
+    if history:
+        rows["hours"] = f"{history['seconds'][-1] / 3600:.2f}"
+    return rows
+
+
+def _errors(model: TrainedModel, reference: Reference) -> dict[str, str]:
+    predicted: Mapping[str, np.ndarray] = model.predict(reference.points)
+    target: Mapping[str, np.ndarray] = reference.values
+    if {"u", "v", "p"} <= set(target):
+        predicted, target = with_speed(predicted), with_speed(target)
+    return {
+        name: f"{100 * relative_l2(predicted[name], values, reference.area):.2f} %"
+        for name, values in target.items()
+    }
+
+
+def _beside(found: Mapping[str, float], benchmark: Mapping[str, float]) -> dict[str, str]:
+    return {
+        name: f"{value:.5g} ({100 * (value / benchmark[name] - 1):+.2f} %)"
+        if name in benchmark
+        else f"{value:.5g}"
+        for name, value in found.items()
+    }
+
+
+def markdown(reports: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
+    """A Markdown table: models across, rows down, groups in front of their rows' names."""
+    names = list(
+        dict.fromkeys(
+            (group, row) for report in reports.values() for group in report for row in report[group]
+        )
+    )
+    lines = ["| | " + " | ".join(f"`{model}`" for model in reports) + " |"]
+    lines.append("|---|" + "---|" * len(reports))
+    for group, row in names:
+        cells = [report.get(group, {}).get(row, "") for report in reports.values()]
+        label = row if group == "training" else f"{group}: {row}"
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(paths: Sequence[str] | None = None) -> None:
+    """Print the table of the models in the given folders."""
+    reports: dict[str, Any] = {}
+    for path in map(Path, paths if paths is not None else sys.argv[1:]):
+        model = load_model(path)
+        file = model.problem.reference
+        reports[path.name] = model_report(model, load_reference(file) if file else None)
+    print(markdown(reports))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,46 @@
+"""The page docs/your_model.md does what it says."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from pinnfluence.deepxde_model import dde
+
+PAGE = Path(__file__).parents[1] / "docs" / "your_model.md"
+
+
+@pytest.fixture
+def blocks():
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
+def test_the_first_picture_takes_at_most_15_lines(blocks):
+    assert len([line for line in blocks[1].splitlines() if line.strip()]) <= 15
+    assert "savefig" in blocks[1]
+
+
+def test_the_page_runs(blocks, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plt.switch_backend("agg")
+    dde.config.set_random_seed(0)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    plt.close("all")
+    picture = plt.imread(tmp_path / "influence.png")
+    assert picture[..., :3].std() > 0.1
+    influence, scores = names["influence"], names["scores"]
+    assert scores.shape == (17, 120)
+    assert np.isfinite(scores.values).all()
+    assert names["limit"] > 0
+    np.testing.assert_allclose(sum(names["by_term"].values()), scores.values, atol=1e-12)
+    mask = influence.train_x[:, 1] == 0
+    np.testing.assert_allclose(names["together"], scores.values[:, mask].sum(1))
+    assert names["memorised"].shape == (120,)
+    assert names["flux"].shape == names["wrong"].shape == (17, 120)
+    printed = capsys.readouterr().out
+    assert "('residual', 'dirichlet', 'ic')" in printed
+    assert "(5, 120)" in printed
