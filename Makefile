@@ -85,7 +85,7 @@ zoo: $(STAMP)
 	for model in $(MODELS); do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
-		cp "$$(ls -t runs/$$model/*-*.pt | head -1)" model_zoo/$$model/; \
+		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \
 		cp runs/$$model/{train_x.npy,config.json,history.csv,history.png} model_zoo/$$model/; \
 	done
 

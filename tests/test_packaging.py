@@ -190,7 +190,7 @@ case "$*" in
   *train.py*)
     folder="${*: -1}"
     mkdir -p "$folder"
-    touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.csv,history.png};;
+    touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.{csv,png}};;
   nbconvert*) mkdir -p build figures; touch build/eval.ipynb figures/1.png;;
 esac
 """
