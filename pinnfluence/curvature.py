@@ -43,7 +43,7 @@ class Curvature(ABC):
         self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
         pinn = collocation.pinn
         self._params = {name: p.clone().requires_grad_() for name, p in pinn.params.items()}
-        self.n_params = sum(p.numel() for p in self._params.values())
+        self.n_params = pinn.n_params
         self.n_products = 0
 
     @property

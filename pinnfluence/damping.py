@@ -195,6 +195,5 @@ def rounding(pinn: Pinn) -> float:
     that of a factorisation in float64, epsilon times n_params.
     """
     single = all(bool((p == p.float()).all()) for p in pinn.params.values())
-    n_params = sum(p.numel() for p in pinn.params.values())
     trained = float(torch.finfo(torch.float32 if single else torch.float64).eps)
-    return max(trained, n_params * float(torch.finfo(torch.float64).eps))
+    return max(trained, pinn.n_params * float(torch.finfo(torch.float64).eps))

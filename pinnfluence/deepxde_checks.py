@@ -11,6 +11,7 @@ import torch
 from pinnfluence.deepxde_model import PinnModel, dde
 from pinnfluence.deepxde_network import cast_copy
 from pinnfluence.errors import InputError
+from pinnfluence.stationarity import mean_squares
 from pinnfluence.terms import Pinn
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -108,15 +109,10 @@ def _losses(pinn: Pinn, loss_of: Callable[[str], str]) -> dict[str, float]:
     """Weighted mean squares, in two halves, so that points that see each other are found out."""
     assert pinn.training is not None
     collocation = pinn.at(pinn.training.x)
-    totals = dict.fromkeys(pinn.terms, 0.0)
-    for chunk in collocation.chunks(max(1, len(collocation.x) // 2)):
-        with torch.no_grad():
-            residuals = chunk.residuals(pinn.params)
-        for name, r in residuals.items():
-            totals[name] += float(r.square().sum())
     losses: dict[str, float] = {}
-    for name, rows in collocation.term_rows().items():
-        part = pinn.loss_weights.get(name, 1.0) * totals[name] / len(rows)
+    halves = max(1, len(collocation.x) // 2)
+    for name, mean in mean_squares(collocation, halves).items():
+        part = pinn.loss_weights.get(name, 1.0) * mean
         losses[loss_of(name)] = losses.get(loss_of(name), 0.0) + part
     return losses
 

@@ -25,7 +25,7 @@ from pinnfluence.problem import (
     Problem,
     Rectangle,
 )
-from pinnfluence.terms import LossStep, Pinn
+from pinnfluence.terms import LossStep, Pinn, pinn_of
 
 
 def _import_deepxde() -> ModuleType:
@@ -184,18 +184,11 @@ def build(
     """
     layers = tuple(layers)
     with input_errors():
-        equations = problem.equations(conditions)
+        problem.equations(conditions)
         _check_numbers(problem, layers, num_domain, num_boundary, seed)
     network = MLP(layers, problem.activation, problem.scale, problem.envelope)
-    pinn = Pinn(
-        network,
-        problem.inputs,
-        problem.outputs,
-        equations,
-        problem.quantities,
-        problem.loss_weights,
-    )
-    pde, icbcs = operators(equations, pinn.names, problem)
+    pinn = pinn_of(problem, conditions, network)
+    pde, icbcs = operators(pinn.equations, pinn.names, problem)
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")
     dde.config.set_random_seed(seed)

@@ -91,8 +91,7 @@ def test_gradients(
                 for name, (values, gradients) in jacobian(chunk).items():
                     slopes = 2 * values[:, None] * gradients if squared else gradients
                     parts[name].append(slopes.double().cpu().numpy())
-            n_params = sum(p.numel() for p in pinn.params.values())
             for name, blocks in parts.items():
-                rows = np.concatenate([np.empty((0, n_params)), *blocks])
+                rows = np.concatenate([np.empty((0, pinn.n_params)), *blocks])
                 found[name] = collocation.rows[number], rows
     return found

@@ -189,7 +189,7 @@ def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor
 def _jacobian_by_functions(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
     """The same for any module: vmapped, or one backward pass a point where that cannot be done."""
     if len(chunk.x) == 0:
-        size = sum(p.numel() for p in chunk.pinn.params.values())
+        size = chunk.pinn.n_params
         empty = next(iter(chunk.pinn.params.values())).new_zeros(0)
         return {name: (empty, empty.new_zeros(0, size)) for name in chunk.names[0]}
     try:
@@ -265,11 +265,12 @@ def point_loss_gradients(
 def _chunk_loss_gradients(
     chunk: Collocation, weights: Mapping[str, float]
 ) -> tuple[Tensor, Tensor]:
-    if not isinstance(chunk.pinn.network, MLP) or chunk.has_images:
-        return _chunk_loss_gradients_by_rows(chunk, weights)
-    tape, params, residuals = _taped(chunk)
-    if _variables(params, tape):
-        return _chunk_loss_gradients_by_rows(chunk, weights)
+    by_layers = isinstance(chunk.pinn.network, MLP) and not chunk.has_images
+    taped = _taped(chunk) if by_layers else None
+    if taped is None or _variables(taped[1], taped[0]):
+        rows = point_loss_rows(chunk, weights)
+        return rows.norm(dim=1), rows.sum(0)
+    tape, _, residuals = taped
     loss = sum((weights[name] * r.square().sum() for name, r in residuals.items()), torch.zeros(()))
     x, _ = chunk.tensors()
     squares = x.new_zeros(len(x))
@@ -284,12 +285,12 @@ def _chunk_loss_gradients(
     return squares.sqrt(), torch.cat([g.flatten() for g in gradients.values()])
 
 
-def _chunk_loss_gradients_by_rows(
-    chunk: Collocation, weights: Mapping[str, float]
-) -> tuple[Tensor, Tensor]:
-    params = chunk.pinn.params.values()
-    gradients = next(iter(params)).new_zeros(len(chunk.x), sum(p.numel() for p in params))
+def point_loss_rows(chunk: Collocation, weights: Mapping[str, float]) -> Tensor:
+    """Gradients ``[n, n_params]`` of the loss of each point, ``sum_k w_k r_k^2``."""
+    like = next(iter(chunk.pinn.params.values()))
+    gradients = like.new_zeros(len(chunk.x), chunk.pinn.n_params)
     for number, rows in enumerate(chunk.rows):
         for name, (values, jac) in jacobian(chunk.only(number)).items():
-            gradients[torch.as_tensor(rows)] += 2 * weights[name] * values[:, None] * jac
-    return gradients.norm(dim=1), gradients.sum(0)
+            if weights[name]:
+                gradients[torch.as_tensor(rows)] += 2 * weights[name] * values[:, None] * jac
+    return gradients

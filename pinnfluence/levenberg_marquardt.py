@@ -133,7 +133,7 @@ class LevenbergMarquardt:
         params = {
             name: p.clone().requires_grad_() for name, p in self.collocation.pinn.params.items()
         }
-        total, start = np.zeros(sum(p.numel() for p in params.values())), 0
+        total, start = np.zeros(self.collocation.pinn.n_params), 0
         for chunk in self.collocation.chunks(BATCH_SIZE):
             residuals = self._scaled(chunk, params)
             part = vector[start : start + len(residuals)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pinnfluence.checkpoint import HISTORY
 from pinnfluence.comparison import relative_l2, with_speed
 from pinnfluence.errors import run_script
 from pinnfluence.history import read_history
@@ -48,7 +49,7 @@ def _training(model: TrainedModel) -> dict[str, str]:
     if step.isdigit():
         rows["last step"] = f"{phase} {int(step):,}"
     rows["dtype, device"] = f"{config.get('dtype', '?')}, {config.get('device', '?')}"
-    history = read_history(model.path.with_name("history.csv"))
+    history = read_history(model.path.with_name(HISTORY))
     if history:
         rows["hours"] = f"{history['seconds'][-1] / 3600:.2f}"
     return rows

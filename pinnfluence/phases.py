@@ -84,9 +84,7 @@ def lbfgs(run: Run) -> None:
             show(progress, state.step, model.losses)
             run.stop_here()
             run.save_if_due()
-    if state.message:
-        tqdm.write(f"L-BFGS ended at step {state.step}: {state.message}")
-    run.finish_phase()
+    _finish(run, "L-BFGS")
 
 
 def lbfgs_optimizer(parameters: Any) -> torch.optim.LBFGS:
@@ -162,8 +160,13 @@ def levenberg_marquardt(run: Run) -> None:
             show(progress, state.step, model.losses)
             run.stop_here()
             run.save_if_due()
-    if state.message:
-        tqdm.write(f"Levenberg-Marquardt ended at step {state.step}: {state.message}")
+    _finish(run, "Levenberg-Marquardt")
+
+
+def _finish(run: Run, name: str) -> None:
+    """End a phase; says why, if it was before the last iteration."""
+    if run.state.message:
+        tqdm.write(f"{name} ended at step {run.state.step}: {run.state.message}")
     run.finish_phase()
 
 

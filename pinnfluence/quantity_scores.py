@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
 from pinnfluence.gradient_rows import TrainingGradients
-from pinnfluence.gradients import jacobian
+from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Collocation, Pinn
 
@@ -185,16 +186,6 @@ def _one(pinn: Pinn, quantity: str | FieldFunction) -> FieldFunction:
 def _loss_gradients(
     places: Collocation, weights: Mapping[str, float], batch_size: int
 ) -> np.ndarray:
-    """Gradients ``[n, n_params]`` of the loss of each point, ``sum_k w_k r_k^2``."""
-    n_params = sum(p.numel() for p in places.pinn.params.values())
-    total = np.zeros((len(places.x), n_params))
-    for number, rows in enumerate(places.rows):
-        start = 0
-        for chunk in places.only(number).chunks(batch_size):
-            here = rows[start : start + len(chunk.x)]
-            for name, (values, gradients) in jacobian(chunk).items():
-                if weights[name]:
-                    slopes = 2 * weights[name] * values[:, None] * gradients
-                    total[here] += slopes.double().cpu().numpy()
-            start += len(chunk.x)
-    return total
+    """The same of the loss of each point, ``sum_k w_k r_k^2``."""
+    parts = [point_loss_rows(part, weights) for part in places.chunks(batch_size)]
+    return torch.cat(parts).double().cpu().numpy()

@@ -26,18 +26,19 @@ def stationarity(
     norms, total = point_loss_gradients(collocation, weights, batch_size)
     median, norm = float(norms.median()), float(total.norm())
     return {
-        "losses": _losses(collocation, batch_size),
+        "losses": mean_squares(collocation, batch_size),
         "gradient_norm": norm,
         "median_point_gradient_norm": median,
         "ratio": norm / median if median else float("inf"),
     }
 
 
-def _losses(collocation: Collocation, batch_size: int) -> dict[str, float]:
+def mean_squares(collocation: Collocation, batch_size: int) -> dict[str, float]:
+    """Mean squared residual of each term over the points on which it acts; 0 without any."""
     sums = dict.fromkeys(collocation.pinn.terms, 0.0)
     for chunk in collocation.chunks(batch_size):
         with torch.no_grad():
-            residuals = chunk.residuals(chunk.pinn.params, *chunk.tensors())
+            residuals = chunk.residuals(chunk.pinn.params)
         for name, r in residuals.items():
             sums[name] += float(r.double().square().sum())
     rows = collocation.term_rows()

@@ -20,7 +20,7 @@ from pinnfluence.field import (
     evaluate,
 )
 from pinnfluence.network import MultiIndex, Tape
-from pinnfluence.problem import Equation
+from pinnfluence.problem import Equation, Problem
 
 Params = Mapping[str, Tensor]
 LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
@@ -104,6 +104,11 @@ class Pinn:
         if self.training is None:
             raise InputError("no training points: give train_x, as this Pinn has none of its own")
         return self.training.x
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.params.values())
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -274,4 +279,20 @@ class Collocation:
 def _masked(arrays: Arrays, masks: Sequence[np.ndarray]) -> Arrays:
     return tuple(
         None if array is None else array[mask] for array, mask in zip(arrays, masks, strict=True)
+    )
+
+
+def pinn_of(problem: Problem, conditions: str, network: nn.Module) -> Pinn:
+    """A problem under a set of conditions, with a network.
+
+    Raises:
+        ValueError: no such conditions.
+    """
+    return Pinn(
+        network,
+        problem.inputs,
+        problem.outputs,
+        problem.equations(conditions),
+        problem.quantities,
+        problem.loss_weights,
     )

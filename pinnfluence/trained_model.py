@@ -18,7 +18,8 @@ from pinnfluence.files import sha256
 from pinnfluence.network import MLP
 from pinnfluence.problem import TOLERANCE, Equation, Problem
 from pinnfluence.reference import load_reference
-from pinnfluence.terms import Pinn
+from pinnfluence.stationarity import mean_squares
+from pinnfluence.terms import Pinn, pinn_of
 
 BATCH_SIZE = 4096
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
@@ -70,15 +71,7 @@ class TrainedModel:
 
     def mean_losses(self) -> dict[str, float]:
         """Mean squared residual of each loss term over the training points on which it acts."""
-        totals = dict.fromkeys(self.pinn.terms, 0.0)
-        collocation = self.pinn.at(self.train_x)
-        for chunk in collocation.chunks(BATCH_SIZE):
-            with torch.no_grad():
-                residuals = chunk.residuals(self.pinn.params)
-            for name, residual in residuals.items():
-                totals[name] += float(residual.double().square().sum())
-        counts = {name: len(rows) for name, rows in collocation.term_rows().items()}
-        return {name: total / max(1, counts[name]) for name, total in totals.items()}
+        return mean_squares(self.pinn.at(self.train_x), BATCH_SIZE)
 
     def warnings(self) -> list[str]:
         """What looks implausible: terms without points, a loss above that of a field of zeros."""
@@ -116,7 +109,7 @@ class TrainedModel:
         like = next(iter(self.pinn.params.values()))
         for p in network.parameters():
             torch.nn.init.zeros_(p)
-        pinn = _pinn(network.to(like), self.problem, self.config["conditions"])
+        pinn = pinn_of(problem, self.config["conditions"], network.to(like))
         return TrainedModel(pinn, self.problem, self.config, self.train_x, self.path)
 
 
@@ -162,7 +155,7 @@ def load_model(
     network = MLP(layers, config["activation"], config["scale"], problem.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
-    pinn = _pinn(network, problem, config["conditions"])
+    pinn = pinn_of(problem, config["conditions"], network)
     points = Path(train_x_path or file.parent / checkpoint.POINTS)
     train_x = load_points_inside(points, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)
@@ -202,18 +195,6 @@ def load_test_points(path: Path | None, problem: Problem) -> np.ndarray:
     if problem.reference is None:
         raise InputError(f"{problem.name} has no reference points; give --test_x_path")
     return load_reference(problem.reference).points
-
-
-def _pinn(network: MLP, problem: Problem, conditions: str) -> Pinn:
-    equations = problem.equations(conditions)
-    return Pinn(
-        network,
-        problem.inputs,
-        problem.outputs,
-        equations,
-        problem.quantities,
-        problem.loss_weights,
-    )
 
 
 def _refuse_contradictions(
