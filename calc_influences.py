@@ -9,13 +9,8 @@ from pathlib import Path
 
 import torch
 
-from pinnfluence import devices, estimate, problems
-from pinnfluence.errors import InputError, Parser, run_script
-from pinnfluence.files import check_target
-from pinnfluence.influence import Influence
-from pinnfluence.network import ACTIVATIONS
-from pinnfluence.progress import ProgressStages
-from pinnfluence.recipe import (
+from pinnfluence import devices, problems
+from pinnfluence.curvature.recipe import (
     CURVATURES,
     RECIPES,
     WEIGHTINGS,
@@ -24,7 +19,12 @@ from pinnfluence.recipe import (
     rank_of,
     recipe_of,
 )
-from pinnfluence.report import report
+from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.files import check_target
+from pinnfluence.influence import Influence, estimate
+from pinnfluence.influence.report import report
+from pinnfluence.network import ACTIVATIONS
+from pinnfluence.progress import ProgressStages
 from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
 
 

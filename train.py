@@ -14,14 +14,16 @@ from typing import Any
 
 import torch
 
-from pinnfluence import checkpoint, deepxde_model, devices, loss_step, problems, run_folder
-from pinnfluence.drawing import save
+from pinnfluence import checkpoint, devices, problems
+from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.errors import InputError, Parser, input_errors, run_script
-from pinnfluence.history import read_history
-from pinnfluence.history_plots import history_figure
+from pinnfluence.plots.drawing import save
+from pinnfluence.plots.history import history_figure
 from pinnfluence.problem import Problem
 from pinnfluence.reference import load_reference
-from pinnfluence.training import Run, Schedule
+from pinnfluence.training import loss_step, run_folder
+from pinnfluence.training.history import read_history
+from pinnfluence.training.run import Run, Schedule
 
 RESULTS_DEPEND_ON = (
     "problem", "variant", "conditions", "layers", "lr", "n_iterations", "n_iterations_lbfgs",

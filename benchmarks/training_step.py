@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 
-from pinnfluence import deepxde_model, loss_step, problems
+from pinnfluence import problems
+from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.files import write_bytes
+from pinnfluence.training import loss_step
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 Step = Callable[[], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pinnfluence.score_matrix import BLOCK_ELEMENTS, ScoreMatrix
+from pinnfluence.scores.matrix import BLOCK_ELEMENTS, ScoreMatrix
 
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 """The seven quantities of the paper's tables."""

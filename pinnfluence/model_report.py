@@ -17,9 +17,9 @@ import numpy as np
 from pinnfluence.checkpoint import HISTORY
 from pinnfluence.comparison import relative_l2, with_speed
 from pinnfluence.errors import run_script
-from pinnfluence.history import read_history
 from pinnfluence.reference import Reference, load_reference
 from pinnfluence.trained_model import TrainedModel, load_model
+from pinnfluence.training.history import read_history
 
 Report = dict[str, dict[str, str]]
 """Cells by row name, in named groups of rows."""

@@ -15,10 +15,10 @@ from pinnfluence import checkpoint, problems
 from pinnfluence.config import CONFIG, load_config
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
+from pinnfluence.influence.stationarity import mean_squares
 from pinnfluence.network import MLP
 from pinnfluence.problem import TOLERANCE, Equation, Problem
 from pinnfluence.reference import load_reference
-from pinnfluence.stationarity import mean_squares
 from pinnfluence.terms import Pinn, pinn_of
 
 BATCH_SIZE = 4096

@@ -14,8 +14,8 @@ import scipy.sparse.linalg  # noqa: F401
 import torch
 import torch._dynamo
 
-import pinnfluence.deepxde_model
-import pinnfluence.training  # noqa: F401
+import pinnfluence.deepxde.model
+import pinnfluence.training.run  # noqa: F401
 
 
 def run(request: dict[str, str]) -> int:

@@ -217,7 +217,8 @@ def kill(
 
 QUICK = """
 import functools
-from pinnfluence import phases, training
+from pinnfluence.training import phases
+from pinnfluence.training import run as training
 training.Schedule = functools.partial(training.Schedule, history_every=10)
 phases.BLOCK = 10
 """

@@ -23,8 +23,8 @@ from helpers import (
 )
 
 import pinnfluence
-from pinnfluence import estimate
 from pinnfluence.files import check_target
+from pinnfluence.influence import estimate
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.reference import load_reference
 
@@ -334,7 +334,7 @@ def test_the_free_disk_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
 
 SLOW = """
 import time
-from pinnfluence.curvature import Hessian
+from pinnfluence.curvature.operators import Hessian
 product = Hessian.matvec
 def slow(self, vector):
     time.sleep(0.05)
@@ -348,7 +348,7 @@ def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) 
     before = snapshot(model.parent)
     prelude = SLOW + (
         "from pathlib import Path\n"
-        "from pinnfluence import estimate\n"
+        "from pinnfluence.influence import estimate\n"
         "cost = estimate.cost\n"
         "def tell(*arguments):\n"
         f"    Path({str(test_x.with_name('begun'))!r}).touch()\n"
@@ -369,7 +369,9 @@ def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) 
 
 INTERRUPTED_WRITE = """
 import os, signal
-from pinnfluence import dense_scores, files, scores
+from pinnfluence import files
+from pinnfluence.scores import dense as dense_scores
+from pinnfluence.scores import file as scores
 def half(path, *arguments):
     with files.atomic_writer(path) as stream:
         stream.write(b"half of it")

@@ -8,7 +8,8 @@ from captum.influence import NaiveInfluenceFunction
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence import Influence, Pinn, Recipe, eigenpairs
+from pinnfluence import Influence, Pinn, Recipe
+from pinnfluence.curvature import eigenpairs
 
 RANK = 20
 COLUMNS = FlowColumns.columns

@@ -12,8 +12,10 @@ from captum.influence import NaiveInfluenceFunction as Captum
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pinnfluence import captum_batches, captum_curvature, eigenpairs
 from pinnfluence.captum_api import NaiveInfluenceFunction
+from pinnfluence.captum_api import batches as captum_batches
+from pinnfluence.captum_api import curvature as captum_curvature
+from pinnfluence.curvature import eigenpairs
 from pinnfluence.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(  # captum's own, where it takes gradients by hooks

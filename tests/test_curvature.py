@@ -6,8 +6,8 @@ import torch
 from brute_force import TERMS, flow_masks, flow_residuals, gradients
 from torch import Tensor, nn
 
-from pinnfluence import curvature
-from pinnfluence.curvature import GaussNewton, Hessian
+from pinnfluence.curvature import operators as curvature
+from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Collocation, Pinn

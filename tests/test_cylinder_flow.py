@@ -9,7 +9,7 @@ import torch
 from brute_force import TERMS, flow_residuals
 from torch import Tensor, nn
 
-from pinnfluence.deepxde_model import PinnModel, build, dde
+from pinnfluence.deepxde.model import PinnModel, build, dde
 from pinnfluence.field import Field
 from pinnfluence.problems.cylinder_flow import PROBLEM, navier_stokes_without_u_u_x, speed
 from pinnfluence.terms import Pinn

@@ -6,8 +6,7 @@ import torch
 from brute_force import TERMS
 
 from pinnfluence import Influence, Pinn
-from pinnfluence.curvature import GaussNewton, Hessian
-from pinnfluence.damping import (
+from pinnfluence.curvature.damping import (
     LIMIT,
     N_SIGNS,
     N_TRIED,
@@ -17,8 +16,9 @@ from pinnfluence.damping import (
     rounding,
     signed_gradients,
 )
-from pinnfluence.inverse import FullRank
-from pinnfluence.recipe import recipe_of
+from pinnfluence.curvature.inverse import FullRank
+from pinnfluence.curvature.operators import GaussNewton, Hessian
+from pinnfluence.curvature.recipe import recipe_of
 
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 EPSILON = float(np.finfo(np.float32).eps)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
 
-from pinnfluence import InputError, deepxde_model
-from pinnfluence.deepxde_model import GradField, PinnModel, build, dde, geometry
-from pinnfluence.loss_step import loss_step
+from pinnfluence import InputError
+from pinnfluence.deepxde import model as deepxde_model
+from pinnfluence.deepxde.model import GradField, PinnModel, build, dde, geometry
 from pinnfluence.problem import Difference, Disk, Rectangle
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.training.loss_step import loss_step
 
 LAYERS = (2, 8, 8, 3)
 SETS = [(v, c) for v in PROBLEM.variants for c in PROBLEM.conditions]

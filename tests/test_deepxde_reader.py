@@ -8,7 +8,7 @@ import torch
 from deepxde_problems import MODELS, brute_force, model_of
 from torch import Tensor
 
-from pinnfluence.deepxde_reader import from_deepxde
+from pinnfluence.deepxde.reader import from_deepxde
 from pinnfluence.gradients import jacobian, point_loss_gradients, project_gradients
 
 SINGLE = 2e-6

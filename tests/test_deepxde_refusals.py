@@ -24,8 +24,8 @@ from deepxde_problems import (
 from torch import nn
 
 from pinnfluence import Influence, InputError
-from pinnfluence.deepxde_model import dde
-from pinnfluence.deepxde_reader import from_deepxde
+from pinnfluence.deepxde.model import dde
+from pinnfluence.deepxde.reader import from_deepxde
 from pinnfluence.gradients import project_gradients
 
 

@@ -9,9 +9,9 @@ import torch
 from brute_force import derivative
 from torch import Tensor
 
-from pinnfluence.deepxde_grad import answering
-from pinnfluence.deepxde_model import dde
-from pinnfluence.derivative_lookup import Plan, call, plan
+from pinnfluence.deepxde.derivative_lookup import Plan, call, plan
+from pinnfluence.deepxde.grad import answering
+from pinnfluence.deepxde.model import dde
 from pinnfluence.errors import InputError
 from pinnfluence.network import closure
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from brute_force import TERMS
 
-from pinnfluence import eigenpairs
-from pinnfluence.curvature import Hessian
-from pinnfluence.eigenpairs import top_eigenpairs
+from pinnfluence.curvature import eigenpairs
+from pinnfluence.curvature.eigenpairs import top_eigenpairs
+from pinnfluence.curvature.operators import Hessian
 from pinnfluence.errors import InputError
 
 LAYERS = (2, 6, 5, 3)

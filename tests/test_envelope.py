@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinnfluence import MLP, Equation, Pinn, deepxde_model
+from pinnfluence import MLP, Equation, Pinn
+from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.gradients import project_gradients
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
 

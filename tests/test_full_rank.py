@@ -13,13 +13,13 @@ from pinnfluence import (
     Influence,
     InputError,
     Pinn,
-    compression,
     load_scores,
 )
+from pinnfluence.curvature.recipe import recipe_of
+from pinnfluence.influence import compression
+from pinnfluence.influence.report import report
 from pinnfluence.network import MLP
-from pinnfluence.recipe import recipe_of
-from pinnfluence.report import report
-from pinnfluence.scores import Scores
+from pinnfluence.scores.file import Scores
 
 LAYERS = (2, 6, 5, 3)
 OUTPUTS = ("u", "v", "p", "speed")

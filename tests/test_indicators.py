@@ -17,9 +17,9 @@ from pinnfluence.indicators import (
     summarise,
     uniform_indicators,
 )
-from pinnfluence.score_matrix import DenseMatrix, FactoredMatrix
-from pinnfluence.scores import Embedding, Scores
-from pinnfluence.tables import write_csv
+from pinnfluence.plots.tables import write_csv
+from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.matrix import DenseMatrix, FactoredMatrix
 
 REGION = Region((0.2, 0.2), 0.075)
 

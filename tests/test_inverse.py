@@ -8,9 +8,15 @@ import torch
 from brute_force import TERMS
 
 from pinnfluence import InputError
-from pinnfluence.curvature import GaussNewton, Hessian
-from pinnfluence.eigenpairs import Eigenpairs
-from pinnfluence.inverse import Cholesky, FullRank, LowRank, Woodbury, prefers_residual_space
+from pinnfluence.curvature.eigenpairs import Eigenpairs
+from pinnfluence.curvature.inverse import (
+    Cholesky,
+    FullRank,
+    LowRank,
+    Woodbury,
+    prefers_residual_space,
+)
+from pinnfluence.curvature.operators import GaussNewton, Hessian
 
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 

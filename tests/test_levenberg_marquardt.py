@@ -10,8 +10,8 @@ import torch
 from helpers import SMALL, TRAIN, assert_as_undisturbed, history_of, kill, run_well
 
 from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.terms import Collocation
+from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 RNG = np.random.default_rng(3)
 POINTS = np.linspace(-1, 1, 25, dtype=np.float32)[:, None]

@@ -7,8 +7,9 @@ import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals
 
-from pinnfluence import InputError, loss_step
-from pinnfluence.loss_step import choose, compiled
+from pinnfluence import InputError
+from pinnfluence.training import loss_step
+from pinnfluence.training.loss_step import choose, compiled
 
 CPU = torch.device("cpu")
 

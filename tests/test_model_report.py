@@ -9,10 +9,10 @@ from helpers import copy_of_short_run, short_run
 import pinnfluence
 from pinnfluence import model_report
 from pinnfluence.errors import InputError
-from pinnfluence.history import read_history
-from pinnfluence.history_plots import history_figure
+from pinnfluence.plots.history import history_figure
 from pinnfluence.problems.cylinder_flow import DFG
 from pinnfluence.reference import Reference
+from pinnfluence.training.history import read_history
 
 
 def test_training_and_losses_are_those_of_the_run() -> None:

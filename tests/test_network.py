@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pinnfluence.deepxde_model import dde
+from pinnfluence.deepxde.model import dde
 from pinnfluence.network import ACTIVATIONS, MAX_ORDER, MLP, closure, set_partitions
 
 PLAIN: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,9 +9,11 @@ from matplotlib import image
 from matplotlib.collections import PathCollection
 from matplotlib.patches import Circle
 
-from pinnfluence import drawing, influence_plots, plots, tables
 from pinnfluence.comparison import ErrorRow, absolute_errors, with_speed
 from pinnfluence.indicators import QUANTITIES, IndicatorRow, Region
+from pinnfluence.plots import drawing, tables
+from pinnfluence.plots import fields as plots
+from pinnfluence.plots import influence as influence_plots
 
 CYLINDER = Region((0.2, 0.2), 0.05)
 NEAR = Region((0.2, 0.2), 0.075)

@@ -9,8 +9,9 @@ import pytest
 from helpers import CALC, assert_refused, run, run_well, short_run
 
 import pinnfluence
-from pinnfluence import GAUSS_NEWTON, PAPER, InputError, Recipe, estimate
-from pinnfluence.recipe import damping_of, rank_of, recipe_of
+from pinnfluence import GAUSS_NEWTON, PAPER, InputError, Recipe
+from pinnfluence.curvature.recipe import damping_of, rank_of, recipe_of
+from pinnfluence.influence import estimate
 
 
 @pytest.mark.parametrize(

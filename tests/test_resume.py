@@ -227,7 +227,7 @@ def test_a_signal_ends_a_run_at_a_complete_state(tmp_path: Path, phase: str, num
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     prelude = QUICK + (
         "import time\n"
-        "from pinnfluence.deepxde_model import PinnModel\n"
+        "from pinnfluence.deepxde.model import PinnModel\n"
         "PinnModel.gradient_step = lambda self: time.sleep(60)\n"
     )
     folder = tmp_path / "run"

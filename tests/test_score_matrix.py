@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pinnfluence import score_matrix as score_matrix_module
-from pinnfluence.score_matrix import DenseMatrix, FactoredMatrix
+from pinnfluence.scores import matrix as matrix_module
+from pinnfluence.scores.matrix import DenseMatrix, FactoredMatrix
 
 N_TEST, N_TRAIN, RANK = 23, 31, 4
 
@@ -98,7 +98,7 @@ def test_more_than_two_indices(pair):
     ],
 )
 def test_reductions(pair, name, function, axis, block_elements, monkeypatch):
-    monkeypatch.setattr(score_matrix_module, "BLOCK_ELEMENTS", block_elements)
+    monkeypatch.setattr(matrix_module, "BLOCK_ELEMENTS", block_elements)
     matrix, dense = pair
     expected = function(dense.astype(np.float64), axis)
     found = getattr(matrix, name)(axis)

@@ -8,11 +8,11 @@ import pytest
 import safetensors.numpy
 
 from pinnfluence import Scores, load_scores
-from pinnfluence import score_matrix as score_matrix_module
-from pinnfluence.dense_scores import DENSE_FILE_NAME, DenseScores
 from pinnfluence.files import map_npz
-from pinnfluence.score_matrix import FactoredMatrix
-from pinnfluence.scores import FILE_NAME, FORMAT_VERSION, Embedding
+from pinnfluence.scores import matrix as matrix_module
+from pinnfluence.scores.dense import DENSE_FILE_NAME, DenseScores
+from pinnfluence.scores.file import FILE_NAME, FORMAT_VERSION, Embedding
+from pinnfluence.scores.matrix import FactoredMatrix
 
 N_TEST, N_TRAIN, RANK = 23, 31, 4
 TERMS = ("continuity", "momentum", "noslip")
@@ -276,7 +276,7 @@ def test_published_layout(scores, dense_path):
 
 
 def test_dense_file_is_written_block_by_block(scores, dense_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(score_matrix_module, "BLOCK_ELEMENTS", 5 * N_TRAIN)
+    monkeypatch.setattr(matrix_module, "BLOCK_ELEMENTS", 5 * N_TRAIN)
     other = map_npz(scores.save_dense(tmp_path / "blocks.npz"))
     for name, array in map_npz(dense_path).items():
         np.testing.assert_allclose(other[name], array, rtol=1e-5, atol=1e-6)

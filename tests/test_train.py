@@ -30,9 +30,10 @@ from helpers import (
     weights_of,
 )
 
-from pinnfluence import MLP, checkpoint, deepxde_model
+from pinnfluence import MLP, checkpoint
+from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import PROBLEM
-from pinnfluence.training import Run, Schedule
+from pinnfluence.training.run import Run, Schedule
 
 TERMS = (
     *("continuity", "momentum_x", "momentum_y"),
@@ -231,7 +232,10 @@ def test_compile_on_refuses_where_compiling_fails(tmp_path: Path) -> None:
 
 def test_compile_auto_goes_on_where_compiling_fails(tmp_path: Path) -> None:
     flags = (*SMALL, "--compile", "auto", "--n_iterations", 1, "--n_iterations_lbfgs", 0)
-    prelude = NO_COMPILER + "import pinnfluence.loss_step as m\nm.choose.__defaults__ = (0,)"
+    prelude = (
+        NO_COMPILER
+        + "from pinnfluence.training import loss_step as m\nm.choose.__defaults__ = (0,)"
+    )
     result = run_well(TRAIN, *flags, "--save_path", tmp_path / "run", prelude=prelude)
     assert "eager steps: compiling failed (no compiler)" in result.stdout
 
@@ -263,7 +267,7 @@ def test_adam_that_overflows_is_an_error(tmp_path: Path, n_steps: int) -> None:
 def test_adam_that_overflows_keeps_the_last_good_state(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     prelude = QUICK + (
-        "from pinnfluence.deepxde_model import PinnModel\n"
+        "from pinnfluence.deepxde.model import PinnModel\n"
         "import itertools\n"
         "step, count = PinnModel.gradient_step, itertools.count()\n"
         "def spoilt(self):\n"

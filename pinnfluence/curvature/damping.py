@@ -1,0 +1,199 @@
+"""The damping that the rule ``auto`` chooses, from the spectrum of the curvature.
+
+An inverse curvature weighs most the directions of least curvature: those that training did not
+determine. They must be damped, and only they. With the steps ``s(g) = (M + damping I)^-1 g`` of
+gradients g, and sums ``g = sum_i +-grad l_i`` of the points' gradients with random signs, two parts
+of a whole are measured, the doubts:
+
+    open      = ||s(grad L)||^2 / mean ||s(g)||^2,
+    neglected = sum |s(g)^T (H - M) s(g)| / sum s(g)^T (M + damping I) s(g).
+
+*open*: the mean is ``sum_i ||s(grad l_i)||^2``. In eigenvectors v_a of M, both norms are sums over
+a of ``(v_a . g)^2 / (lambda_a + damping)^2``, filters of the spectrum in which directions below the
+damping count less and less. Training has determined a direction where the demands of the points
+cancel in it: open is 0 at a minimum, and 1 where the sum of all points is as large as one of random
+signs, where training had no effect.
+
+*neglected*: what the Hessian H has and the Gauss-Newton matrix M has not, along the very steps that
+are predicted. A direction whose curvature is smaller than that is not determined by M. 0 where M is
+the Hessian.
+
+The rule takes the least damping at which both are at most 1/2 (more determined than open, more kept
+than neglected), and at least
+
+- epsilon * largest eigenvalue, epsilon that of the numbers in which theta was trained (see
+  ``rounding``): the rounding of theta moves the curvature by that much;
+- twice the size of a negative eigenvalue, so that its direction counts with that size.
+
+No number is tuned and no retraining is looked at. Multiplying the loss by c multiplies the damping
+by c; the order of the points does not matter.
+
+What it gives for the models in ``model_zoo/``, by ``benchmarks/damping.py``; epsilon is float32's:
+
+    model   largest eigenvalue   floor    damping   open at the floor   open   neglected
+    good    421                  5.0e-5   2.2e-4    1.22                0.49   0.04
+    broken  631                  7.5e-5   7.1e-4    1.69                0.46   0.04
+    bad     677                  8.1e-5   8.1e-5    0.18                0.18   0.04
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pinnfluence.curvature.inverse import Inverse
+from pinnfluence.curvature.operators import Curvature
+from pinnfluence.terms import Collocation, Pinn
+
+N_SIGNS = 32
+"""Sums with random signs with which the gradient of the loss is compared."""
+
+N_TRIED = 8
+"""Of these, the steps along which the Gauss-Newton matrix is compared with the Hessian."""
+
+LIMIT = 0.5
+"""What may be open or neglected, as a part of the whole."""
+
+N_HALVINGS = 6
+"""Halvings of the logarithm of the damping: to a factor of about 1.3."""
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Why a damping may be too small: parts of a whole, see this module.
+
+    open: of the points' demands, what training left open. neglected: of the curvature along a step,
+    what the Gauss-Newton matrix leaves out.
+    """
+
+    open: float
+    neglected: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether both are within their limit."""
+        return max(self.open, self.neglected) <= LIMIT
+
+
+@dataclass(frozen=True)
+class Damping:
+    """A damping and the figures that led to it.
+
+    value: the damping. floor: the least one that rounding (or a negative eigenvalue) allows.
+    at_floor, at_value: the doubts there. largest_eigenvalue: of the curvature.
+    """
+
+    value: float
+    floor: float
+    at_floor: Doubts
+    at_value: Doubts
+    largest_eigenvalue: float
+
+    def metadata(self) -> dict[str, Any]:
+        """What a score file says about it."""
+        return asdict(self)
+
+
+def automatic_damping(
+    largest: float, lowest: float, epsilon: float, doubts: Callable[[float], Doubts]
+) -> Damping:
+    """The least damping at which both doubts are at most ``LIMIT``, at least the floor.
+
+    The rule and its reasons: see this module. Where both hold for no damping up to the largest
+    eigenvalue, that is taken.
+
+    Args:
+        largest, lowest: extreme eigenvalues of M.
+        epsilon: relative rounding of the curvature.
+        doubts: both parts, as a function of the damping.
+    """
+    floor = max(epsilon * largest, -2 * lowest)
+    at_floor = doubts(floor)
+    if at_floor.settled:
+        return Damping(floor, floor, at_floor, at_floor, largest)
+    low, high, at_high = floor, max(largest, floor), None
+    for _ in range(N_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        at_middle = doubts(middle)
+        if at_middle.settled:
+            high, at_high = middle, at_middle
+        else:
+            low = middle
+    at_high = at_high or doubts(high)
+    return Damping(high, floor, at_floor, at_high, largest)
+
+
+def doubts_of(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None) -> Doubts:
+    """Both parts at the damping of an inverse.
+
+    Args:
+        inverse: ``(M + damping I)^-1``.
+        gradients: grad L and sums with random signs, ``[n_params, 1 + N_SIGNS]``.
+        hessian: H, where M is not the Hessian itself.
+    """
+    steps = inverse.solve(gradients)
+    squares = np.square(steps).sum(0)
+    mean = float(squares[1:].mean())
+    neglected = kept = 0.0
+    for a in range(1, 1 + N_TRIED if hessian else 1):
+        s, energy = steps[:, a], float(steps[:, a] @ gradients[:, a])
+        assert hessian is not None
+        curved = energy - inverse.damping * float(squares[a])  # s^T M s
+        neglected += abs(float(s @ hessian.matvec(s)) - curved)
+        kept += energy
+    return Doubts(float(squares[0]) / mean if mean else 0.0, neglected / kept if kept else 0.0)
+
+
+def signed_gradients(
+    collocation: Collocation, weights: Mapping[str, float], batch_size: int
+) -> np.ndarray:
+    """grad L and the sums of the points' gradients with random signs, ``[n_params, 1 + N_SIGNS]``.
+
+    The signs belong to the points, whatever their order.
+    """
+    x = collocation.x
+    order = np.lexsort(x.T)
+    signs = np.empty((len(x), 1 + N_SIGNS))
+    signs[order] = np.random.default_rng(0).choice([-1.0, 1.0], signs.shape)
+    signs[:, 0] = 1
+    params = {n: p.detach().clone().requires_grad_() for n, p in collocation.pinn.params.items()}
+    total, start = torch.zeros(()), 0
+    for chunk in collocation.chunks(batch_size):
+        losses = _point_losses(chunk, params, weights)
+        columns = torch.as_tensor(signs[start : start + len(losses)]).to(losses)
+        found = [
+            torch.autograd.grad(
+                losses, list(params.values()), column, retain_graph=True, materialize_grads=True
+            )
+            for column in columns.T
+        ]
+        flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in found], 1)
+        total, start = total.to(flat) + flat, start + len(losses)
+    return total.double().cpu().numpy()
+
+
+def _point_losses(
+    chunk: Collocation, params: Mapping[str, torch.Tensor], weights: Mapping[str, float]
+) -> torch.Tensor:
+    """``l_i = sum_k w_k r_k(z_i)^2`` of a chunk's points."""
+    losses = next(iter(params.values())).new_zeros(len(chunk.x))
+    residuals = chunk.residuals(params, *chunk.tensors())
+    for name, rows in chunk.term_rows().items():
+        index = torch.as_tensor(rows, device=losses.device)
+        losses = losses.index_add(0, index, weights[name] * residuals[name].square())
+    return losses
+
+
+def rounding(pinn: Pinn) -> float:
+    """Relative rounding of the curvature of a network.
+
+    Epsilon of the numbers in which theta was trained, float32 if those hold it exactly; at least
+    that of a factorisation in float64, epsilon times n_params.
+    """
+    single = all(bool((p == p.float()).all()) for p in pinn.params.values())
+    trained = float(torch.finfo(torch.float32 if single else torch.float64).eps)
+    return max(trained, pinn.n_params * float(torch.finfo(torch.float64).eps))

@@ -1,0 +1,152 @@
+"""The network of a ``dde.Model``, and the unknowns of its inverse problem, as one module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pinnfluence.deepxde.derivative_lookup import Substitute
+from pinnfluence.deepxde.model import dde
+from pinnfluence.errors import InputError
+from pinnfluence.network import MLP
+
+ACTIVATIONS = {
+    **{getattr(dde.backend, name): name for name in ("gelu", "sigmoid", "silu", "sin", "tanh")},
+    **{torch.sigmoid: "sigmoid", torch.sin: "sin", torch.tanh: "tanh"},
+    **{nn.functional.gelu: "gelu", nn.functional.silu: "silu", nn.functional.tanh: "tanh"},
+}
+"""Functions that DeepXDE's networks take as activations, by the names of ``MLP``."""
+
+
+class Unknowns:
+    """The ``external_trainable_variables`` of a model, which its functions hold by identity.
+
+    Copies of a network share them: a copy would no longer be what the user's functions hold.
+    """
+
+    def __init__(self, variables: Sequence[Tensor]) -> None:
+        self.variables = tuple(variables)
+
+    def __deepcopy__(self, memo: Any) -> Unknowns:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+    def parameters(self, like: Tensor) -> nn.ParameterList:
+        """Their values as parameters."""
+        return nn.ParameterList(
+            nn.Parameter(variable.detach().clone().to(like)) for variable in self.variables
+        )
+
+    def substitutes(self, params: Mapping[str, Tensor]) -> dict[int, Tensor]:
+        """What takes the place of each variable, by its identity."""
+        if not self.variables:
+            return {}
+        return {id(v): params[f"unknowns.{n}"] for n, v in enumerate(self.variables)}
+
+
+class InverseMLP(MLP):
+    """An MLP with the unknowns of an inverse problem among its parameters."""
+
+    def __init__(self, network: MLP, unknowns: Unknowns) -> None:
+        super().__init__(network.layers, network.activation, network.scale)
+        self.linears = network.linears
+        self.unknowns = unknowns.parameters(next(network.parameters()))
+
+
+class Wrapped(nn.Module):
+    """Any network, with the unknowns of an inverse problem, which its transforms may use."""
+
+    def __init__(self, net: nn.Module, unknowns: Unknowns) -> None:
+        super().__init__()
+        self.net = net
+        self._identities = unknowns
+        self.unknowns = unknowns.parameters(next(net.parameters()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``[n, n_outputs]`` at the points ``x`` of shape ``[n, n_inputs]``."""
+        if not self._identities:
+            return self.net(x)
+        named = {f"unknowns.{n}": p for n, p in enumerate(self.unknowns)}
+        with Substitute(self._identities.substitutes(named)):
+            return self.net(x)
+
+
+def cast_copy(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a network in another dtype, tensors that are no parameters included."""
+    copied = copy.deepcopy(net).to(dtype)
+    for module in copied.modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_"):
+                vars(module)[name] = _cast(value, dtype)
+    return copied
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.to(dtype)
+    if type(value) in (list, tuple):
+        return type(value)(_cast(item, dtype) for item in value)
+    return value
+
+
+def translate(net: nn.Module, unknowns: Unknowns, points: Tensor, streams_only: bool) -> nn.Module:
+    """The network for influence functions: an ``MLP`` where it is one, else itself, wrapped.
+
+    Args:
+        net: a copy of the user's network, which becomes part of the result.
+        unknowns: of the inverse problem, possibly none.
+        points: training points ``[n, n_inputs]``, at which an input transform is tried.
+        streams_only: whether derivatives are of an order that Taylor-mode streams support.
+
+    Raises:
+        InputError: a network without parameters, or that does not give ``[n, n_outputs]``.
+    """
+    if next(net.parameters(), None) is None:
+        raise InputError("the network has no parameters: expected a torch.nn.Module that has some")
+    mlp = _as_mlp(net, points) if streams_only else None
+    if mlp is not None:
+        return InverseMLP(mlp, unknowns) if len(unknowns) else mlp
+    return Wrapped(net.eval(), unknowns)
+
+
+def _as_mlp(net: nn.Module, points: Tensor) -> MLP | None:
+    """The same network as an MLP, if it is one."""
+    if type(net) is not dde.nn.FNN or net._output_transform is not None:
+        return None
+    functions = net.activation if isinstance(net.activation, list) else [net.activation]
+    try:
+        names = {ACTIVATIONS.get(function) for function in functions}
+    except TypeError:  # an activation that cannot be hashed
+        return None
+    name = names.pop()
+    scale = _scale_of(net._input_transform, points)
+    first = net.linears[0].in_features
+    if name is None or names or scale is None or len(scale) != first:
+        return None
+    layers = [first, *(linear.out_features for linear in net.linears)]
+    mlp = MLP(layers, name, scale).to(net.linears[0].weight)
+    mlp.load_state_dict({k: v for k, v in net.state_dict().items() if k.startswith("linears.")})
+    return mlp
+
+
+def _scale_of(transform: Any, points: Tensor) -> tuple[float, ...] | None:
+    """Lengths by which an input transform divides each input; None where it does something else."""
+    n_inputs = points.shape[1]
+    if transform is None:
+        return (1.0,) * n_inputs
+    with torch.no_grad():
+        tried = torch.cat([torch.eye(n_inputs).to(points), torch.zeros(1, n_inputs).to(points)])
+        tried = torch.cat([tried, points, 3.7 * points])
+        found = transform(tried.clone())
+        if found.shape != tried.shape or found.dtype != tried.dtype:
+            return None
+        factors = found[:n_inputs].diagonal()
+        if not (factors > 0).all() or not torch.allclose(found, tried * factors, 1e-12, 1e-12):
+            return None
+    return tuple((1 / factors).tolist())

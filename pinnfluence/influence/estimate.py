@@ -1,0 +1,157 @@
+"""What a computation of influence scores will cost, from a few points tried beforehand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pinnfluence.curvature.inverse import prefers_residual_space
+from pinnfluence.curvature.inverse_curvature import OPERATORS, expected_products
+from pinnfluence.curvature.operators import (
+    BLOCK_BYTES,
+    GRAPH_BUDGET_BYTES,
+    Curvature,
+    GaussNewton,
+    Hessian,
+    add_gram,
+    graph_bytes,
+)
+from pinnfluence.curvature.recipe import AUTO
+from pinnfluence.gradients import project_gradients
+from pinnfluence.influence import Influence
+from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
+from pinnfluence.terms import SUMS
+
+BASE_BYTES = 450_000_000
+"""Memory of the process with its libraries before any computation."""
+
+FILE_BYTES = 10_000
+"""Headers and metadata of a score file."""
+
+COMPRESSED_RANK = 600
+"""Rank that full-rank scores are taken to be compressed to: it is found only on the way."""
+
+FACTORISATIONS = 4
+"""Dampings that the rule ``auto`` is taken to try."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated seconds, and bytes of memory and disk."""
+
+    seconds: float
+    memory_bytes: float
+    disk_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"estimate: {self.seconds:.0f} s, {self.memory_bytes / 1e9:.1f} GB of memory, "
+            f"{self.disk_bytes / 1e9:.2f} GB on disk"
+        )
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Seconds of the steps, each a training or test point, and of a product with the curvature."""
+
+    product: float
+    losses: float
+    outputs: float
+    n: int
+
+
+def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
+    """Estimate the cost of ``influence.influence(test_x)``, from a batch a core."""
+    pinn, n_train, n_test = influence.pinn, len(influence.train_x), len(test_x)
+    train, test = pinn.at(influence.train_x), pinn.at(test_x)
+    curvature = OPERATORS[influence.recipe.curvature](
+        train, influence.weights, influence.batch_size
+    )
+    full = influence.recipe.is_full
+    rank = min(COMPRESSED_RANK, curvature.n_params) if full else int(influence.recipe.rank)
+    tried = _try(influence, rank)
+    n_train_rows, n_test_rows = (sum(map(len, c.term_rows().values())) for c in (train, test))
+    n_observables = len(pinn.at(test_x, [pinn.observables]).term_rows())
+    rows = n_train_rows + n_test_rows + n_test * n_observables
+    points = 4 * (n_train + n_test) * len(pinn.inputs)
+    disk = 4 * rows * (rank + 1) + points + FILE_BYTES
+    n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
+    dense_bytes = 4 * n_train * n_test * n_dense + points + FILE_BYTES if dense else 0
+    seconds = 2 * tried.losses * n_train + (tried.losses + tried.outputs) * n_test
+    itemsize = next(iter(pinn.params.values())).element_size()
+    embedding = 2 * tried.n * curvature.n_params * itemsize + 3 * disk * itemsize / 4
+    if full:
+        n_points = min(n_test, SAMPLE_POINTS + HELD_OUT_POINTS)
+        n_sampled = round(n_points * (n_observables + n_test_rows / n_test))
+        more, memory = _full_rank(curvature, tried, n_sampled, influence.recipe.damping == AUTO)
+        memory = max(memory, memory / 2 + embedding)  # half of it is the inverse, kept to the end
+    else:
+        n_products = expected_products(rank, curvature.n_params)
+        more = n_products * tried.product * n_train
+        kept = _keeps_graph(influence)
+        graph = graph_bytes(train) if kept else graph_bytes(train) * tried.n / n_train
+        memory = max(graph + 4 * (2 * rank + 1) * curvature.n_params * 8, embedding)
+    return Cost(seconds + more, BASE_BYTES + memory, disk + dense_bytes)
+
+
+def _try(influence: Influence, rank: int) -> _Tried:
+    """Run each step on a batch a core."""
+    pinn, size, n_train = influence.pinn, influence.batch_size, len(influence.train_x)
+    n = min(size * torch.get_num_threads(), n_train)
+    sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
+    collocation = pinn.at(sample)
+    if influence.recipe.curvature == "hessian":
+        kept = _keeps_graph(influence)
+        matrix: Curvature = Hessian(collocation, influence.weights, size, keep_graph=kept)
+    else:
+        matrix = GaussNewton(collocation, influence.weights, size)
+    product = _seconds(lambda: matrix.matvec(np.ones(matrix.n_params)))
+    basis = torch.zeros(matrix.n_params, rank).to(next(iter(pinn.params.values())))
+    losses = _seconds(lambda: project_gradients(collocation, basis, size))
+    observables = pinn.at(sample, [pinn.observables])
+    outputs = _seconds(lambda: project_gradients(observables, basis, size))
+    return _Tried(product / n, losses / n, outputs / n, n)
+
+
+def _full_rank(
+    curvature: Curvature, tried: _Tried, n_sampled: int, automatic: bool
+) -> tuple[float, float]:
+    """Seconds and bytes of the whole matrix, its factorisations and the sampled exact scores."""
+    p = curvature.n_params
+    n_rows = sum(map(len, curvature.collocation.term_rows().values()))
+    n_train = len(curvature.collocation.x)
+    order = min(n_rows, p) if prefers_residual_space(curvature) else p
+    gauss_newton = isinstance(curvature, GaussNewton)
+    operations = float(n_rows) * p * order if gauss_newton else 0.0
+    seconds = 0.0 if gauss_newton else p * tried.product * n_train
+    operations += (FACTORISATIONS if automatic else 1) * order**3 / 3
+    operations += 2.0 * n_rows * p * n_sampled + 2.0 * p * order * n_sampled
+    operations += float(n_rows) * n_sampled**2 + 2.0 * n_sampled**3
+    if automatic:
+        seconds += 100 * tried.product * n_train
+    matrices = 2 * order**2 + (n_rows * p if order < p else 0)
+    sketch = 2 * n_rows * n_sampled + 2 * p * n_sampled
+    memory = 8 * matrices + max(8 * sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * automatic)
+    return seconds + operations * _seconds_per_operation(p), memory
+
+
+def _seconds_per_operation(n_params: int) -> float:
+    """Of dense products in float64, of a symmetric update of a part of the matrix."""
+    n, k = min(n_params, 1500), 500
+    total, rows = np.zeros((n, n), order="F"), torch.ones(k, n, dtype=torch.float64)
+    return _seconds(lambda: add_gram(total, rows)) / (n * n * k)
+
+
+def _keeps_graph(influence: Influence) -> bool:
+    return graph_bytes(influence.pinn.at(influence.train_x)) <= GRAPH_BUDGET_BYTES
+
+
+def _seconds(function: object) -> float:
+    assert callable(function)
+    function()
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began

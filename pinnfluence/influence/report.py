@@ -1,0 +1,100 @@
+"""What a computation of influence scores tells its user."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+from pinnfluence.curvature.damping import LIMIT
+from pinnfluence.curvature.recipe import AUTO
+from pinnfluence.influence.compression import ERROR
+from pinnfluence.influence.stationarity import STATIONARITY_LIMIT
+from pinnfluence.scores.file import Scores
+
+
+def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """Lines on how scores were made and how good they are, and warnings.
+
+    Args:
+        scores: with the metadata of ``Influence.influence``.
+        seconds: of the stages by name.
+    """
+    metadata = scores.metadata
+    lines = [_recipe_line(scores)]
+    if "automatic_damping" in metadata:
+        lines.append(_damping_line(metadata["automatic_damping"]))
+    if "compression" in metadata:
+        lines += _compression_lines(metadata["compression"])
+    found = metadata["stationarity"]
+    lines.append(
+        f"stationarity: ||grad L|| {found['gradient_norm']:.3g}, median ||grad l_i|| "
+        f"{found['median_point_gradient_norm']:.3g}, ratio {found['ratio']:.3g}"
+    )
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
+    return [*lines, f"{times}; peak memory {memory:.2f} GB"], _warnings(metadata)
+
+
+def _recipe_line(scores: Scores) -> str:
+    metadata = scores.metadata
+    settings = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in (
+            (key, metadata["recipe"][key]) for key in ("curvature", "weighting", "rank", "damping")
+        )
+    )
+    values, found = scores.eigenvalues, metadata["stationarity"]
+    kept = (
+        f"{len(values)} eigenvalues from {values[0]:.3g} to {values[-1]:.3g} by "
+        f"{metadata['n_products']} products, "
+        if len(values)
+        else f"full rank, largest eigenvalue {found['largest_eigenvalue']:.3g}, "
+    )
+    lowest = found["most_negative_eigenvalue"]
+    return (
+        f"recipe {scores.recipe['name']}: {settings}; {kept}most negative eigenvalue seen "
+        f"{lowest:.3g}"
+    )
+
+
+def _damping_line(found: Mapping[str, Any]) -> str:
+    here = found["at_value"]
+    return (
+        f"damping {AUTO}: {found['value']:.3g}, at least {found['floor']:.3g} for rounding and "
+        f"negative curvature; open {here['open']:.2f}, neglected {here['neglected']:.2f}"
+    )
+
+
+def _compression_lines(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"compressed to rank {found['rank']} from {found['n_sampled_points']} test points; "
+        f"relative errors at {found['n_held_out_points']} others, median and 95th percentile:"
+    ]
+    for name, error in found["errors"].items():
+        columns, rows = error["training_points"], error["test_points"]
+        lines.append(
+            f"  {name:12s} training points {columns['median']:.1e} {columns['p95']:.1e}, "
+            f"test points {rows['median']:.1e} {rows['p95']:.1e}"
+        )
+    return lines
+
+
+def _warnings(metadata: Mapping[str, Any]) -> list[str]:
+    found = []
+    if metadata["stationarity"]["ratio"] > STATIONARITY_LIMIT:
+        found.append(
+            f"the ratio is above {STATIONARITY_LIMIT:g}: the model is not at a minimum of this "
+            "loss, so the scores describe the local quadratic model, not a retraining"
+        )
+    chosen = metadata.get("automatic_damping")
+    if chosen and max(chosen["at_value"].values()) > LIMIT:
+        found.append(
+            f"no damping up to the largest eigenvalue {chosen['largest_eigenvalue']:.3g} settles "
+            "what training left open; that was taken: the model is far from a minimum"
+        )
+    errors = metadata.get("compression", {}).get("errors", {})
+    above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]
+    if above:
+        found.append(f"the compression's error is above {ERROR:g} for {', '.join(above)}")
+    return found

@@ -1,0 +1,175 @@
+"""Figures of fields on scattered points: predictions, targets, errors and losses.
+
+Lengths are in metres, velocities in m/s, pressures in Pa. Every function returns a ``Figure`` of
+its own, without pyplot; ``save`` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.tri import Triangulation
+
+from pinnfluence.comparison import absolute_errors
+from pinnfluence.indicators import Region
+from pinnfluence.plots.drawing import (
+    ROBUST_PERCENTILE,
+    SYMBOLS,
+    UNITS,
+    apart,
+    draw_field,
+    panels,
+    preview,
+    render,
+    save,
+    styled,
+    symmetric_limits,
+    triangulate,
+)
+
+__all__ = [
+    "comparison_figure",
+    "error_figure",
+    "fields_figure",
+    "loss_figure",
+    "preview",
+    "render",
+    "save",
+]
+
+FIELDS = ("u", "v", "speed", "p")
+SIGNED = ("v",)
+"""Fields drawn in diverging colours, centred at zero."""
+
+MAGNITUDE_MAP, SIGNED_MAP, ERROR_MAP, LOSS_MAP = "viridis", "RdBu_r", "magma_r", "cividis"
+
+
+@styled
+def comparison_figure(
+    points: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    target: Mapping[str, np.ndarray],
+    obstacle: Region | None = None,
+    fields: Sequence[str] = FIELDS,
+    name: str = "",
+) -> Figure:
+    """Prediction, target and absolute error, a row for each field.
+
+    Prediction and target share their colours, whose limits are those of the target. The error in
+    ``|u|`` is the difference of the two speeds.
+    """
+    errors = absolute_errors(predicted, target)
+    triangulation = triangulate(points, obstacle)
+    figure, axes = panels(points, len(fields), 3, name)
+    for row, field in zip(axes, fields, strict=True):
+        for axis, title, values in zip(
+            row, ("Predicted", "Target"), (predicted, target), strict=False
+        ):
+            _draw_quantity(axis, triangulation, values, target, field, title, obstacle)
+        _draw_error(row[2], triangulation, errors, field, obstacle)
+    return figure
+
+
+@styled
+def fields_figure(
+    points: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    obstacle: Region | None = None,
+    fields: Sequence[str] = FIELDS,
+    title: str = "Predicted",
+    limits_of: Mapping[str, np.ndarray] | None = None,
+    name: str = "",
+) -> Figure:
+    """One field under the other: predictions or targets, with or without ``|u|``.
+
+    Args:
+        points: ``[n, 2]``.
+        values: fields by name, each ``[n]``.
+        obstacle: the cylinder.
+        fields: names to draw, in order.
+        title: put before each symbol.
+        limits_of: fields that give the colour limits, usually the targets; default ``values``.
+        name: the model's, printed over the left corner.
+    """
+    triangulation = triangulate(points, obstacle)
+    figure, axes = panels(points, len(fields), 1, name)
+    for axis, field in zip(axes[:, 0], fields, strict=True):
+        _draw_quantity(axis, triangulation, values, limits_of or values, field, title, obstacle)
+    return figure
+
+
+@styled
+def error_figure(
+    points: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    target: Mapping[str, np.ndarray],
+    obstacle: Region | None = None,
+    fields: Sequence[str] = FIELDS,
+    name: str = "",
+) -> Figure:
+    """Absolute errors, one field under the other; for ``|u|`` the difference of the speeds."""
+    errors = absolute_errors(predicted, target)
+    triangulation = triangulate(points, obstacle)
+    figure, axes = panels(points, len(fields), 1, name)
+    for axis, field in zip(axes[:, 0], fields, strict=True):
+        _draw_error(axis, triangulation, errors, field, obstacle)
+    return figure
+
+
+@styled
+def loss_figure(
+    points: np.ndarray, density: np.ndarray, obstacle: Region | None = None, name: str = ""
+) -> Figure:
+    """Map of ``log10(sum_k r_k(x)^2)``: squared residuals of all loss terms acting at x, ``[n]``.
+
+    Residuals are in SI units, unweighted; terms of different units are added as the loss does.
+    """
+    figure, axes = panels(points, 1, 1, name)
+    values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
+    limits = apart(float(np.percentile(values, 100 - ROBUST_PERCENTILE)), float(values.max()))
+    label = r"$\log_{10}\,\sum_k r_k^2$"
+    draw_field(axes[0, 0], triangulate(points, obstacle), values, LOSS_MAP, limits, label, obstacle)
+    axes[0, 0].set_title("Squared residuals of all loss terms")
+    return figure
+
+
+def field_limits(name: str, values: np.ndarray) -> tuple[float, float]:
+    """Colour limits of a field: its range, for signed fields symmetric about zero."""
+    if name in SIGNED:
+        return symmetric_limits(values, 100)
+    return apart(float(np.min(values)), float(np.max(values)))
+
+
+def error_limits(values: np.ndarray) -> tuple[float, float]:
+    """From zero to the robust maximum."""
+    return apart(0.0, float(np.percentile(values, ROBUST_PERCENTILE)))
+
+
+def _draw_quantity(
+    axis: Axes,
+    triangulation: Triangulation,
+    values: Mapping[str, np.ndarray],
+    limits_of: Mapping[str, np.ndarray],
+    field: str,
+    title: str,
+    obstacle: Region | None,
+) -> None:
+    colour_map = SIGNED_MAP if field in SIGNED else MAGNITUDE_MAP
+    label, limits = f"{SYMBOLS[field]} ({UNITS[field]})", field_limits(field, limits_of[field])
+    draw_field(axis, triangulation, values[field], colour_map, limits, label, obstacle)
+    axis.set_title(f"{title} {SYMBOLS[field]}")
+
+
+def _draw_error(
+    axis: Axes,
+    triangulation: Triangulation,
+    errors: Mapping[str, np.ndarray],
+    field: str,
+    obstacle: Region | None,
+) -> None:
+    label, limits = f"error ({UNITS[field]})", error_limits(errors[field])
+    draw_field(axis, triangulation, errors[field], ERROR_MAP, limits, label, obstacle)
+    axis.set_title(f"Absolute error in {SYMBOLS[field]}")

@@ -1,0 +1,53 @@
+"""The course of a training run as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pinnfluence.plots.drawing import SYMBOLS, styled
+
+ERROR = "error_"
+"""Columns of the history with this prefix are relative L2 errors, those before are loss terms."""
+
+
+@styled
+def history_figure(history: Mapping[str, np.ndarray], name: str = "") -> Figure:
+    """Loss terms ``c_k mean r_k^2`` and relative L2 errors (1: nothing learned) against the step.
+
+    Args:
+        history: columns of ``history.csv`` by name, see ``read_history``.
+        name: the model's, printed over the left corner.
+    """
+    errors = [column for column in history if column.startswith(ERROR)]
+    terms = [column for column in history if column not in ("step", "seconds", *errors)]
+    figure = Figure(figsize=(7.0, 4.6 if errors else 2.6), layout="constrained")
+    axes = figure.subplots(2 if errors else 1, 1, sharex=True, squeeze=False)[:, 0]
+    total = np.sum([history[term] for term in terms], axis=0)
+    axes[0].plot(history["step"], total, color="black", linewidth=1.2, label="total")
+    for term in terms:
+        _draw(axes[0], history, term, term.replace("_", " "))
+    axes[0].set_ylabel("loss terms")
+    for column in errors:
+        symbol = column.removeprefix(ERROR)
+        _draw(axes[1], history, column, SYMBOLS.get(symbol, symbol), marker=".")
+    if errors:
+        axes[1].set_ylabel("relative $L_2$ error")
+    for axis in axes:
+        axis.set_yscale("log")
+        axis.grid(linewidth=0.3, alpha=0.5)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes[-1].set_xlabel("step")
+    axes[0].set_title(name, loc="left", weight="bold")
+    return figure
+
+
+def _draw(
+    axis: Axes, history: Mapping[str, np.ndarray], column: str, label: str, marker: str = ""
+) -> None:
+    known = np.isfinite(history[column]) & (history[column] > 0)
+    step, values = history["step"][known], history[column][known]
+    axis.plot(step, values, linewidth=0.7, marker=marker, markersize=3, label=label)

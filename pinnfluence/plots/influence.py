@@ -1,0 +1,133 @@
+"""Figures of influence: of one training point over the domain, and of all training points.
+
+Both draw the paper's scale ``N Inf`` (N training points, the paper's loss is a mean), in the unit
+of the influenced quantity. Positive means that removing the point raises the quantity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+
+from pinnfluence.indicators import Region
+from pinnfluence.plots.drawing import (
+    SYMBOLS,
+    UNITS,
+    add_colour_bar,
+    draw_field,
+    panels,
+    styled,
+    symmetric_limits,
+    triangulate,
+)
+
+SIGNED_MAP, TRAINING_MAP = "RdBu_r", "viridis"
+_OUTLINE = [withStroke(linewidth=2.5, foreground="white")]
+
+
+def nearest_point(points: np.ndarray, place: tuple[float, float]) -> int:
+    """Index of the point of ``points`` ``[n, 2]`` nearest to ``place``; the first of equals."""
+    offset = np.asarray(points, np.float64) - np.asarray(place)
+    return int(np.argmin(np.hypot(offset[:, 0], offset[:, 1])))
+
+
+@styled
+def influence_figure(
+    test_x: np.ndarray,
+    influence: np.ndarray,
+    train_point: np.ndarray,
+    quantity: str = "u",
+    obstacle: Region | None = None,
+    flow_direction: bool = False,
+    name: str = "",
+) -> Figure:
+    """Influence of one training point on a quantity over the whole domain, the point marked.
+
+    Diverging colours, zero in the middle; the limits leave out the largest half percent.
+
+    Args:
+        test_x: test points ``[n_test, 2]``.
+        influence: ``N Inf(f(x_i); z_j)`` of the training point at all test points, ``[n_test]``:
+            ``scores.matrix("u", scale="paper")[:, j]``.
+        train_point: its coordinates ``[2]``.
+        quantity: name of f, for the label.
+        obstacle: the cylinder.
+        flow_direction: draw an arrow along x.
+        name: the model's, printed over the left corner.
+    """
+    figure, axes = panels(test_x, 1, 1, name)
+    axis = axes[0, 0]
+    label = r"$N\,\mathrm{Inf}$" + _unit(quantity)
+    limits = symmetric_limits(influence)
+    triangulation = triangulate(test_x, obstacle)
+    draw_field(axis, triangulation, influence, SIGNED_MAP, limits, label, obstacle)
+    (marker,) = axis.plot(*train_point, "x", color="black", markersize=6, markeredgewidth=1.4)
+    marker.set(path_effects=_OUTLINE, clip_on=False, zorder=5, label="training point")
+    if flow_direction:
+        _draw_arrow(axis)
+    x, y = train_point
+    axis.set_title(f"Influence of the training point ({x:.3f}, {y:.3f}) on {_symbol(quantity)}")
+    return figure
+
+
+@styled
+def training_influence_figure(
+    train_x: np.ndarray,
+    mean_influence: np.ndarray,
+    region: Region,
+    quantity: str = "speed",
+    obstacle: Region | None = None,
+    name: str = "",
+) -> Figure:
+    """Log of the mean absolute influence of each training point, the object's region drawn in.
+
+    Args:
+        train_x: training points ``[n_train, 2]``.
+        mean_influence: ``N mean_i |Inf(f(x_i); z_j)|``, ``[n_train]``:
+            ``scores.matrix("speed", scale="paper").abs_mean(axis=0)``.
+        region: the disc of the object indicator, for the paper 1.5 radii of the cylinder.
+        quantity: name of f, for the label.
+        obstacle: the cylinder.
+        name: the model's, printed over the left corner.
+    """
+    figure, axes = panels(train_x, 1, 1, name)
+    axis = axes[0, 0]
+    values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
+    order = np.argsort(values, kind="stable")
+    size = min(12.0, max(1.5, 3e4 / len(train_x)))
+    low, high = np.percentile(values, [0.5, 100])
+    mappable = axis.scatter(
+        *train_x[order].T, c=values[order], s=size, cmap=TRAINING_MAP, vmin=low, vmax=high,
+        linewidths=0, rasterized=True, clip_on=False,
+    )  # fmt: skip
+    if obstacle is not None:
+        axis.add_patch(Circle(obstacle.centre, obstacle.radius, fill=False, linewidth=0.6))
+    circle = Circle(region.centre, region.radius, fill=False, edgecolor="black", linewidth=1.2)
+    axis.add_patch(circle).set(path_effects=_OUTLINE, label="object region", zorder=5)
+    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + _unit(quantity)
+    add_colour_bar(axis, mappable, values, label)
+    axis.set_title(f"Mean absolute influence of each training point on {_symbol(quantity)}")
+    return figure
+
+
+def _symbol(quantity: str) -> str:
+    return SYMBOLS.get(quantity, quantity)
+
+
+def _unit(quantity: str) -> str:
+    return f" ({UNITS[quantity]})" if quantity in UNITS else ""
+
+
+def _draw_arrow(axis: Axes) -> None:
+    """An arrow along x in the upper sixth of the axes, with its name above its middle."""
+    axis.annotate(
+        "",
+        xy=(5 / 6, 0.8),
+        xytext=(1 / 3, 0.8),
+        xycoords="axes fraction",
+        arrowprops={"arrowstyle": "-|>", "facecolor": "black", "linewidth": 1.2},
+    )
+    axis.text(7 / 12, 0.84, "flow direction", transform=axis.transAxes, ha="center", va="bottom")

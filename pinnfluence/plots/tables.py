@@ -1,0 +1,149 @@
+"""Tables as CSV files and as figures: indicators, errors, and any other rows."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pinnfluence.comparison import ErrorRow
+from pinnfluence.files import write_bytes
+from pinnfluence.indicators import IndicatorRow
+from pinnfluence.plots.drawing import SYMBOLS, styled
+
+NAMES = SYMBOLS | {"pde": "PDE loss", "bcs": "BC loss", "all": "all losses"}
+AVERAGES = ("points", "area")
+
+
+def write_csv(rows: Sequence[Any], path: str | Path) -> Path:
+    """Write rows, dataclasses of one type, as CSV with a header; numbers in full precision."""
+    path = Path(path)
+    if not rows:
+        raise ValueError(f"no rows to write to {path}")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(rows[0]))
+    writer.writerows(dataclasses.astuple(row) for row in rows)
+    write_bytes(path, text.getvalue().encode())
+    return path
+
+
+@styled
+def table_figure(
+    header: Sequence[str],
+    body: Sequence[Sequence[str]],
+    groups: Sequence[tuple[str, int]] = (),
+    note: str = "",
+) -> Figure:
+    """A table with rules above, below and under its header, the first column flush left.
+
+    Args:
+        header: ``[n_columns]`` column names.
+        body: cells ``[n_rows][n_columns]``.
+        groups: names over the header with the number of columns that each spans.
+        note: printed under the table, in lines as long as the table is wide.
+    """
+    columns = zip(header, *body, strict=True)
+    widths = [0.07 * max(_printed_length(cell) for cell in column) + 0.25 for column in columns]
+    edges = [sum(widths[:i]) for i in range(len(widths) + 1)]
+    note = textwrap.fill(note, int(edges[-1] / 0.055))
+    n_head = 1 + bool(groups)
+    n_lines = n_head + len(body) + (note.count("\n") + 1 if note else 0)
+    figure = Figure(figsize=(edges[-1] + 0.2, 0.2 * n_lines + 0.2))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set(xlim=(-0.1, edges[-1] + 0.1), ylim=(n_lines + 0.5, -0.5))
+    axis.axis("off")
+    _draw_groups(axis, groups, edges)
+    _draw_cells(axis, [header, *body], edges, n_head - 1)
+    for line, width in ((0, 1.0), (n_head, 0.6), (n_head + len(body), 1.0)):
+        axis.plot([0, edges[-1]], [line, line], color="black", linewidth=width)
+    axis.text(0, n_head + len(body) + 0.4, note, va="top", size=7)
+    return figure
+
+
+def _draw_groups(axis: Axes, groups: Sequence[tuple[str, int]], edges: Sequence[float]) -> None:
+    start = 0
+    for name, span in groups:
+        left, right = edges[start] + 0.08, edges[start + span] - 0.08
+        axis.text((left + right) / 2, 0.5, name, ha="center", va="center", weight="bold")
+        if name:
+            axis.plot([left, right], [1, 1], color="black", linewidth=0.5)
+        start += span
+
+
+def _draw_cells(
+    axis: Axes, lines: Sequence[Sequence[str]], edges: Sequence[float], first: int
+) -> None:
+    for line, cells in enumerate(lines, start=first):
+        axis.text(edges[0], line + 0.5, cells[0], ha="left", va="center")
+        for cell, left, right in zip(cells[1:], edges[1:-1], edges[2:], strict=True):
+            axis.text((left + right) / 2, line + 0.5, cell, ha="center", va="center")
+
+
+def indicator_figure(rows: Sequence[IndicatorRow], indicator: str) -> Figure:
+    """The paper's table of one indicator: quantities down, models across, two decimals.
+
+    Each cell gives the average over test points (the paper's) or over the area, and in brackets
+    what uniform influence would give with the same average.
+    """
+    chosen = {(row.model, row.quantity): row for row in rows if row.indicator == indicator}
+    models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
+    body = []
+    for quantity in quantities:
+        cells = [NAMES.get(quantity, quantity)]
+        for model in models:
+            row = chosen[model, quantity]
+            cells.append(f"{row.mean:.2f} ({row.uniform:.2f})")
+            cells.append(f"{row.area_weighted:.2f} ({row.uniform_area_weighted:.2f})")
+        body.append(cells)
+    groups = [("", 1)] + [(model, 2) for model in models]
+    note = (
+        f"{indicator.capitalize()} indicator, mean over test points and over the area; "
+        "in brackets its value for uniform influence."
+    )
+    return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)
+
+
+def error_table_figure(rows: Sequence[ErrorRow]) -> Figure:
+    """Relative L2 errors: fields down, models across, over test points and over the area."""
+    chosen = {(row.model, row.quantity): row for row in rows}
+    models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
+    body = []
+    for quantity in quantities:
+        pairs = [chosen[model, quantity] for model in models]
+        values = [value for row in pairs for value in (row.mean, row.area_weighted)]
+        body.append([NAMES.get(quantity, quantity), *(f"{value:.3f}" for value in values)])
+    groups = [("", 1)] + [(model, 2) for model in models]
+    note = "Relative L2 error against the reference solution, over test points and over the area."
+    return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)
+
+
+def report_figure(reports: Mapping[str, Mapping[str, Any]], note: str = "") -> Figure:
+    """Numbers by name, one column for each model; groups come last, as ``group: name``."""
+    columns = {model: dict(_flat(report)) for model, report in reports.items()}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    body = [[name, *(column.get(name, "") for column in columns.values())] for name in names]
+    return table_figure(["", *columns], body, note=note)
+
+
+def _flat(report: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
+    numbers_first = sorted(report.items(), key=lambda item: isinstance(item[1], Mapping))
+    for key, value in numbers_first:
+        name = f"{group}: {key}" if group else key
+        name = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, name)
+        else:
+            yield name, f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _printed_length(cell: str) -> int:
+    """Rough number of characters on paper; a formula counts as three."""
+    return 3 if cell.startswith("$") else len(cell)

@@ -1,0 +1,258 @@
+"""The score file: embeddings on disk, influence scores on demand."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from pinnfluence.files import map_npz, write_bytes
+from pinnfluence.scores.dense import (
+    PUBLISHED_LOSSES,
+    DenseScores,
+    published_keys,
+    write_dense,
+)
+from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
+
+FORMAT_VERSION = 1
+FILE_NAME = "influences.safetensors"
+METADATA_KEY = "pinnfluence"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Embeddings ``[n_rows, rank]`` of the points ``rows``; those of others are zero."""
+
+    values: np.ndarray
+    rows: np.ndarray
+
+    def whole(self, n_points: int) -> np.ndarray:
+        """The embeddings of all ``n_points`` points, shape ``[n_points, rank]``."""
+        whole = np.zeros((n_points, self.values.shape[1]), self.values.dtype)
+        whole[self.rows] = self.values
+        return whole
+
+    def check(self, name: str, n_points: int, rank: int) -> None:
+        """Raise ValueError where shape or rows do not fit."""
+        n_rows = len(self.rows)
+        inside = n_rows == 0 or 0 <= self.rows.min() <= self.rows.max() < n_points
+        if self.values.shape != (n_rows, rank) or not inside:
+            raise ValueError(f"{name}: shape {self.values.shape} does not fit {n_points} points")
+
+
+class Scores(Mapping[str, ScoreMatrix]):
+    """Influence scores of all training points on all quantities at all test points.
+
+    ``scores["speed"]`` is the matrix ``Inf(f(x_i); z_j)``, shape ``[n_test, n_train]``, of the
+    quantity f, in the removal scale: ``Inf ~ f(theta without z_j) - f(theta)``. Its keys are the
+    network's outputs, derived quantities, loss terms, and their sums ``pde``, ``bcs``, ``all``.
+
+    Args:
+        train_x, test_x: the points, ``[n, n_inputs]``.
+        train, test: embeddings by loss term, and by quantity; a score is their product.
+        metadata: loss terms, their sums, recipe and whatever else is known.
+        eigenvalues: ``[rank]``, of the curvature; none for scores of full rank, whose embeddings
+            are compressed: their errors are in ``metadata["compression"]``.
+    """
+
+    def __init__(
+        self,
+        train_x: np.ndarray,
+        test_x: np.ndarray,
+        train: Mapping[str, Embedding],
+        test: Mapping[str, Embedding],
+        metadata: Mapping[str, Any],
+        eigenvalues: np.ndarray | None = None,
+    ) -> None:
+        self.train_x, self.test_x = train_x, test_x
+        self.train, self.test = dict(train), dict(test)
+        self.metadata = dict(metadata)
+        self.eigenvalues = np.zeros(0) if eigenvalues is None else eigenvalues
+        for side, n_points in ((self.train, len(train_x)), (self.test, len(test_x))):
+            for name, embedding in side.items():
+                embedding.check(name, n_points, self.rank)
+
+    @property
+    def rank(self) -> int:
+        """Length of the embeddings."""
+        if len(self.eigenvalues):
+            return len(self.eigenvalues)
+        first = next(iter(self.train.values()), None)
+        return 0 if first is None else first.values.shape[1]
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Loss terms of the training side, in the order of the loss."""
+        return tuple(self.metadata["terms"])
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Named sums of loss terms: ``pde``, ``bcs`` (conditions) and ``all``."""
+        return {name: list(self.metadata["groups"][name]) for name in PUBLISHED_LOSSES}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The settings that made the scores: curvature, rank, damping, weighting."""
+        return self.metadata["recipe"]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.test
+        yield from self.groups
+
+    def __len__(self) -> int:
+        return len(self.test) + len(self.groups)
+
+    def __getitem__(self, quantity: str) -> ScoreMatrix:
+        return self.matrix(quantity)
+
+    def matrix(
+        self, quantity: str, terms: Sequence[str] | str | None = None, scale: str = "removal"
+    ) -> ScoreMatrix:
+        """Scores of one quantity, shape ``[n_test, n_train]``.
+
+        Args:
+            quantity: a key of the scores: an output, a derived quantity, a loss term or a sum.
+            terms: loss terms (or one of ``pde``, ``bcs``, ``all``) of the training points that
+                count. The parts of all terms add up to the whole.
+            scale: ``removal`` gives Inf, the first-order change of the quantity when the point is
+                removed; ``paper`` gives ``n_train * Inf``, what the paper plots.
+        """
+        if quantity not in tuple(self):
+            raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
+        factor = scale_factor(scale, len(self.train_x))
+        left = self._sum(self.test, self.groups.get(quantity, [quantity]), len(self.test_x))
+        names = self._term_names(terms)
+        right = (
+            self._train_total if terms is None else self._sum(self.train, names, len(self.train_x))
+        )
+        return FactoredMatrix(left, right * np.float32(factor) if factor != 1 else right)
+
+    def acting_rows(self, quantity: str) -> np.ndarray:
+        """Indices of the test points where a quantity acts: for a condition, its own points."""
+        names = self.groups.get(quantity, [quantity])
+        rows = [self.test[name].rows for name in names]
+        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int32)
+
+    @cached_property
+    def _train_total(self) -> np.ndarray:
+        return self._sum(self.train, self.terms, len(self.train_x))
+
+    def _term_names(self, terms: Sequence[str] | str | None) -> Sequence[str]:
+        if terms is None:
+            return self.terms
+        names = (
+            self.groups.get(terms, [terms])
+            if isinstance(terms, str)
+            else list(dict.fromkeys(terms))
+        )
+        for name in names:
+            if name not in self.train:
+                raise KeyError(f"no loss term {name!r}, expected one of {', '.join(self.terms)}")
+        return names
+
+    def _sum(self, side: Mapping[str, Embedding], names: Sequence[str], n: int) -> np.ndarray:
+        total = np.zeros((n, self.rank), np.float32)
+        for name in names:
+            total[side[name].rows] += side[name].values
+        return total
+
+    def save(self, path: str | Path) -> Path:
+        """Write the score file atomically; a folder gets ``influences.safetensors``."""
+        path = _score_path(path)
+        tensors = {"train_x": self.train_x, "test_x": self.test_x, "eigenvalues": self.eigenvalues}
+        for side, embeddings in (("train", self.train), ("test", self.test)):
+            for name, embedding in embeddings.items():
+                tensors[f"{side}/{name}/embedding"] = embedding.values
+                tensors[f"{side}/{name}/rows"] = embedding.rows
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        metadata = {
+            **self.metadata,
+            "format_version": FORMAT_VERSION,
+            "test_quantities": list(self.test),
+        }
+        text = json.dumps(metadata, sort_keys=True)
+        write_bytes(path, safetensors.numpy.save(tensors, metadata={METADATA_KEY: text}))
+        return path
+
+    def save_dense(self, path: str | Path) -> Path:
+        """Write ``influence_arrs.npz``: float32 arrays ``[n_test, n_train]``, published keys, Inf.
+
+        Outputs and speed are ``output_dim_0, ...`` in their order, the losses ``influences_pde``,
+        ``bcs``, ``all_loss_terms``. Written block by block.
+        """
+        outputs = [name for name in self.test if name not in self.terms]
+        matrices = {key: self[name] for key, name in published_keys(outputs).items()}
+        return write_dense(path, matrices, self.train_x, self.test_x)
+
+
+def load_scores(
+    path: str | Path, outputs: Sequence[str] = ("u", "v", "p", "speed")
+) -> Scores | DenseScores:
+    """Open a score file, or a folder that holds one.
+
+    Args:
+        path: ``influences.safetensors``, its folder, or an ``influence_arrs.npz``.
+        outputs: names of ``output_dim_0, ...``; used for the dense layout only.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a score file, or of another version.
+    """
+    path = _score_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no score file at {path}; make one with calc_influences.py")
+    if path.suffix == ".npz":
+        try:
+            return DenseScores(map_npz(path), outputs)
+        except (zipfile.BadZipFile, zlib.error):
+            raise ValueError(f"{path} is no npz archive or is truncated; make it again") from None
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not a dense score file: {reason}") from None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, json.JSONDecodeError):
+        raise ValueError(f"{path} is not a score file or is truncated; make it again") from None
+    found = metadata.get("format_version") if isinstance(metadata, dict) else "none"
+    if found != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {found}, expected {FORMAT_VERSION}; make it again"
+        )
+    try:
+        return _assemble(metadata, tensors)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
+
+
+def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Scores:
+    sides = {
+        side: {
+            name: Embedding(tensors[f"{side}/{name}/embedding"], tensors[f"{side}/{name}/rows"])
+            for name in names
+        }
+        for side, names in (("train", metadata["terms"]), ("test", metadata["test_quantities"]))
+    }
+    return Scores(
+        tensors["train_x"],
+        tensors["test_x"],
+        sides["train"],
+        sides["test"],
+        metadata,
+        tensors["eigenvalues"],
+    )
+
+
+def _score_path(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix in (".safetensors", ".npz") else path / FILE_NAME
