@@ -12,17 +12,20 @@ STAMP  := .venv/.installed
 
 MODELS  := good broken bad best
 SCORES  := $(MODELS:%=model_zoo/%_influences/influences.safetensors)
+PAPER   := good broken bad
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
-.PHONY: help setup demo test test-slow lint bench zoo clean FORCE
+.PHONY: help setup demo test test-slow lint docs validate bench zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
-	@echo "make demo       influence scores of the models, then the figures of the paper"
+	@echo "make demo       influence scores of the models, then the paper's figures and the explorer"
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
+	@echo "make docs       the pages in docs/, with warnings as errors, in build/docs/"
+	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
 	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv and the models"
@@ -34,14 +37,15 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pinnfluence needs Python 3.11 or newer, $(PYTHON) is %d.%d: call make PYTHON=/path/to/a/newer/python3" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e ".[notebook,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[notebook,dev,docs]"
 	@touch $@
 
-# ---- scores, then figures
+# ---- scores, then figures and the explorer
 
-demo: build/eval.ipynb
+demo: build/eval.ipynb build/explorer.html
 	@test -d figures || { echo "eval.ipynb ran, but left no folder figures/" >&2; exit 1; }
 	@echo "figures: $(CURDIR)/figures/    executed notebook: $(CURDIR)/build/eval.ipynb"
+	@echo "explorer, open it in a browser: $(CURDIR)/build/explorer.html"
 
 # A model is its files, not its folder: the folder's date also changes with files that come and go.
 model_files = $(filter-out %/state.pt,$(wildcard $(addprefix model_zoo/$1/*.,pt json npy)))
@@ -56,6 +60,10 @@ $(SCORES): model_zoo/%_influences/influences.safetensors: \
 build/eval.ipynb: eval.ipynb $(SCORES) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb
 
+build/explorer.html: explore.py $(wildcard pinnfluence/explorer/static/*) \
+		$(PAPER:%=model_zoo/%_influences/influences.safetensors) | $(STAMP)
+	$(BIN)/python explore.py $(PAPER:%=model_zoo/%_influences) -o $@
+
 # ---- checks
 
 test: $(STAMP)
@@ -68,6 +76,14 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "documentation: $(CURDIR)/build/docs/index.html"
+
+validate: $(STAMP)
+	$(BIN)/python validate.py --checkpoint model_zoo/heat --polish 1e-9 --removed 60 \
+		--proximal 1e-5 1e-7 1e-9 --save_path runs/heat_validation
 
 bench: $(STAMP)
 	@test -n "$(BENCHMARKS)" || { echo "no scripts in benchmarks/" >&2; exit 1; }

@@ -1,6 +1,7 @@
 """Influence of every training point on every prediction and loss of a trained model.
 
 python calc_influences.py --checkpoint runs/good --save_path runs/good_influences
+torchrun --nproc_per_node 2 calc_influences.py --checkpoint runs/good
 """
 
 import argparse
@@ -9,34 +10,29 @@ from pathlib import Path
 
 import torch
 
-from pinnfluence import devices, problems
-from pinnfluence.curvature.recipe import (
-    CURVATURES,
-    RECIPES,
-    WEIGHTINGS,
-    Recipe,
-    damping_of,
-    rank_of,
-    recipe_of,
-)
+from pinnfluence import devices, distributed, problems
+from pinnfluence.curvature import recipe as recipes
 from pinnfluence.errors import InputError, Parser, run_script
 from pinnfluence.files import check_target
 from pinnfluence.influence import Influence, estimate
 from pinnfluence.influence.report import report
 from pinnfluence.network import ACTIVATIONS
 from pinnfluence.progress import ProgressStages
+from pinnfluence.scores.file import find_scores
+from pinnfluence.stage_store import STAGES
 from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description="Influence of all training points on all predictions and losses.")
-    add = parser.add_argument
-    add(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        help="a .pt file in DeepXDE's format, or its folder",
+    parser = Parser(
+        description="Influence of all training points on all predictions and losses.",
+        epilog=f"What is computed is kept in {STAGES} of --save_path as it completes: the same "
+        "command goes on after an interruption, and with other test points the curvature and the "
+        "training side are taken from there. It may be removed. Scores that are there are not "
+        "made again. Under torchrun, all processes share the points.",
     )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a .pt file of DeepXDE, or its folder")
     add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
     add("--test_x_path", type=Path, help="test points, .npy (default: the reference's points)")
     add("--problem", choices=problems.names())
@@ -46,17 +42,18 @@ def parse_arguments() -> argparse.Namespace:
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help=f"one of {', '.join(ACTIVATIONS)}")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
-    add("--recipe", default="paper", choices=tuple(RECIPES), help="sets the next four")
-    add("--curvature", choices=CURVATURES, help="matrix that is inverted")
-    add("--weighting", choices=WEIGHTINGS, help="of the loss terms: all 1, or as in training")
-    add("--rank", type=rank_of, help="number of eigenpairs, or full")
-    add("--damping", type=damping_of, help="number added to the diagonal, or auto")
+    add("--recipe", default="paper", choices=tuple(recipes.RECIPES), help="sets the next four")
+    add("--curvature", choices=recipes.CURVATURES, help="matrix that is inverted")
+    add("--weighting", choices=recipes.WEIGHTINGS, help="of loss terms: all 1, or as in training")
+    add("--rank", type=recipes.rank_of, help="number of eigenpairs, or full")
+    add("--damping", type=recipes.damping_of, help="number added to the diagonal, or auto")
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
     add("--device", default="auto", choices=devices.NAMES)
     add("--dtype", default="float64", choices=("float32", "float64"))
     add("--threads", type=int, help="processor threads (default: all)")
     add("--dense", action="store_true", help="write influence_arrs.npz with whole matrices, too")
+    add("--restart", action="store_true", help="compute all again, whatever is there")
     add("--dry-run", action="store_true", help="print what it would cost, and stop")
     return parser.parse_args()
 
@@ -99,10 +96,10 @@ def describe(model: TrainedModel) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def recipe(arguments: argparse.Namespace) -> Recipe:
+def recipe(arguments: argparse.Namespace) -> recipes.Recipe:
     """The named recipe, with the settings that were given."""
     names = ("curvature", "weighting", "rank", "damping")
-    return recipe_of(arguments.recipe, **{name: getattr(arguments, name) for name in names})
+    return recipes.recipe_of(arguments.recipe, **{name: getattr(arguments, name) for name in names})
 
 
 def main() -> None:
@@ -110,24 +107,37 @@ def main() -> None:
     devices.set_threads(arguments.threads)
     model = load(arguments)
     test_x = load_test_points(arguments.test_x_path, model.problem)
-    stages = ProgressStages()
-    influence = Influence(
-        model.pinn, model.train_x, recipe(arguments), arguments.batch_size, stages
-    )
-    folder = target(arguments)
+    folder, stages = target(arguments), ProgressStages()
+    settings = model.pinn, model.train_x, recipe(arguments), arguments.batch_size, stages
+    influence = Influence(*settings, folder / STAGES, model.provenance())
     describe(model)
+    if not (arguments.restart or arguments.dry_run):
+        scores = find_scores(folder, influence.key(test_x)) if distributed.is_first() else None
+        if distributed.from_first(scores is not None):
+            print(f"{folder} holds these scores already; --restart makes them again")
+            if scores is not None and arguments.dense:
+                print(f"wrote {scores.save_dense(folder)}")
+            return
+    print(f"batch size {influence.batch_size}")
     cost = estimate.cost(influence, test_x, arguments.dense)
     print(cost)
     if arguments.dry_run:
         return
-    check_target(folder, cost.disk_bytes)
+    check_target(folder, cost.disk_bytes + cost.passing_bytes)
+    if arguments.restart:
+        influence.discard_stages()
+    for path in folder.glob(".influence*.tmp") if distributed.is_first() else ():
+        path.unlink()  # what a killed run was writing
     scores = influence.influence(test_x)
+    if not distributed.is_first():
+        return
     scores.metadata |= model.provenance()
     with stages.stage("file", 1) as advance:
         paths = [scores.save(folder)]
         if arguments.dense:
             paths.append(scores.save_dense(folder))
         advance(1)
+    influence.discard_test_stages()
     lines, warnings = report(scores, stages.seconds)
     print("\n".join(lines))
     print("".join(f"warning: {warning}\n" for warning in warnings), end="", file=sys.stderr)
@@ -135,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(distributed.together(main))

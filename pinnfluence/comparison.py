@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from pinnfluence.field import Field, derivatives_used
+from pinnfluence.problem import Problem
 from pinnfluence.reference import Reference
+
+BATCH_SIZE = 4096
 
 TOLERANCE = 1e-6
 """Largest distance at which two points count as the same; float32 coordinates round by 1e-7."""
@@ -46,10 +50,26 @@ def match_points(
     return index
 
 
-def with_speed(fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The fields u, v, p and ``speed = sqrt(u^2 + v^2)``, each float64 ``[n]``."""
-    flow = {name: np.asarray(fields[name], np.float64).reshape(-1) for name in ("u", "v", "p")}
-    return flow | {"speed": np.hypot(flow["u"], flow["v"])}
+def with_quantities(
+    problem: Problem, points: np.ndarray, fields: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The outputs, and the derived quantities that are functions of them, each float64 ``[n]``.
+
+    A quantity that needs derivatives cannot be computed from values and is left out.
+
+    Args:
+        problem: names the outputs and defines the quantities, for example the speed ``|u|``.
+        points: ``[n, n_inputs]``.
+        fields: values of all outputs at the points, by name, each ``[n]``.
+    """
+    x = torch.as_tensor(np.asarray(points, np.float64))
+    columns = {name: np.asarray(fields[name], np.float64).reshape(-1) for name in problem.outputs}
+    outputs = torch.as_tensor(np.stack(list(columns.values()), axis=1))
+    field = Field(problem.inputs, problem.outputs, x, {(): outputs})
+    for name, function in problem.quantities.items():
+        if derivatives_used([function], problem.inputs, problem.outputs, x) == [()]:
+            columns[name] = function(field).numpy()
+    return columns
 
 
 def absolute_errors(
@@ -57,8 +77,8 @@ def absolute_errors(
 ) -> dict[str, np.ndarray]:
     """``|predicted - target|`` of each field of ``target``, ``[n]``.
 
-    For the speed that is the difference of two speeds; the paper's code drew the difference of
-    their squares.
+    For a derived quantity such as the speed that is the difference of two speeds; the paper's code
+    drew the difference of their squares.
     """
     return {name: np.abs(predicted[name] - target[name]) for name in target}
 
@@ -80,9 +100,8 @@ def error_rows(
     target: Mapping[str, np.ndarray],
     area: np.ndarray,
     model: str,
-    quantities: Sequence[str] = ("u", "v", "p", "speed"),
 ) -> list[ErrorRow]:
-    """Relative L2 errors of one model, a row for each field; ``area`` is ``[n]`` in m^2."""
+    """Relative L2 errors of one model, a row for each field of ``target``; ``area`` is ``[n]``."""
     return [
         ErrorRow(
             model,
@@ -91,7 +110,7 @@ def error_rows(
             relative_l2(predicted[name], target[name], area),
             len(area),
         )
-        for name in quantities
+        for name in target
     ]
 
 
@@ -108,9 +127,12 @@ def relative_errors(
 
 def predict(
     net: torch.nn.Module, points: np.ndarray, names: Sequence[str]
-) -> Mapping[str, np.ndarray]:
-    """Outputs of a network at points, by name."""
+) -> dict[str, np.ndarray]:
+    """Outputs of a network at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
     like = next(net.parameters())
-    with torch.no_grad():
-        values = net(torch.as_tensor(points).to(like)).double().cpu().numpy()
-    return dict(zip(names, values.T, strict=True))
+    parts = []
+    for start in range(0, len(points), BATCH_SIZE):
+        x = torch.tensor(points[start : start + BATCH_SIZE]).to(like)
+        with torch.no_grad():
+            parts.append(net(x).double().cpu().numpy())
+    return dict(zip(names, np.concatenate(parts).T, strict=True))

@@ -86,8 +86,10 @@ class Rows:
     dtype = np.dtype(np.float32)
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None:
-    """Write an uncompressed ``.npz`` atomically; the same arrays give the same bytes.
+def write_npz(
+    path: str | Path, arrays: Mapping[str, np.ndarray | Rows], compressed: bool = False
+) -> None:
+    """Write an ``.npz`` atomically; the same arrays give the same bytes.
 
     ``Rows`` are written block by block, so that arrays larger than memory can be written.
     """
@@ -95,6 +97,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray | Rows]) -> None
         for name, array in arrays.items():
             header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
             missing = math.prod(array.shape) * array.dtype.itemsize
             with archive.open(member, "w", force_zip64=True) as target:
                 np.lib.format.write_array_header_1_0(target, header)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.distributed import gather_rows, share, sum_over_ranks
 from pinnfluence.network import MLP, Tape
 from pinnfluence.parallel import map_in_threads, pays_in_threads
 from pinnfluence.terms import Collocation, Params
@@ -40,14 +41,14 @@ def project_gradients(
 ) -> dict[str, Projection]:
     """Per-point gradients of all quantities, projected on a basis ``[n_params, rank]``.
 
-    A quantity costs only at the points on which it acts. Nothing of the size
-    ``n_points x n_params`` is held: at most ``batch_size`` gradients at a time.
+    A quantity costs only at the points on which it acts. At most ``batch_size`` gradients are held
+    at a time. Of several processes, the first gets the whole, the others their own part.
     """
     is_mlp = isinstance(collocation.pinn.network, MLP)  # others need jvp, not made for threads
     parallel = is_mlp and pays_in_threads(basis.device, batch_size * len(basis))
     projections: dict[str, Projection] = {}
     for number, names in enumerate(collocation.names):
-        chunks = list(collocation.only(number).chunks(batch_size))
+        chunks = share(list(collocation.only(number).chunks(batch_size)))
 
         def project(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor]]:
             part = _project_chunk(chunk, basis)
@@ -59,7 +60,7 @@ def project_gradients(
         empty = (basis.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
         for name in names:
             found = [part[name] for part in parts] or [empty]
-            values, gradients = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+            values, gradients = (gather_rows(torch.cat(t)) for t in zip(*found, strict=True))
             projections[name] = Projection(values, gradients, collocation.rows[number])
     return projections
 
@@ -257,9 +258,12 @@ def point_loss_gradients(
     With ``l_i = sum_k w_k r_k(z_i)^2``: ``||grad l_i||``, ``[n_points]``, and ``grad L``,
     ``[n_params]``.
     """
-    parts = [_chunk_loss_gradients(chunk, weights) for chunk in collocation.chunks(batch_size)]
+    like = next(iter(collocation.pinn.params.values()))
+    parts = [(like.new_zeros(0), like.new_zeros(collocation.pinn.n_params))]
+    for chunk in share(list(collocation.chunks(batch_size))):
+        parts.append(_chunk_loss_gradients(chunk, weights))
     norms, gradients = zip(*parts, strict=True)
-    return torch.cat(norms), torch.stack(gradients).sum(0)
+    return gather_rows(torch.cat(norms)), sum_over_ranks(torch.stack(gradients).sum(0))
 
 
 def _chunk_loss_gradients(

@@ -7,29 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pinnfluence.domain import Disk
 from pinnfluence.scores.matrix import BLOCK_ELEMENTS, ScoreMatrix
-
-QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
-"""The seven quantities of the paper's tables."""
 
 OBJECT_RADII = 1.5
 """Radius of the region around an object, in radii of the object."""
-
-RIM = 1e-6
-"""Points that lie farther outside a region than this are outside; float32 rounds by 1e-7."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """The disc of points x with ``|x - centre| <= radius``; lengths in metres for the flow."""
-
-    centre: tuple[float, float]
-    radius: float
-
-    def contains(self, points: np.ndarray) -> np.ndarray:
-        """Mask ``[n]`` of the points ``[n, 2]`` in the disc, its rim included up to rounding."""
-        offset = np.asarray(points, np.float64) - np.asarray(self.centre)
-        return np.hypot(offset[:, 0], offset[:, 1]) <= self.radius + RIM
 
 
 @dataclass(frozen=True)
@@ -64,7 +46,7 @@ def point_indicators(
     matrix: ScoreMatrix,
     train_x: np.ndarray,
     test_x: np.ndarray,
-    region: Region,
+    region: Disk,
     direction: int = 0,
     n_rows: int | None = None,
 ) -> PointIndicators:
@@ -86,7 +68,7 @@ def point_indicators(
 
     Example::
 
-        values = point_indicators(scores["u"], train_x, test_x, Region((0.2, 0.2), 0.075))
+        values = point_indicators(scores["u"], train_x, test_x, Disk((0.2, 0.2), 0.075))
     """
     _check_shapes(matrix, train_x, test_x)
     by_x = np.argsort(train_x[:, direction], kind="stable")
@@ -106,19 +88,19 @@ def directional_indicator(
     matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray, direction: int = 0
 ) -> np.ndarray:
     """Share ``[n_test]`` of |Inf| from training points with a strictly smaller x-coordinate."""
-    nowhere = Region((0.0, 0.0), -np.inf)
+    nowhere = Disk((0.0, 0.0), -np.inf)
     return point_indicators(matrix, train_x, test_x, nowhere, direction).directional
 
 
 def object_indicator(
-    matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray, region: Region
+    matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray, region: Disk
 ) -> np.ndarray:
     """Share ``[n_test]`` of |Inf| from training points in the region."""
     return point_indicators(matrix, train_x, test_x, region).object
 
 
 def uniform_indicators(
-    train_x: np.ndarray, test_x: np.ndarray, region: Region, direction: int = 0
+    train_x: np.ndarray, test_x: np.ndarray, region: Disk, direction: int = 0
 ) -> PointIndicators:
     """The indicators that equal influence of all training points gives: shares of their number."""
     along = np.sort(train_x[:, direction])
@@ -140,7 +122,7 @@ def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
 def summarise(
     values: PointIndicators, uniform: PointIndicators, area: np.ndarray, model: str, quantity: str
 ) -> list[IndicatorRow]:
-    """Averages of the directional and of the object indicator, ``area`` ``[n_test]`` in m^2."""
+    """Averages of the directional and of the object indicator, ``area`` ``[n_test]``."""
     rows = []
     for name in ("directional", "object"):
         value = getattr(values, name)
@@ -166,19 +148,19 @@ def indicator_rows(
     train_x: np.ndarray,
     test_x: np.ndarray,
     area: np.ndarray,
-    region: Region,
+    region: Disk,
     model: str,
-    quantities: Sequence[str] = QUANTITIES,
+    quantities: Sequence[str],
 ) -> list[IndicatorRow]:
     """The paper's table for one model: two rows, directional and object, for each quantity.
 
     Args:
         scores: score matrices ``[n_test, n_train]`` by quantity, as ``load_scores`` gives them.
         train_x, test_x: their points ``[n_train, 2]`` and ``[n_test, 2]``.
-        area: area ``[n_test]`` that each test point stands for, in m^2.
+        area: area ``[n_test]`` that each test point stands for.
         region: the disc of the object indicator.
         model: the model's name, for the table.
-        quantities: keys of ``scores``.
+        quantities: keys of ``scores``; in the paper outputs, speed, and ``pde``, ``bcs``, ``all``.
     """
     uniform = uniform_indicators(train_x, test_x, region)
     rows = []

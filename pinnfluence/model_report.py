@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pinnfluence.checkpoint import HISTORY
-from pinnfluence.comparison import relative_l2, with_speed
+from pinnfluence.comparison import relative_l2, with_quantities
 from pinnfluence.errors import run_script
-from pinnfluence.reference import Reference, load_reference
+from pinnfluence.reference import Reference
 from pinnfluence.trained_model import TrainedModel, load_model
 from pinnfluence.training.history import read_history
 
@@ -58,12 +58,20 @@ def _training(model: TrainedModel) -> dict[str, str]:
 def _errors(model: TrainedModel, reference: Reference) -> dict[str, str]:
     predicted: Mapping[str, np.ndarray] = model.predict(reference.points)
     target: Mapping[str, np.ndarray] = reference.values
-    if {"u", "v", "p"} <= set(target):
-        predicted, target = with_speed(predicted), with_speed(target)
+    if set(model.problem.outputs) <= set(target):
+        predicted, target = (
+            with_quantities(model.problem, reference.points, fields)
+            for fields in (predicted, target)
+        )
     return {
-        name: f"{100 * relative_l2(predicted[name], values, reference.area):.2f} %"
+        name: _percent(relative_l2(predicted[name], values, reference.area))
         for name, values in target.items()
     }
+
+
+def _percent(share: float) -> str:
+    """Two decimals, or two digits where those would be zeros."""
+    return f"{100 * share:.2f} %" if share >= 1e-4 else f"{100 * share:.1e} %"
 
 
 def _beside(found: Mapping[str, float], benchmark: Mapping[str, float]) -> dict[str, str]:
@@ -96,8 +104,8 @@ def main(paths: Sequence[str] | None = None) -> None:
     reports: dict[str, Any] = {}
     for path in map(Path, paths if paths is not None else sys.argv[1:]):
         model = load_model(path)
-        file = model.problem.reference
-        reports[path.name] = model_report(model, load_reference(file) if file else None)
+        reference = model.problem.reference
+        reports[path.name] = model_report(model, reference() if reference else None)
     print(markdown(reports))
 
 

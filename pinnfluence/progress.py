@@ -40,13 +40,20 @@ class Stages:
             yield advance
         self.seconds[name] = time.perf_counter() - began
 
+    def found(self, name: str) -> None:
+        """A stage was finished before, and what it found is taken."""
+
     @contextmanager
     def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
         yield lambda n: None
 
 
 class ProgressStages(Stages):
-    """Stages with a progress bar each."""
+    """Stages with a progress bar each; a line for those that were finished before."""
+
+    def found(self, name: str) -> None:
+        """Say so."""
+        print(f"{name}: as saved", file=sys.stderr)
 
     @contextmanager
     def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:

@@ -213,11 +213,21 @@ class Collocation:
     def chunks(self, size: int) -> Iterator[Collocation]:
         """The same equations at ``size`` points at a time, in order."""
         for start in range(0, len(self.x), size):
-            masks = [(r >= start) & (r < start + size) for r in self.rows]
-            rows = tuple(r[mask] - start for r, mask in zip(self.rows, masks, strict=True))
-            x = self.x[start : start + size]
-            data, images = _masked(self.data, masks), _masked(self.images, masks)
-            yield Collocation(self.pinn, self.equations, x, rows, data, images)
+            yield self._at(slice(start, start + size), [r - start for r in self.rows])
+
+    def subset(self, points: np.ndarray) -> Collocation:
+        """The same equations at some of the points, by their indices ``[n]`` in rising order."""
+        place = np.full(len(self.x), -1)
+        place[points] = np.arange(len(points))
+        return self._at(points, [place[r] for r in self.rows])
+
+    def _at(self, points: slice | np.ndarray, places: Sequence[np.ndarray]) -> Collocation:
+        """At some points, of which the rows have these places: those among them are kept."""
+        x = self.x[points]
+        masks = [(place >= 0) & (place < len(x)) for place in places]
+        rows = tuple(place[mask] for place, mask in zip(places, masks, strict=True))
+        data, images = _masked(self.data, masks), _masked(self.images, masks)
+        return Collocation(self.pinn, self.equations, x, rows, data, images)
 
     def only(self, number: int) -> Collocation:
         """One of the equations, at the points on which it acts."""

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from pinnfluence import checkpoint, problems
+from pinnfluence.comparison import BATCH_SIZE, predict
 from pinnfluence.config import CONFIG, load_config
+from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
 from pinnfluence.influence.stationarity import mean_squares
 from pinnfluence.network import MLP
-from pinnfluence.problem import TOLERANCE, Equation, Problem
-from pinnfluence.reference import load_reference
+from pinnfluence.problem import Equation, Problem
 from pinnfluence.terms import Pinn, pinn_of
 
-BATCH_SIZE = 4096
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 
@@ -44,7 +44,7 @@ class TrainedModel:
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
-        return self.fields(points, self.pinn.outputs)
+        return predict(self.pinn.network, points, self.pinn.outputs)
 
     def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
@@ -194,7 +194,7 @@ def load_test_points(path: Path | None, problem: Problem) -> np.ndarray:
         return load_points_inside(path, problem, "test")
     if problem.reference is None:
         raise InputError(f"{problem.name} has no reference points; give --test_x_path")
-    return load_reference(problem.reference).points
+    return problem.reference().points
 
 
 def _refuse_contradictions(

@@ -11,7 +11,7 @@ from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residua
 from pinnfluence import InputError
 from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.deepxde.model import GradField, PinnModel, build, dde, geometry
-from pinnfluence.problem import Difference, Disk, Rectangle
+from pinnfluence.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.training.loss_step import loss_step
 
@@ -215,6 +215,18 @@ def test_geometry():
         geometry(3)
 
 
+def test_geometry_in_space_and_time():
+    shape = SpaceTime(Rectangle((0.0, 0.0), (2.0, 1.0)), Interval(1.0, 3.0))
+    points = np.random.default_rng(0).random((200, 3)) * [2.4, 1.4, 3.4] - [0.2, 0.2, -0.3]
+    found = geometry(shape)
+    inside = found.geometry.inside(points[:, :2]) & found.timedomain.inside(points[:, 2:])
+    np.testing.assert_array_equal(inside, shape.excess(points) <= 0)
+    assert 20 < inside.sum() < 180
+    corners = np.array([[0.5, 0.5, 1.0], [0.5, 0.5, 1.0 + 9e-7], [0.0, 0.5, 1.1], [0.5, 0.5, 3.0]])
+    assert shape.at_start(corners).tolist() == [True, True, False, False]
+    assert shape.excess(np.array([[2.5, 0.5, 1.5], [0.5, 0.5, 0.75]])).tolist() == [0.5, 0.25]
+
+
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepxde.backend", SimpleNamespace(backend_name="jax"))
     with pytest.raises(ImportError, match="with the backend jax, expected pytorch"):
@@ -229,7 +241,8 @@ def test_another_backend_is_refused(monkeypatch):
         ({"layers": (2, 0, 3)}, "widths from 1"),
         ({"num_domain": -1}, "num_domain must be from 0"),
         ({"num_domain": 0, "num_boundary": 0}, "at least one point"),
-        ({"num_boundary": 0}, "loss term inflow_u acts on none of"),
+        ({"num_boundary": 0}, "loss term inflow_u acts on none of 80 domain and 0 boundary points"),
+        ({"num_initial": 5}, "cylinder_flow has no time, found 5 initial points"),
         ({"seed": -1}, "seed must be from 0"),
         ({"conditions": "other"}, "no conditions 'other'"),
     ],
@@ -245,3 +258,11 @@ def test_a_condition_acts_on_the_boundary_only():
     on = deepxde_model._pointwise(lambda x: np.ones(len(x), bool))
     assert on(np.zeros(2), True)
     assert not on(np.zeros(2), False)
+
+
+def test_an_initial_condition_acts_at_the_initial_time_only():
+    starts = SpaceTime(Interval(0.0, 1.0), Interval(0.0, 1.0)).at_start
+    on = deepxde_model._pointwise(starts, starts)
+    assert on(np.array([0.5, 0.0]), False)
+    assert not on(np.array([0.5, 0.1]), False)
+    assert not on(np.array([0.0, 0.1]), True)

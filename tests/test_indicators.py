@@ -6,9 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pinnfluence.domain import Disk
 from pinnfluence.indicators import (
-    QUANTITIES,
-    Region,
     average,
     directional_indicator,
     indicator_rows,
@@ -21,7 +20,8 @@ from pinnfluence.plots.tables import write_csv
 from pinnfluence.scores.file import Embedding, Scores
 from pinnfluence.scores.matrix import DenseMatrix, FactoredMatrix
 
-REGION = Region((0.2, 0.2), 0.075)
+REGION = Disk((0.2, 0.2), 0.075)
+QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 
 
 def channel_points(rng, n):
@@ -31,7 +31,7 @@ def channel_points(rng, n):
 
 def by_loop(dense, train_x, test_x, region):
     """The definitions, one test point at a time."""
-    inside = np.hypot(*(train_x.astype(float) - region.centre).T) <= region.radius
+    inside = np.hypot(*(train_x.astype(float) - region.center).T) <= region.radius
     directional, near = [], []
     for scores, (x, _) in zip(np.abs(dense.astype(float)), test_x, strict=True):
         total = scores.sum() or np.nan
@@ -198,7 +198,7 @@ def small_scores():
 def test_table_of_a_model(tmp_path):
     scores = small_scores()
     area = np.linspace(0.5, 1.5, 12)
-    rows = indicator_rows(scores, scores.train_x, scores.test_x, area, REGION, "good")
+    rows = indicator_rows(scores, scores.train_x, scores.test_x, area, REGION, "good", QUANTITIES)
     assert [(row.quantity, row.indicator) for row in rows] == [
         (quantity, indicator) for quantity in QUANTITIES for indicator in ("directional", "object")
     ]

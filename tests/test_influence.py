@@ -13,7 +13,7 @@ from captum.influence import DataInfluence
 from torch import nn
 
 from pinnfluence import Equation, Influence, InputError, Pinn, Recipe
-from pinnfluence.influence import engine
+from pinnfluence.influence import fit
 from pinnfluence.network import MLP
 from pinnfluence.progress import Stages
 
@@ -320,8 +320,8 @@ def test_is_a_captum_data_influence(case):
 
 def test_curvature_is_computed_once(case, monkeypatch):
     pinn, train_x, test_x = case
-    counter = Mock(wraps=engine.invert)
-    monkeypatch.setattr(engine, "invert", counter)
+    counter = Mock(wraps=fit.invert)
+    monkeypatch.setattr(fit, "invert", counter)
     influence = Influence(pinn, train_x, Recipe(rank=3))
     for _ in range(2):
         influence.influence(test_x[:2])

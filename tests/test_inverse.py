@@ -27,7 +27,7 @@ class Given(Hessian):
     def __init__(self, matrix: np.ndarray) -> None:
         self.matrix, self.n_params = matrix, len(matrix)
 
-    def dense(self, advance: Callable[[int], object] = lambda n: None) -> np.ndarray:
+    def dense(self, advance: Callable[[int], object] = lambda n: None, store=None) -> np.ndarray:
         return self.matrix
 
 

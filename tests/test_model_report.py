@@ -43,6 +43,17 @@ def test_errors_are_relative_to_the_reference_over_the_area() -> None:
     assert errors == dict.fromkeys(("u", "v", "p", "speed"), "10.00 %")
 
 
+def test_small_errors_keep_their_digits() -> None:
+    model = pinnfluence.load_model(short_run())
+    points = model.train_x[:30].astype("f4")
+    predicted = model.predict(points)
+    values = {name: (v * (1 + 2.5e-6)).astype("f4") for name, v in predicted.items()}
+    reference = Reference(points, values, np.ones(30, "f4"))
+    cells = model_report.model_report(model, reference)["relative L2 error"]
+    assert {cell[:4] for cell in cells.values()} <= {"2.4e", "2.5e", "2.6e"}
+    assert all(cell.endswith("e-04 %") for cell in cells.values())
+
+
 def test_measures_stand_beside_the_benchmark() -> None:
     model = pinnfluence.load_model(short_run())
     cells = model_report.model_report(model)["measure"]

@@ -15,13 +15,13 @@ import pytest
 from matplotlib import image
 from nbclient import NotebookClient
 
-from pinnfluence.indicators import QUANTITIES
 from pinnfluence.reference import load_reference
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "eval.ipynb"
 REFERENCE = ROOT / "pinnfluence" / "reference" / "cylinder_flow.npz"
 MODELS = ("good", "broken", "bad")
+QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 SMALL = (
     "--n_iterations 20 --n_iterations_lbfgs 5 --num_domain 150 --num_boundary 100 --layers 2 8 8 3"
     " --threads 1"

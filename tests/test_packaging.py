@@ -94,8 +94,8 @@ def test_conda_environment_installs_the_same_as_make_setup() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == "pinnfluence"
     assert {"python=3.11", "pip"} <= {e for e in environment["dependencies"] if isinstance(e, str)}
-    assert pip_section() == ["-c constraints.txt", "-e .[notebook,dev]"]
-    assert '-c constraints.txt -e ".[notebook,dev]"' in (ROOT / "Makefile").read_text()
+    assert pip_section() == ["-c constraints.txt", "-e .[notebook,dev,docs]"]
+    assert '-c constraints.txt -e ".[notebook,dev,docs]"' in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ case "$*" in
   "-c "*) exec REAL "$@";;
   "-m venv "*)
     mkdir -p "$3/bin"
-    for tool in python ruff mypy jupyter; do cp "$0" "$3/bin/$tool"; done;;
+    for tool in python ruff mypy jupyter mkdocs; do cp "$0" "$3/bin/$tool"; done;;
 esac
 echo "$(basename "$0") $*" >> calls.txt
 case "$*" in
@@ -192,6 +192,7 @@ case "$*" in
     mkdir -p "$folder"
     touch "$folder"/{adam-2,lbfgs-3}.pt "$folder"/{train_x.npy,config.json,history.{csv,png}};;
   nbconvert*) mkdir -p build figures; touch build/eval.ipynb figures/1.png;;
+  explore.py*) mkdir -p build; touch build/explorer.html;;
 esac
 """
 
@@ -205,7 +206,13 @@ class Clone:
             shutil.copy(ROOT / file, root)
         shutil.copytree(ROOT / ".ci", root / ".ci")
         (root / "pinnfluence").mkdir()
-        files = ["pinnfluence/terms.py", "calc_influences.py", "train.py", "eval.ipynb"]
+        files = [
+            "pinnfluence/terms.py",
+            "calc_influences.py",
+            "train.py",
+            "eval.ipynb",
+            "explore.py",
+        ]
         for model in MODELS:
             (root / "model_zoo" / model).mkdir(parents=True)
             files += [f"model_zoo/{model}/lbfgs-1.pt", f"model_zoo/{model}/config.json"]
@@ -240,7 +247,7 @@ def clone(tmp_path: Path) -> Clone:
 
 
 def test_setup_runs_again_only_when_its_inputs_change(clone: Clone) -> None:
-    install = "python -m pip install -c constraints.txt -e .[notebook,dev]"
+    install = "python -m pip install -c constraints.txt -e .[notebook,dev,docs]"
     assert clone.make("setup") == ["python3 -m venv .venv", install]
     assert clone.make("setup") == []
     for file in ("pyproject.toml", "constraints.txt"):
@@ -267,17 +274,23 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
         return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
 
     notebook = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
-    assert clone.make("demo")[2:] == [*map(scores, MODELS), notebook]
+    explorer = (
+        "python explore.py model_zoo/good_influences model_zoo/broken_influences "
+        "model_zoo/bad_influences -o build/explorer.html"
+    )
+    assert clone.make("demo")[2:] == [*map(scores, MODELS), notebook, explorer]
     assert clone.make("demo") == []
     os.utime(clone.root / "model_zoo" / "bad" / "lbfgs-1.pt")
-    assert clone.make("demo") == [scores("bad"), notebook]
+    assert clone.make("demo") == [scores("bad"), notebook, explorer]
     (clone.root / "model_zoo" / "bad" / "state.pt").touch()  # a run state is no model
     assert clone.make("demo") == []
     os.utime(clone.root / "pinnfluence" / "terms.py")
-    assert clone.make("demo") == [*map(scores, MODELS), notebook]
+    assert clone.make("demo") == [*map(scores, MODELS), notebook, explorer]
     shutil.rmtree(clone.root / "figures")
     assert clone.make("demo") == [notebook]
-    assert str(clone.root / "figures") in clone.run("make", "demo").stdout
+    printed = clone.run("make", "demo").stdout
+    assert str(clone.root / "figures") in printed
+    assert str(clone.root / "build" / "explorer.html") in printed
 
 
 def test_zoo_trains_the_models(clone: Clone) -> None:
@@ -295,6 +308,7 @@ def test_zoo_trains_the_models(clone: Clone) -> None:
 
 def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    shutil.copy(clone.stub, clone.root / "chromium")  # present: nothing is installed
     done = clone.run(".ci/run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (clone.root / "calls.txt").read_text().splitlines()[2:] == [
@@ -302,6 +316,7 @@ def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:
         "ruff check .",
         "mypy ",
         "python -m pytest",
+        "mkdocs build --quiet --strict",
     ]
 
 
@@ -316,6 +331,7 @@ def test_ci_lints_and_tests_a_fresh_clone(clone: Clone) -> None:
         ("test-slow", "-m slow"),
         ("demo", "model_zoo/broken"),
         ("demo", "nbconvert"),
+        ("demo", "explore.py"),
         ("bench", "one.py"),
         ("zoo", "--broken"),
     ],

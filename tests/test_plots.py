@@ -9,14 +9,20 @@ from matplotlib import image
 from matplotlib.collections import PathCollection
 from matplotlib.patches import Circle
 
-from pinnfluence.comparison import ErrorRow, absolute_errors, with_speed
-from pinnfluence.indicators import QUANTITIES, IndicatorRow, Region
+from pinnfluence.comparison import ErrorRow, absolute_errors
+from pinnfluence.domain import Disk
+from pinnfluence.indicators import IndicatorRow
 from pinnfluence.plots import drawing, tables
 from pinnfluence.plots import fields as plots
 from pinnfluence.plots import influence as influence_plots
+from pinnfluence.plots.history import history_figure
+from pinnfluence.problems import burgers
+from pinnfluence.problems.cylinder_flow import PROBLEM
 
-CYLINDER = Region((0.2, 0.2), 0.05)
-NEAR = Region((0.2, 0.2), 0.075)
+CYLINDER = Disk((0.2, 0.2), 0.05)
+NEAR = Disk((0.2, 0.2), 0.075)
+LABELS = PROBLEM.labels
+QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +39,16 @@ def points():
 @pytest.fixture(scope="module")
 def target(points):
     x, y = points.T.astype(float)
-    return with_speed({"u": 7 * y * (0.41 - y), "v": 0.1 * np.sin(9 * y) - 0.02, "p": 2.2 - x})
+    return with_speed(7 * y * (0.41 - y), 0.1 * np.sin(9 * y) - 0.02, 2.2 - x)
 
 
 @pytest.fixture(scope="module")
 def predicted(target):
-    return with_speed({"u": 0.9 * target["u"], "v": target["v"] + 0.03, "p": 1.2 * target["p"]})
+    return with_speed(0.9 * target["u"], target["v"] + 0.03, 1.2 * target["p"])
+
+
+def with_speed(u, v, p):
+    return {"u": u, "v": v, "p": p, "speed": np.hypot(u, v)}
 
 
 def main_axes(figure):
@@ -68,7 +78,9 @@ def check_drawn(figure):
 
 
 def test_comparison_figure(points, predicted, target):
-    figure = plots.comparison_figure(points, predicted, target, CYLINDER, name="good")
+    figure = plots.comparison_figure(
+        points, predicted, target, CYLINDER, name="good", labels=LABELS
+    )
     check_drawn(figure)
     axes = np.reshape(main_axes(figure), (4, 3))
     errors = absolute_errors(predicted, target)
@@ -87,7 +99,7 @@ def test_comparison_figure(points, predicted, target):
 
 
 def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, target):
-    figure = plots.comparison_figure(points, predicted, target, CYLINDER)
+    figure = plots.comparison_figure(points, predicted, target, CYLINDER, labels=LABELS)
     pressure = np.reshape(main_axes(figure), (4, 3))[3]
     assert [field_of(axis).colorbar.extend for axis in pressure] == ["max", "neither", "neither"]
     velocity = np.reshape(main_axes(figure), (4, 3))[1, 0]
@@ -96,18 +108,20 @@ def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, targ
 
 @pytest.mark.parametrize("fields", [("u", "v", "p"), ("u", "v", "speed", "p")])
 def test_fields_figure(points, predicted, target, fields):
-    figure = plots.fields_figure(points, predicted, CYLINDER, fields, limits_of=target)
+    figure = plots.fields_figure(
+        points, predicted, CYLINDER, fields, limits_of=target, labels=LABELS
+    )
     check_drawn(figure)
     for axis, field in zip(main_axes(figure), fields, strict=True):
-        assert axis.get_title() == f"Predicted {drawing.SYMBOLS[field]}"
+        assert axis.get_title() == f"Predicted {LABELS.symbol(field)}"
         np.testing.assert_array_equal(field_of(axis).get_array(), predicted[field])
-    targets = plots.fields_figure(points, target, CYLINDER, title="Target")
+    targets = plots.fields_figure(points, target, CYLINDER, title="Target", labels=LABELS)
     assert main_axes(targets)[3].get_title() == "Target $p$"
     assert field_of(main_axes(targets)[3]).get_clim() == pytest.approx((0, 2.2), abs=1e-6)
 
 
 def test_error_figure(points, predicted, target):
-    figure = plots.error_figure(points, predicted, target, CYLINDER)
+    figure = plots.error_figure(points, predicted, target, CYLINDER, labels=LABELS)
     check_drawn(figure)
     speed = field_of(main_axes(figure)[2]).get_array()
     np.testing.assert_array_equal(speed, np.abs(predicted["speed"] - target["speed"]))
@@ -116,7 +130,7 @@ def test_error_figure(points, predicted, target):
 def test_loss_figure(points):
     density = np.linspace(1e-6, 1e-2, len(points))
     density[0] = 0
-    figure = plots.loss_figure(points, density, CYLINDER)
+    figure = plots.loss_figure(points, density, CYLINDER, labels=LABELS)
     check_drawn(figure)
     np.testing.assert_allclose(
         field_of(main_axes(figure)[0]).get_array()[1:], np.log10(density[1:])
@@ -127,7 +141,9 @@ def test_loss_figure(points):
 def test_influence_figure(points):
     influence = np.sin(5 * points[:, 0]) + 0.3
     place = np.array([0.2, 0.15], np.float32)
-    figure = influence_plots.influence_figure(points, influence, place, "u", CYLINDER, name="good")
+    figure = influence_plots.influence_figure(
+        points, influence, place, "u", CYLINDER, name="good", labels=LABELS
+    )
     check_drawn(figure)
     (axis,) = main_axes(figure)
     low, high = field_of(axis).get_clim()
@@ -143,7 +159,9 @@ def test_influence_figure(points):
 
 
 def test_flow_direction_points_along_x(points):
-    figure = influence_plots.influence_figure(points, points[:, 0], points[0], flow_direction=True)
+    figure = influence_plots.influence_figure(
+        points, points[:, 0], points[0], "u", flow_direction=True
+    )
     check_drawn(figure)
     (axis,) = main_axes(figure)
     arrow, name = axis.texts
@@ -154,7 +172,9 @@ def test_flow_direction_points_along_x(points):
 
 def test_training_influence_figure(points):
     mean = 10.0 ** np.linspace(-6, -1, len(points))
-    figure = influence_plots.training_influence_figure(points, mean, NEAR, "speed", CYLINDER)
+    figure = influence_plots.training_influence_figure(
+        points, mean, NEAR, "speed", CYLINDER, labels=LABELS
+    )
     check_drawn(figure)
     (axis,) = main_axes(figure)
     (dots,) = axis.collections
@@ -165,6 +185,36 @@ def test_training_influence_figure(points):
     assert sorted(circles) == pytest.approx([0.05, 1.5 * 0.05])
     assert circles[NEAR.radius].center == (0.2, 0.2)
     assert r"N\,\overline{|\mathrm{Inf}|}" in labels(figure)[0]
+
+
+def test_a_problem_brings_its_own_labels():
+    """In space and time, with a signed field without a unit, and without any region."""
+    labels = burgers.PROBLEM.labels
+    reference = burgers.reference()
+    points, values = reference.points[::7], reference.values["u"][::7]
+    for figure in (
+        plots.fields_figure(points, {"u": values}, labels=labels),
+        plots.comparison_figure(points, {"u": values}, {"u": values}, labels=labels),
+        influence_plots.training_influence_figure(points, values**2, None, "u", labels=labels),
+        influence_plots.influence_figure(points, values, points[0], "u", labels=labels),
+    ):
+        check_drawn(figure)
+        axis = main_axes(figure)[0]
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("$x$", "$t$")
+    figure = plots.fields_figure(points, {"u": values}, labels=labels)
+    low, high = field_of(main_axes(figure)[0]).get_clim()
+    assert low == -high
+    assert main_axes(figure)[0].get_title() == "Predicted $u$"
+    history = {"step": np.arange(3), "error_u": np.ones(3), "burgers": np.ones(3)}
+    _, errors = history_figure(history, labels=labels).axes
+    assert [line.get_label() for line in errors.lines] == ["$u$"]
+
+
+def test_without_labels_names_stand_for_themselves(points, target):
+    figure = plots.fields_figure(points, {"w": target["u"], "q": target["p"]})
+    assert [axis.get_title() for axis in main_axes(figure)] == ["Predicted w", "Predicted q"]
+    assert labels(figure) == ["w", "q"]
+    assert main_axes(figure)[1].get_xlabel() == "$x$"
 
 
 def test_nearest_point():
@@ -185,9 +235,9 @@ def test_no_triangle_lies_in_the_cylinder(points):
 
 
 def test_constant_fields_can_be_drawn(points):
-    zero = with_speed({name: np.zeros(len(points)) for name in "uvp"})
+    zero = with_speed(*np.zeros((3, len(points))))
     check_drawn(plots.comparison_figure(points, zero, zero, CYLINDER))
-    check_drawn(influence_plots.influence_figure(points, zero["u"], points[0]))
+    check_drawn(influence_plots.influence_figure(points, zero["u"], points[0], "u"))
     check_drawn(plots.loss_figure(points, zero["u"] + 1))
 
 
@@ -202,7 +252,7 @@ def indicator_rows(models):
 
 @pytest.mark.parametrize("models", [["good", "broken", "bad"], ["a", "b", "c", "d", "e"]])
 def test_indicator_table(models):
-    figure = tables.indicator_figure(indicator_rows(models), "object")
+    figure = tables.indicator_figure(indicator_rows(models), "object", LABELS)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("0.60 (0.50)") == texts.count("0.26 (0.02)") == 7 * len(models)
     for name in [*models, "$u_1$", "PDE loss", "BC loss", "all losses"]:
@@ -212,7 +262,7 @@ def test_indicator_table(models):
 
 def test_error_table():
     rows = [ErrorRow("good", name, 0.1234, 0.05678, 9) for name in ("u", "v", "p", "speed")]
-    figure = tables.error_table_figure(rows)
+    figure = tables.error_table_figure(rows, LABELS)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("0.123") == texts.count("0.057") == 4
     check_no_overlap(figure)

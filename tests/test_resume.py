@@ -245,7 +245,7 @@ def test_a_signal_before_training_ends_with_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     prelude = (
         "import os, signal\n"
-        "from pinnfluence import run_folder\n"
+        "from pinnfluence.training import run_folder\n"
         "run_folder.prepare = lambda *a: os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     result = run(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)

@@ -33,6 +33,7 @@ from helpers import (
 from pinnfluence import MLP, checkpoint
 from pinnfluence.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.training.history import read_history
 from pinnfluence.training.run import Run, Schedule
 
 TERMS = (
@@ -405,3 +406,21 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
     result = run_well(TRAIN, *SHORT, "--save_path", folder)
     assert "note: device was cuda, is cpu" in result.stdout
     assert f"note: torch was 2.6.0, is {torch.__version__}" in result.stdout
+
+
+def test_training_goes_on_from_another_runs_weights(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    run_well(TRAIN, *SMALL, "--n_iterations", 20, "--n_iterations_lbfgs", 0, "--save_path", first)
+    given = first / "adam-20.pt"
+    flags = ("--n_iterations", 0, "--n_iterations_lbfgs", 30, "--dtype", "float64")
+    second = tmp_path / "second"
+    run_well(TRAIN, *SMALL, *flags, "--start_from", given, "--save_path", second)
+    before, after = (read_history(folder / "history.csv") for folder in (first, second))
+    assert after["continuity"][0] == pytest.approx(before["continuity"][-1], rel=1e-4)
+    again = run_well(TRAIN, *SMALL, *flags, "--start_from", given, "--save_path", second)
+    assert "was finished before" in again.stdout
+    assert_refused(run(TRAIN, *SMALL, *flags, "--save_path", second), "start_from")
+    wide = ("--layers", 2, 9, 3, "--start_from", given, "--save_path", tmp_path / "third")
+    assert_refused(run(TRAIN, *SMALL, *wide), "--start_from", "layers")
+    missing = tmp_path / "none.pt"
+    assert_refused(run(TRAIN, *SMALL, "--start_from", missing), "none.pt")

@@ -45,6 +45,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pinnfluence import distributed
 from pinnfluence.curvature.inverse import Inverse
 from pinnfluence.curvature.operators import Curvature
 from pinnfluence.terms import Collocation, Pinn
@@ -96,6 +97,12 @@ class Damping:
     def metadata(self) -> dict[str, Any]:
         """What a score file says about it."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Damping:
+        """The damping that ``metadata`` tells of."""
+        doubts = {name: Doubts(**metadata[name]) for name in ("at_floor", "at_value")}
+        return cls(**{**metadata, **doubts})
 
 
 def automatic_damping(
@@ -161,8 +168,11 @@ def signed_gradients(
     signs[order] = np.random.default_rng(0).choice([-1.0, 1.0], signs.shape)
     signs[:, 0] = 1
     params = {n: p.detach().clone().requires_grad_() for n, p in collocation.pinn.params.items()}
-    total, start = torch.zeros(()), 0
-    for chunk in collocation.chunks(batch_size):
+    some = next(iter(params.values())).detach()
+    total = some.new_zeros(collocation.pinn.n_params, signs.shape[1])
+    starts = range(0, len(x), batch_size)
+    chunks = zip(starts, collocation.chunks(batch_size), strict=True)
+    for start, chunk in distributed.share(list(chunks)):
         losses = _point_losses(chunk, params, weights)
         columns = torch.as_tensor(signs[start : start + len(losses)]).to(losses)
         found = [
@@ -171,9 +181,8 @@ def signed_gradients(
             )
             for column in columns.T
         ]
-        flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in found], 1)
-        total, start = total.to(flat) + flat, start + len(losses)
-    return total.double().cpu().numpy()
+        total += torch.stack([torch.cat([g.flatten() for g in grads]) for grads in found], 1)
+    return distributed.sum_over_ranks(total).double().cpu().numpy()
 
 
 def _point_losses(

@@ -11,9 +11,11 @@ from scipy.linalg.lapack import dpocon
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from pinnfluence.curvature.eigenpairs import Eigenpairs
+from pinnfluence.curvature.matrix_store import CLOSED, MatrixStore
 from pinnfluence.curvature.operators import Curvature, GaussNewton
 from pinnfluence.errors import InputError
 from pinnfluence.gradients import Advance
+from pinnfluence.stage_store import StageStore
 
 MAX_CONDITION = 1e15
 """Condition number from which on a matrix counts as singular: in float64 no digit is left."""
@@ -39,6 +41,17 @@ class LowRank:
         """Product with the columns of ``[n_params, k]``."""
         V = self.pairs.vectors
         return V @ ((V.T @ vectors) / self.pairs.values[:, None])
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """An inverse that the first of several processes has."""
+
+    damping: float
+
+    def solve(self, vectors: np.ndarray) -> np.ndarray:
+        """Raise InputError."""
+        raise InputError("only the first of several processes has the inverse; start a single one")
 
 
 class _Factor:
@@ -107,7 +120,7 @@ class FullRank:
     """A curvature matrix as a whole, of which inverses of any damping are made.
 
     In residual space where a Gauss-Newton matrix has fewer residuals than parameters: from A with
-    ``M = A^T A`` and ``A A^T``; else from M itself.
+    ``M = A^T A`` and ``A A^T``; else from M itself, which a store keeps while it is made.
 
     Attributes:
         largest, lowest: its extreme eigenvalues.
@@ -121,6 +134,7 @@ class FullRank:
         curvature: Curvature,
         advance: Advance = lambda n: None,
         residual_space: bool | None = None,
+        store: StageStore = CLOSED,
     ) -> None:
         if residual_space is None:
             residual_space = prefers_residual_space(curvature)
@@ -131,7 +145,7 @@ class FullRank:
             self._rows = curvature.rows(advance)
             self._matrix = np.asfortranarray(self._rows @ self._rows.T)
         else:
-            self._matrix = np.asfortranarray(curvature.dense(advance))
+            self._matrix = np.asfortranarray(curvature.dense(advance, MatrixStore(store)))
         if not np.isfinite(self._matrix).all():
             raise InputError(
                 "the curvature has NaN or infinite values; the network's loss overflows"

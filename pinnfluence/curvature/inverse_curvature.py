@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pinnfluence import distributed
 from pinnfluence.curvature.damping import (
     Damping,
     automatic_damping,
@@ -15,10 +18,12 @@ from pinnfluence.curvature.damping import (
     signed_gradients,
 )
 from pinnfluence.curvature.eigenpairs import Eigenpairs, is_small, keep_above, top_eigenpairs
-from pinnfluence.curvature.inverse import FullRank, Inverse, LowRank
+from pinnfluence.curvature.inverse import Elsewhere, FullRank, Inverse, LowRank
+from pinnfluence.curvature.matrix_store import CLOSED
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import AUTO, Recipe
 from pinnfluence.progress import Stages
+from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Collocation
 
 OPERATORS = {"hessian": Hessian, "gauss-newton": GaussNewton}
@@ -28,7 +33,8 @@ OPERATORS = {"hessian": Hessian, "gauss-newton": GaussNewton}
 class InverseCurvature:
     """A damped inverse and what is known of the matrix.
 
-    inverse: ``(M + damping I)^-1``. pairs: its eigenpairs, damping included, where it has low rank.
+    inverse: ``(M + damping I)^-1``; at full rank, only the first of several processes has it.
+    pairs: its eigenpairs, damping included, where it has low rank.
     largest, most_negative: extreme eigenvalues of M; of low rank, those that were seen.
     n_products: products with M. chosen: how the damping was found, if automatically.
     """
@@ -57,8 +63,12 @@ def invert(
     weights: dict[str, float],
     batch_size: int,
     stages: Stages,
+    store: StageStore = CLOSED,
 ) -> InverseCurvature:
     """The inverse curvature of ``L = sum_ik w_k r_k(z_i)^2`` that a recipe asks for.
+
+    A store keeps the eigenpairs (ARPACK begins again where it was interrupted); of full rank the
+    matrix, also while it is summed, and the damping that was chosen. The factors are made again.
 
     Raises:
         InputError: with figures: NaN, no convergence, no eigenvalue above the threshold, an
@@ -66,7 +76,7 @@ def invert(
     """
     curvature = OPERATORS[recipe.curvature](collocation, weights, batch_size)
     build = _full_rank if recipe.is_full else _low_rank
-    return build(recipe, curvature, stages)
+    return build(recipe, curvature, stages, store)
 
 
 def expected_products(rank: int, n_params: int) -> int:
@@ -74,19 +84,29 @@ def expected_products(rank: int, n_params: int) -> int:
     return n_params if is_small(n_params, rank) else 3 * rank + 4
 
 
-def _low_rank(recipe: Recipe, curvature: Curvature, stages: Stages) -> InverseCurvature:
-    rank, automatic = int(recipe.rank), recipe.damping == AUTO
-    shift = 0.0 if automatic else float(recipe.damping)
-    threshold = 0.0 if automatic else recipe.threshold
-    with stages.stage("eigenpairs", expected_products(rank, curvature.n_params)) as advance:
-        pairs = top_eigenpairs(curvature, rank, shift, threshold, advance=advance)
+def _low_rank(
+    recipe: Recipe, curvature: Curvature, stages: Stages, store: StageStore
+) -> InverseCurvature:
+    shift, automatic = _shift(recipe), recipe.damping == AUTO
+    saved = distributed.from_first(store.load("eigenpairs"))
+    if saved:
+        stages.found("eigenpairs")
+        pairs = Eigenpairs(**{**saved.arrays, **saved.facts})
+    else:
+        pairs = _eigenpairs(recipe, curvature, stages)
+        # in the order of a file: else products with what was saved would round otherwise
+        pairs = replace(pairs, vectors=np.ascontiguousarray(pairs.vectors))
+        facts = {"most_negative": pairs.most_negative, "n_products": pairs.n_products}
+        arrays = {"values": pairs.values, "vectors": pairs.vectors}
+        store.save("eigenpairs", arrays, facts)
     largest, chosen = float(pairs.values[0]) - shift, None
     if automatic:
 
         def inverse(damping: float) -> LowRank:
             return LowRank(replace(pairs, values=pairs.values + damping), damping)
 
-        chosen = _choose(curvature, largest, min(0.0, pairs.most_negative), inverse, stages)
+        lowest = min(0.0, pairs.most_negative)
+        chosen = _choose(curvature, largest, lowest, inverse, stages, store)
         shift = chosen.value
         pairs = keep_above(replace(pairs, values=pairs.values + shift), recipe.threshold)
     return InverseCurvature(
@@ -94,15 +114,39 @@ def _low_rank(recipe: Recipe, curvature: Curvature, stages: Stages) -> InverseCu
         pairs,
         largest,
         pairs.most_negative,
-        curvature.n_products,
+        pairs.n_products,
         chosen,
     )
 
 
-def _full_rank(recipe: Recipe, curvature: Curvature, stages: Stages) -> InverseCurvature:
-    n_steps = curvature.n_residuals if isinstance(curvature, GaussNewton) else curvature.n_params
+def _shift(recipe: Recipe) -> float:
+    return 0.0 if recipe.damping == AUTO else float(recipe.damping)
+
+
+def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpairs:
+    rank = int(recipe.rank)
+    threshold = 0.0 if recipe.damping == AUTO else recipe.threshold
+    with stages.stage("eigenpairs", expected_products(rank, curvature.n_params)) as advance:
+        find = partial(
+            top_eigenpairs,
+            rank=rank,
+            shift=_shift(recipe),
+            threshold=threshold,
+            advance=advance,
+        )
+        if is_small(curvature.n_params, rank):  # the dense matrix, in which all take part alike
+            return distributed.from_first(find(curvature))
+        return distributed.led(find, curvature, "matvec")
+
+
+def _full_rank(
+    recipe: Recipe, curvature: Curvature, stages: Stages, store: StageStore
+) -> InverseCurvature:
+    n_steps = curvature.n_params
+    if isinstance(curvature, GaussNewton):
+        n_steps = curvature.n_residuals // distributed.world_size()
     with stages.stage("curvature", n_steps) as advance:
-        whole = FullRank(curvature, advance)
+        whole = FullRank(curvature, advance, store=store)
     made: list[Inverse] = []  # the last one: each holds a matrix
 
     def inverse(damping: float) -> Inverse:
@@ -111,29 +155,44 @@ def _full_rank(recipe: Recipe, curvature: Curvature, stages: Stages) -> InverseC
             made.append(whole.inverse(damping))
         return made[0]
 
+    damping, chosen = _shift(recipe), None
     if recipe.damping == AUTO:
-        chosen = _choose(curvature, whole.largest, min(0.0, whole.lowest), inverse, stages)
-    else:
-        chosen = None
+        lowest = min(0.0, whole.lowest)
+        chosen = _choose(curvature, whole.largest, lowest, inverse, stages, store)
+        damping = chosen.value
     with stages.stage("factorisation", 1) as advance:
-        found = inverse(chosen.value if chosen else float(recipe.damping))
+        found = inverse(damping) if distributed.is_first() else Elsewhere(damping)
         advance(1)
     return InverseCurvature(found, None, whole.largest, whole.lowest, curvature.n_products, chosen)
 
 
 def _choose(
-    curvature: Curvature, largest: float, lowest: float, inverse: Any, stages: Stages
+    curvature: Curvature,
+    largest: float,
+    lowest: float,
+    inverse: Callable[[float], Inverse],
+    stages: Stages,
+    store: StageStore,
 ) -> Damping:
+    saved = distributed.from_first(store.load("damping"))
+    if saved:
+        stages.found("damping")
+        return Damping.of(saved.facts)
     collocation, weights, size = curvature.collocation, curvature.weights, curvature.batch_size
-    with stages.stage("damping", 1) as advance:
-        gradients = signed_gradients(collocation, weights, size)
-        exact = isinstance(curvature, Hessian)
-        hessian = None if exact else Hessian(collocation, weights, size)
-        chosen = automatic_damping(
+    exact = isinstance(curvature, Hessian)
+
+    def choose(hessian: Curvature | None) -> Damping:
+        return automatic_damping(
             largest,
             lowest,
             rounding(collocation.pinn),
             lambda damping: doubts_of(inverse(damping), gradients, hessian),
         )
+
+    with stages.stage("damping", 1) as advance:
+        gradients = signed_gradients(collocation, weights, size)
+        hessian = None if exact else Hessian(collocation, weights, size)
+        chosen = distributed.led(choose, hessian, "matvec")
         advance(1)
+    store.save("damping", {}, chosen.metadata())
     return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from scipy.linalg.blas import dsyrk
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from pinnfluence import distributed
+from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.parallel import map_in_threads, pays_in_threads
 from pinnfluence.terms import Collocation
@@ -29,7 +31,8 @@ class Curvature(ABC):
     """A symmetric matrix ``[n_params, n_params]`` that belongs to ``L = sum_ik w_k r_k(z_i)^2``.
 
     It is summed over all points before anything is done with it, so that the result does not
-    depend on ``batch_size`` beyond rounding.
+    depend on ``batch_size`` beyond rounding. Several processes share the points, see
+    ``distributed``: then all of them must call ``matvec`` and ``dense``.
 
     Args:
         collocation: the loss terms at the training points.
@@ -56,19 +59,38 @@ class Curvature(ABC):
         self.n_products += 1
         like = next(iter(self._params.values()))
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
-        return torch.stack(self._products(v)).sum(0).double().cpu().numpy()
+        parts = self._products(v)
+        total = torch.stack(parts).sum(0) if parts else torch.zeros_like(v)
+        return distributed.sum_over_ranks(total).double().cpu().numpy()
 
     def matmat(self, vectors: np.ndarray | Tensor) -> np.ndarray:
         """Products with the columns of ``[n_params, k]``."""
         return np.stack([self.matvec(v) for v in np.asarray(vectors).T], axis=1)
 
-    def dense(self, advance: Advance = lambda n: None) -> np.ndarray:
-        """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks."""
-        columns = []
-        for unit in np.eye(self.n_params):
-            columns.append(self.matvec(unit))
+    def dense(
+        self, advance: Advance = lambda n: None, store: MatrixStore | None = None
+    ) -> np.ndarray:
+        """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks.
+
+        Its lower triangle counts: the upper one may differ by rounding, and is replaced by it.
+
+        Args:
+            store: keeps the columns that are finished, and gives them back.
+        """
+        store = store or MatrixStore()
+        total, done = store.begin(self.n_params, self.n_params)
+        start = distributed.from_first(done)
+        self.n_products += start
+        advance(start)
+        for number in range(start, self.n_params):
+            unit = np.zeros(self.n_params)
+            unit[number] = 1
+            total[:, number] = self.matvec(unit)
             advance(1)
-        return np.stack(columns, axis=1)
+            store.note(total, number + 1)
+        store.finish(total)
+        mirror(total)
+        return total
 
     def operator(self) -> LinearOperator:
         """The same as a SciPy ``LinearOperator``."""
@@ -76,8 +98,8 @@ class Curvature(ABC):
             self.shape, matvec=self.matvec, matmat=self.matmat, rmatvec=self.matvec, dtype=float
         )
 
-    def _chunks(self) -> list[Collocation]:
-        return list(self.collocation.chunks(self.batch_size))
+    def _chunks(self) -> Sequence[Collocation]:
+        return distributed.share(list(self.collocation.chunks(self.batch_size)))
 
     def _in_threads(self) -> bool:
         device = next(iter(self._params.values())).device
@@ -107,7 +129,7 @@ class Hessian(Curvature):
     ) -> None:
         super().__init__(collocation, weights, batch_size)
         if keep_graph is None:
-            keep_graph = graph_bytes(collocation) <= GRAPH_BUDGET_BYTES
+            keep_graph = keeps_graph(collocation)
         self._keep = keep_graph
         self._gradients: list[Tensor] = []
 
@@ -162,7 +184,7 @@ class GaussNewton(Curvature):
                 return [self._product(chunk, params, tangents) for chunk in self._chunks()]
             except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
                 self._is_functional = False
-        return [rows.T @ (rows @ v.double()) for rows in self.blocks()]
+        return [rows.T @ (rows @ v.double()) for rows in map(self._block, self._shared_blocks())]
 
     def _product(
         self, chunk: Collocation, params: dict[str, Tensor], tangents: dict[str, Tensor]
@@ -178,14 +200,20 @@ class GaussNewton(Curvature):
         (product,) = pull_back(cotangents)
         return torch.cat([product[name].flatten() for name in params])
 
-    def blocks(self) -> Iterator[Tensor]:
-        """Blocks ``[n, n_params]`` of rows of A, in float64; equation by equation."""
+    def _blocks(self) -> Iterator[Collocation]:
+        """The points of blocks of rows of A; equation by equation."""
         n_rows = max(1, BLOCK_BYTES // (8 * self.n_params))
         for number, names in enumerate(self.collocation.names):
             one = self.collocation.only(number)
-            for chunk in one.chunks(max(self.batch_size, n_rows // len(names))):
-                parts = list(chunk.chunks(self.batch_size))
-                yield torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
+            yield from one.chunks(max(self.batch_size, n_rows // len(names)))
+
+    def _shared_blocks(self) -> Sequence[Collocation]:
+        return distributed.share(list(self._blocks()))
+
+    def _block(self, chunk: Collocation) -> Tensor:
+        """A block ``[n, n_params]`` of rows of A, in float64."""
+        parts = list(chunk.chunks(self.batch_size))
+        return torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
 
     def _rows(self, chunk: Collocation) -> Tensor:
         rows = [
@@ -194,12 +222,25 @@ class GaussNewton(Curvature):
         ]
         return torch.cat(rows)
 
-    def dense(self, advance: Advance = lambda n: None) -> np.ndarray:
-        """The whole matrix, ``[n_params, n_params]``, by a symmetric update for each block."""
-        total = np.zeros(self.shape, order="F")
-        for rows in self.blocks():
-            total = add_gram(total, rows)
-            advance(len(rows))
+    def dense(
+        self, advance: Advance = lambda n: None, store: MatrixStore | None = None
+    ) -> np.ndarray:
+        """The whole matrix, ``[n_params, n_params]``, by a symmetric update for each block.
+
+        Args:
+            store: keeps the sum of the blocks that are finished, and gives it back.
+        """
+        store = store or MatrixStore()
+        blocks = self._shared_blocks()
+        total, done = store.begin(self.n_params, len(blocks))
+        for number, chunk in enumerate(blocks, 1):
+            n_rows = len(chunk.x) * len(chunk.names[0])
+            if number > done:
+                total = add_gram(total, self._block(chunk))
+                store.note(total, number)
+            advance(n_rows)
+        distributed.sum_over_ranks(torch.from_numpy(total.T))
+        store.finish(total)
         mirror(total)
         return total
 
@@ -207,7 +248,7 @@ class GaussNewton(Curvature):
         """A itself, ``[n_residuals, n_params]``; for more parameters than residuals."""
         whole = np.empty((self.n_residuals, self.n_params))
         start = 0
-        for block in self.blocks():
+        for block in map(self._block, self._blocks()):
             whole[start : start + len(block)] = block.cpu().numpy()
             start += len(block)
             advance(len(block))
@@ -229,6 +270,11 @@ def mirror(matrix: np.ndarray, block: int = 1024) -> None:
         corner = matrix[start:stop, start:stop]
         corner[:] = np.tril(corner) + np.tril(corner, -1).T
         matrix[start:stop, stop:] = matrix[stop:, start:stop].T
+
+
+def keeps_graph(collocation: Collocation) -> bool:
+    """Whether a process's part of the graph of the gradient is small enough to be kept."""
+    return graph_bytes(collocation) <= GRAPH_BUDGET_BYTES * distributed.world_size()
 
 
 def graph_bytes(collocation: Collocation) -> int:

@@ -19,10 +19,11 @@ from pinnfluence.deepxde.functions import (
     with_points,
 )
 from pinnfluence.deepxde.model import dde
+from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError
 from pinnfluence.field import Declared, Field
 from pinnfluence.network import MultiIndex
-from pinnfluence.problem import TOLERANCE, Equation
+from pinnfluence.problem import Equation
 
 KINDS = {
     dde.icbc.DirichletBC: "dirichlet",

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,17 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
-from pinnfluence.problem import (
-    Difference,
-    Disk,
-    Equation,
-    Predicate,
-    Problem,
-    Rectangle,
-)
+from pinnfluence.problem import NUMBERS, Equation, Predicate, Problem
 from pinnfluence.terms import LossStep, Pinn, pinn_of
 
 
@@ -53,6 +47,11 @@ MAX_WIDTH, MAX_POINTS = 10**6, 10**9
 
 def geometry(shape: Any) -> Any:
     """DeepXDE's geometry of a region."""
+    if isinstance(shape, SpaceTime):
+        time = dde.geometry.TimeDomain(shape.time.low, shape.time.high)
+        return dde.geometry.GeometryXTime(geometry(shape.space), time)
+    if isinstance(shape, Interval):
+        return dde.geometry.Interval(shape.low, shape.high)
     if isinstance(shape, Rectangle):
         return dde.geometry.Rectangle(list(shape.low), list(shape.high))
     if isinstance(shape, Disk):
@@ -95,20 +94,29 @@ def operators(
         return [residual(equations[0], x, y, name) for name in names[0]]
 
     domain, conditions = geometry(problem.domain), []
+    starts = problem.domain.at_start if isinstance(problem.domain, SpaceTime) else None
     for equation, terms in zip(equations[1:], names[1:], strict=True):
         assert equation.on is not None
         for name in terms:
             condition = dde.icbc.OperatorBC(
                 domain,
                 lambda x, y, X, eq=equation, name=name: residual(eq, x, y, name),
-                _pointwise(equation.on),
+                _pointwise(equation.on, starts),
             )
             conditions.append(condition)
     return pde, conditions
 
 
-def _pointwise(on: Predicate) -> Callable[[np.ndarray, bool], bool]:
-    return lambda x, on_boundary: bool(on_boundary and on(x[None])[0])
+def _pointwise(
+    on: Predicate, starts: Predicate | None = None
+) -> Callable[[np.ndarray, bool], bool]:
+    """A condition's place, which is on the boundary of space or at the initial time."""
+
+    def at(x: np.ndarray, on_boundary: bool) -> bool:
+        outside = on_boundary or (starts is not None and starts(x[None])[0])
+        return bool(outside and on(x[None])[0])
+
+    return at
 
 
 class PinnModel(dde.Model):  # type: ignore[name-defined]
@@ -176,30 +184,36 @@ def build(
     num_domain: int,
     num_boundary: int,
     seed: int,
+    num_initial: int = 0,
 ) -> PinnModel:
     """DeepXDE's model of a problem: its points, its network (Glorot uniform), its loss terms.
+
+    The data are a ``TimePDE`` where the problem has a time; points come in the order initial,
+    boundary, domain.
 
     Raises:
         InputError: layers, numbers of points or a seed that cannot be; a loss term without points.
     """
     layers = tuple(layers)
+    numbers = dict(zip(NUMBERS, (num_domain, num_boundary, num_initial), strict=True))
     with input_errors():
         problem.equations(conditions)
-        _check_numbers(problem, layers, num_domain, num_boundary, seed)
+        _check_numbers(problem, layers, numbers, seed)
     network = MLP(layers, problem.activation, problem.scale, problem.envelope)
     pinn = pinn_of(problem, conditions, network)
     pde, icbcs = operators(pinn.equations, pinn.names, problem)
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")
     dde.config.set_random_seed(seed)
-    data = dde.data.PDE(
-        geometry(problem.domain), pde, icbcs, num_domain=num_domain, num_boundary=num_boundary
-    )
+    kind = dde.data.TimePDE if problem.has_time else dde.data.PDE
+    used = {name: n for name, n in numbers.items() if problem.has_time or name != "num_initial"}
+    data = kind(geometry(problem.domain), pde, icbcs, **used)
     for name, rows in pinn.at(data.train_x_all).term_rows().items():
         if len(rows) == 0:
+            *some, last = (f"{n} {key.removeprefix('num_')}" for key, n in used.items())
             raise InputError(
-                f"loss term {name} acts on none of {num_domain} domain and {num_boundary} boundary "
-                "points; raise --num_boundary"
+                f"loss term {name} acts on none of {', '.join(some)} and {last} points; raise "
+                + " or ".join(f"--{key}" for key in used if key != "num_domain")
             )
     return PinnModel(data, _network(problem, layers), pinn)
 
@@ -220,7 +234,7 @@ def _network(problem: Problem, layers: tuple[int, ...]) -> torch.nn.Module:
 
 
 def _check_numbers(
-    problem: Problem, layers: tuple[int, ...], num_domain: int, num_boundary: int, seed: int
+    problem: Problem, layers: tuple[int, ...], numbers: Mapping[str, int], seed: int
 ) -> None:
     ends = (len(problem.inputs), len(problem.outputs))
     if len(layers) < 2 or (layers[0], layers[-1]) != ends:
@@ -232,10 +246,15 @@ def _check_numbers(
         raise InputError(
             f"layers must have widths from 1 to {MAX_WIDTH}, found {' '.join(map(str, layers))}"
         )
-    for name, n in (("num_domain", num_domain), ("num_boundary", num_boundary)):
+    for name, n in numbers.items():
         if not 0 <= n <= MAX_POINTS:
             raise InputError(f"{name} must be from 0 to {MAX_POINTS}, found {n}")
-    if num_domain + num_boundary == 0:
-        raise InputError("num_domain and num_boundary are 0; expected at least one point")
+    if numbers["num_initial"] and not problem.has_time:
+        raise InputError(
+            f"{problem.name} has no time, found {numbers['num_initial']} initial points; "
+            "leave --num_initial out"
+        )
+    if sum(numbers.values()) == 0:
+        raise InputError("the numbers of points are 0; expected at least one point")
     if not 0 <= seed < 2**32:
         raise InputError(f"the seed must be from 0 to {2**32 - 1}, found {seed}")

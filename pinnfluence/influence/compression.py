@@ -38,11 +38,13 @@ class Factors:
 
     basis: of the test points' gradients, ``[n_params, rank]``. train: embeddings of the training
     points by loss term, ``[n_k, rank]``. metadata: of a compression, its rank and errors.
+    eigenvalues: ``[rank]``, if the basis is of eigenvectors.
     """
 
     basis: np.ndarray
     train: dict[str, np.ndarray]
     metadata: dict[str, Any] = field(default_factory=dict)
+    eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
         samples += exact_scores([test_x[more]], inverse, pinn, train)
         n_points += len(more)
     V, D = span.V[:, :rank], span.norms[:, None]
-    basis = inverse.solve(train.transposed_times(V / D))
-    by_term = {name: V[rows] * D[rows] for name, rows in train.slices.items()}
+    basis = np.ascontiguousarray(inverse.solve(train.transposed_times(V / D)))
+    by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
     facts = {
         "rank": rank,
         "limit": ERROR,

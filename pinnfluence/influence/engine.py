@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,33 +15,26 @@ from captum.influence import DataInfluence
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence.curvature.inverse_curvature import InverseCurvature, invert
+from pinnfluence import distributed
+from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import PAPER, Recipe
 from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
-from pinnfluence.gradients import Projection, project_gradients
-from pinnfluence.influence.compression import Factors, compress, exact_scores
+from pinnfluence.influence.batch_size import default_batch_size
+from pinnfluence.influence.compression import exact_scores
+from pinnfluence.influence.embeddings import embed
+from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
 from pinnfluence.influence.gradient_rows import TrainingGradients
+from pinnfluence.influence.identity import fitting_key, scores_key
 from pinnfluence.influence.quantity_scores import QuantityScores, quantity_scores, self_influence
-from pinnfluence.influence.stationarity import stationarity
 from pinnfluence.progress import Stages
 from pinnfluence.scores.dense import DenseScores, published_keys
 from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Pinn
-
-BATCH_SIZE = 500
-"""Points whose derivatives are held at a time."""
 
 EXACT_POINTS = 100
 """Test points whose exact scores by loss term are held at a time."""
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """What does not depend on the test points."""
-
-    curvature: InverseCurvature
-    stationarity: dict[str, Any]
 
 
 class Influence(DataInfluence):
@@ -65,8 +60,14 @@ class Influence(DataInfluence):
             the ``dde.Model``.
         recipe: how the inverse curvature is approximated.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
-            rounding.
+            rounding. None: from the memory that is free, see ``default_batch_size``.
         stages: is told of the stages, for progress bars, and keeps their times.
+        stages_path: folder in which stages are kept as they complete, and from which they are
+            taken by a later computation of the same bytes: with the same network, equations,
+            points, recipe, batch size, machine and packages. Those of others are removed. Blocks of
+            points are kept half a minute apart, and so is a matrix while it is summed, which serves
+            all dampings; eigenpairs and compression begin again. None: nothing is kept.
+        settings: names of problem, variant, ...: what else tells the model from others.
 
     Raises:
         InputError: a batch size below 1 or above the number of points, points without loss.
@@ -85,6 +86,8 @@ class Influence(DataInfluence):
         recipe: Recipe = PAPER,
         batch_size: int | None = None,
         stages: Stages | None = None,
+        stages_path: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(model, Pinn):
             from pinnfluence.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
@@ -102,11 +105,48 @@ class Influence(DataInfluence):
                 f"expected a batch size from 1 to the {len(train_x)} training points, "
                 f"found {batch_size}"
             )
-        self.batch_size = batch_size or min(BATCH_SIZE, len(train_x))
-        self.stages = stages or Stages()
         self._collocation = self.pinn.at(self.train_x)
-        self._fitted: _Fitted | None = None
-        self._low_rank_factors: Factors | None = None
+        self.batch_size = batch_size or default_batch_size(self._collocation)
+        self.stages = stages or Stages()
+        self.settings = dict(settings or {})
+        self._folder = stages_path if distributed.is_first() else None
+        self._store = self._open_store()
+        self._fitter = Fitter(
+            self._collocation,
+            self.weights,
+            recipe,
+            self.batch_size,
+            self.stages,
+            self._store,
+        )
+
+    def _open_store(self) -> StageStore:
+        if not self._folder:
+            return StageStore(None)
+        others = {}
+        if self.recipe.is_full:  # its matrix serves all dampings: where one was too small, the next
+            others[STAGE] = self._key_of({"curvature": self.recipe.curvature})
+        return StageStore(self._folder, self._key, others)
+
+    @cached_property
+    def _key(self) -> str:
+        return self._key_of(self.recipe.metadata())
+
+    def _key_of(self, recipe: Mapping[str, Any]) -> str:
+        weights, size = self.weights, self.batch_size
+        return fitting_key(self._collocation, weights, recipe, size, self.settings)
+
+    def key(self, inputs: np.ndarray | Tensor) -> str:
+        """SHA-256 of all that determines the bytes of the scores at the points ``inputs``."""
+        return scores_key(self._key, self.pinn, _points(inputs))
+
+    def discard_test_stages(self) -> None:
+        """Remove the stages that belong to test points; those of the fit stay for other ones."""
+        self._store.remove("factors", "test_outputs", "test_losses")
+
+    def discard_stages(self) -> None:
+        """Remove all stages."""
+        self._store.clear()
 
     @property
     def weights(self) -> dict[str, float]:
@@ -129,31 +169,35 @@ class Influence(DataInfluence):
         Args:
             inputs: test points ``[n_test, n_inputs]``; None takes the training points.
 
+        Several processes (see ``distributed``) must all call this; the first gets the embeddings.
+
         Raises:
             InputError: no points; no usable eigenvalue. TypeError: unknown arguments.
         """
         if unknown:
             raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
         test_x = _points(self.train_x if inputs is None else inputs)
-        fitted = self.fit()
-        factors = self._factors(fitted.curvature, test_x)
+        key = self.key(test_x) if self._folder else ""
+        store = StageStore(self._store.folder, key)
+        factors, about = self._fitter.factors(test_x, store)
         observables = self.pinn.at(test_x, [self.pinn.observables])
         losses = self.pinn.at(test_x)
-        total = _n_gradients(observables.term_rows()) + _n_gradients(losses.term_rows())
+        total = n_gradients(observables) + n_gradients(losses)
+        basis, size = as_params(factors.basis, self.pinn), self.batch_size
         with self.stages.stage("test points", total) as advance:
-            basis = self._like_params(factors.basis)
-            found = project_gradients(observables, basis, self.batch_size, advance)
-            test = {name: _embedding(p.gradients, p.rows) for name, p in found.items()}
-            del found
-            squares = project_gradients(losses, basis, self.batch_size, advance)
-            test |= _loss_embeddings(squares)
+            test = embed(observables, basis, size, None, store, "test_outputs", advance)
+            ones = dict.fromkeys(self.pinn.terms, 1.0)
+            test |= embed(losses, basis, size, ones, store, "test_losses", advance)
         rows = self._collocation.term_rows()
         train = {
             name: Embedding(values.astype(np.float32), rows[name].astype(np.int32))
             for name, values in factors.train.items()
         }
-        metadata = self._metadata(fitted) | factors.metadata
-        return Scores(self.train_x, test_x, train, test, metadata, fitted.curvature.eigenvalues)
+        if not distributed.is_first():
+            train, test = {}, {}
+        metadata = self._metadata() | about | factors.metadata | ({"key": key} if key else {})
+        eigenvalues = factors.eigenvalues
+        return Scores(self.train_x, test_x, train, test, metadata, eigenvalues)
 
     def exact(
         self, inputs: np.ndarray | Tensor, outputs: Sequence[str] | None = None
@@ -212,51 +256,20 @@ class Influence(DataInfluence):
         train = TrainingGradients(self._collocation, self.weights, self.batch_size)
         return self_influence(solve, train)
 
-    def _metadata(self, fitted: _Fitted) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         return {
+            "inputs": list(self.pinn.inputs),
+            "outputs": list(self.pinn.outputs),
             "terms": list(self.pinn.terms),
             "groups": self.pinn.groups,
             "recipe": self.recipe.metadata(),
-            "stationarity": fitted.stationarity,
             "dtype": str(next(iter(self.pinn.params.values())).dtype).removeprefix("torch."),
             "scale": "removal: Inf ~ f(theta without z_j) - f(theta)",
-        } | fitted.curvature.metadata()
+        }
 
-    def fit(self) -> _Fitted:
+    def fit(self) -> Fitted:
         """Inverse curvature and distance from a minimum, computed once."""
-        if self._fitted is None:
-            curvature = invert(
-                self.recipe, self._collocation, self.weights, self.batch_size, self.stages
-            )
-            facts = stationarity(self._collocation, self.weights, self.batch_size) | {
-                "most_negative_eigenvalue": curvature.most_negative,
-                "largest_eigenvalue": curvature.largest,
-            }
-            self._fitted = _Fitted(curvature, facts)
-        return self._fitted
-
-    def _factors(self, curvature: InverseCurvature, test_x: np.ndarray) -> Factors:
-        """The embeddings of the training points, and the basis for those of the test points."""
-        n_rows = _n_gradients(self._collocation.term_rows())
-        if curvature.pairs is None:
-            with self.stages.stage("compression", 2 * n_rows) as advance:
-                train = TrainingGradients(self._collocation, self.weights, self.batch_size, advance)
-                return compress(curvature.inverse, self.pinn, train, test_x)
-        if self._low_rank_factors is None:
-            basis = curvature.pairs.vectors / np.sqrt(curvature.pairs.values)
-            with self.stages.stage("training points", n_rows) as advance:
-                found = project_gradients(
-                    self._collocation, self._like_params(basis), self.batch_size, advance
-                )
-            embeddings = {
-                name: e.values for name, e in _loss_embeddings(found, self.weights).items()
-            }
-            self._low_rank_factors = Factors(basis, embeddings)
-        return self._low_rank_factors
-
-    def _like_params(self, array: np.ndarray) -> Tensor:
-        like = next(iter(self.pinn.params.values()))
-        return torch.as_tensor(array).to(like.device, like.dtype)
+        return self._fitter.fit()
 
 
 def _points(inputs: np.ndarray | Tensor) -> np.ndarray:
@@ -264,24 +277,3 @@ def _points(inputs: np.ndarray | Tensor) -> np.ndarray:
     if len(points) == 0:
         raise InputError("no test points: expected at least one")
     return points
-
-
-def _n_gradients(rows: Mapping[str, np.ndarray]) -> int:
-    return sum(len(r) for r in rows.values())
-
-
-def _embedding(values: Tensor, rows: np.ndarray) -> Embedding:
-    return Embedding(values.float().cpu().numpy(), rows.astype(np.int32))
-
-
-def _loss_embeddings(
-    projections: Mapping[str, Projection], weights: Mapping[str, float] | None = None
-) -> dict[str, Embedding]:
-    """Embeddings of ``w_k r_k^2``, whose gradient is ``2 w_k r_k grad r_k``; without weights 1."""
-    return {
-        name: _embedding(
-            2 * (1.0 if weights is None else weights[name]) * p.values[:, None] * p.gradients,
-            p.rows,
-        )
-        for name, p in projections.items()
-    }

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pinnfluence import distributed
 from pinnfluence.curvature.inverse import prefers_residual_space
 from pinnfluence.curvature.inverse_curvature import OPERATORS, expected_products
+from pinnfluence.curvature.matrix_store import COLUMNS
 from pinnfluence.curvature.operators import (
     BLOCK_BYTES,
     GRAPH_BUDGET_BYTES,
@@ -18,6 +20,7 @@ from pinnfluence.curvature.operators import (
     Hessian,
     add_gram,
     graph_bytes,
+    keeps_graph,
 )
 from pinnfluence.curvature.recipe import AUTO
 from pinnfluence.gradients import project_gradients
@@ -40,11 +43,15 @@ FACTORISATIONS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Estimated seconds, and bytes of memory and disk."""
+    """Estimated seconds, and bytes of memory and disk.
+
+    disk_bytes: of the files that stay. passing_bytes: of stages that are kept only until then.
+    """
 
     seconds: float
     memory_bytes: float
     disk_bytes: int
+    passing_bytes: int
 
     def __str__(self) -> str:
         return (
@@ -77,12 +84,15 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     n_observables = len(pinn.at(test_x, [pinn.observables]).term_rows())
     rows = n_train_rows + n_test_rows + n_test * n_observables
     points = 4 * (n_train + n_test) * len(pinn.inputs)
-    disk = 4 * rows * (rank + 1) + points + FILE_BYTES
+    scores = 4 * rows * (rank + 1) + points + FILE_BYTES
+    stages, passing = _stage_bytes(curvature, rank, n_train_rows, full)
+    passing += 4 * (rows - n_train_rows) * rank
+    disk = scores + stages
     n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
     dense_bytes = 4 * n_train * n_test * n_dense + points + FILE_BYTES if dense else 0
     seconds = 2 * tried.losses * n_train + (tried.losses + tried.outputs) * n_test
     itemsize = next(iter(pinn.params.values())).element_size()
-    embedding = 2 * tried.n * curvature.n_params * itemsize + 3 * disk * itemsize / 4
+    embedding = 2 * tried.n * curvature.n_params * itemsize + 3 * scores * itemsize / 4
     if full:
         n_points = min(n_test, SAMPLE_POINTS + HELD_OUT_POINTS)
         n_sampled = round(n_points * (n_observables + n_test_rows / n_test))
@@ -91,20 +101,30 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     else:
         n_products = expected_products(rank, curvature.n_params)
         more = n_products * tried.product * n_train
-        kept = _keeps_graph(influence)
-        graph = graph_bytes(train) if kept else graph_bytes(train) * tried.n / n_train
+        graph = graph_bytes(train) / distributed.world_size()
+        if not keeps_graph(train):
+            graph *= tried.n / n_train
         memory = max(graph + 4 * (2 * rank + 1) * curvature.n_params * 8, embedding)
-    return Cost(seconds + more, BASE_BYTES + memory, disk + dense_bytes)
+    return Cost(seconds + more, BASE_BYTES + memory, disk + dense_bytes, passing)
+
+
+def _stage_bytes(curvature: Curvature, rank: int, n_rows: int, full: bool) -> tuple[int, int]:
+    """Of the stages that stay for other test points, and of those that do not."""
+    p, training_side = curvature.n_params, 4 * n_rows * rank
+    if not full:
+        return 8 * p * rank + training_side + FILE_BYTES, 0
+    matrix = 0 if prefers_residual_space(curvature) else 8 * p * min(p, (p + COLUMNS) // 2)
+    return matrix + FILE_BYTES, 8 * p * rank + training_side
 
 
 def _try(influence: Influence, rank: int) -> _Tried:
     """Run each step on a batch a core."""
     pinn, size, n_train = influence.pinn, influence.batch_size, len(influence.train_x)
-    n = min(size * torch.get_num_threads(), n_train)
+    n = min(size * torch.get_num_threads() * distributed.world_size(), n_train)
     sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
-    collocation = pinn.at(sample)
+    collocation, train = pinn.at(sample), pinn.at(influence.train_x)
     if influence.recipe.curvature == "hessian":
-        kept = _keeps_graph(influence)
+        kept = keeps_graph(train)
         matrix: Curvature = Hessian(collocation, influence.weights, size, keep_graph=kept)
     else:
         matrix = GaussNewton(collocation, influence.weights, size)
@@ -143,10 +163,6 @@ def _seconds_per_operation(n_params: int) -> float:
     n, k = min(n_params, 1500), 500
     total, rows = np.zeros((n, n), order="F"), torch.ones(k, n, dtype=torch.float64)
     return _seconds(lambda: add_gram(total, rows)) / (n * n * k)
-
-
-def _keeps_graph(influence: Influence) -> bool:
-    return graph_bytes(influence.pinn.at(influence.train_x)) <= GRAPH_BUDGET_BYTES
 
 
 def _seconds(function: object) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence import distributed
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.terms import Collocation, Pinn
 
@@ -15,7 +16,8 @@ from pinnfluence.terms import Collocation, Pinn
 class TrainingGradients:
     """Gradients ``2 w_k r_k grad r_k`` of all training points by loss term, ``[n_rows, n_params]``.
 
-    A row is a loss term at one of the points on which it acts; the matrix is never made whole.
+    A row is a loss term at one of the points on which it acts; the matrix is never made whole. Of
+    several processes (see ``distributed``), all must call the products, and each takes its part.
 
     Attributes:
         slices: the rows of each loss term, in the order of the loss.
@@ -40,21 +42,21 @@ class TrainingGradients:
 
     def times(self, matrix: np.ndarray) -> np.ndarray:
         """The product with ``[n_params, k]``, of shape ``[n_rows, k]``, kept in float32."""
-        product = np.empty((self.n_rows, matrix.shape[1]), np.float32)
+        product = np.zeros((self.n_rows, matrix.shape[1]), np.float32)
         right: Tensor | None = None
         for rows, block in self._blocks():
             right = torch.as_tensor(matrix).to(block) if right is None else right
             product[rows] = (block @ right).cpu().numpy()
+        distributed.sum_over_ranks(torch.from_numpy(product))
         return product
 
     def transposed_times(self, matrix: np.ndarray) -> np.ndarray:
         """The product of the transpose with ``[n_rows, k]``, of shape ``[n_params, k]``."""
-        product: Tensor | None = None
+        some = next(iter(self.collocation.pinn.params.values()))
+        product = some.new_zeros(self.collocation.pinn.n_params, matrix.shape[1])
         for rows, block in self._blocks():
-            part = block.T @ torch.as_tensor(matrix[rows]).to(block)
-            product = part if product is None else product.add_(part)
-        assert product is not None
-        return product.double().cpu().numpy()
+            product += block.T @ torch.as_tensor(matrix[rows]).to(block)
+        return distributed.sum_over_ranks(product).double().cpu().numpy()
 
     def totals(self, by_row: np.ndarray) -> np.ndarray:
         """Sums over the loss terms: from ``[n_rows, k]`` to ``[n_train, k]``."""
@@ -65,14 +67,15 @@ class TrainingGradients:
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for number in range(len(self.collocation.names)):
-            start = 0
-            for chunk in self.collocation.only(number).chunks(self.batch_size):
+            one, size = self.collocation.only(number), self.batch_size
+            starts = range(0, len(one.x), size)
+            chunks = list(zip(starts, one.chunks(size), strict=True))
+            for start, chunk in distributed.share(chunks):
                 for name, (values, gradients) in jacobian(chunk).items():
                     first = self.slices[name].start + start
                     factors = 2 * self.weights[name] * values[:, None]
                     yield slice(first, first + len(values)), gradients.mul_(factors)
                     self.advance(len(values))
-                start += len(chunk.x)
 
 
 def test_gradients(

@@ -20,11 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 from PIL import Image
 
+from pinnfluence.domain import Disk
 from pinnfluence.files import write_bytes
-from pinnfluence.indicators import Region
+from pinnfluence.labels import Labels
 
-SYMBOLS = {"u": "$u_1$", "v": "$u_2$", "speed": r"$|\mathbf{u}|$", "p": "$p$"}
-UNITS = {"u": "m/s", "v": "m/s", "speed": "m/s", "p": "Pa"}
 ROBUST_PERCENTILE = 99.5
 """Colour limits of errors and influences leave out the largest half percent of the points."""
 
@@ -99,7 +98,7 @@ def preview(path: str | Path, scale: float = 0.45) -> bytes:
     return buffer.getvalue()
 
 
-def triangulate(points: np.ndarray, obstacle: Region | None = None) -> Triangulation:
+def triangulate(points: np.ndarray, obstacle: Disk | None = None) -> Triangulation:
     """Delaunay triangulation of ``points`` ``[n, 2]``; triangles inside the obstacle are masked."""
     triangulation = Triangulation(*np.asarray(points, np.float64).T)
     if obstacle is not None:
@@ -115,7 +114,7 @@ def draw_field(
     colour_map: str,
     limits: tuple[float, float],
     label: str,
-    obstacle: Region | None = None,
+    obstacle: Disk | None = None,
 ) -> ScalarMappable:
     """Draw ``values`` ``[n]``, interpolated linearly, with a colour bar and the obstacle."""
     mappable = axis.tripcolor(
@@ -127,7 +126,7 @@ def draw_field(
         rasterized=True,
     )
     if obstacle is not None:
-        outline = Circle(obstacle.centre, obstacle.radius, facecolor="white", edgecolor="black")
+        outline = Circle(obstacle.center, obstacle.radius, facecolor="white", edgecolor="black")
         axis.add_patch(outline).set_linewidth(0.6)
     add_colour_bar(axis, mappable, values, label)
     return mappable
@@ -149,7 +148,7 @@ def add_colour_bar(
 
 
 def panels(
-    points: np.ndarray, n_rows: int, n_columns: int, name: str = ""
+    points: np.ndarray, n_rows: int, n_columns: int, labels: Labels, name: str = ""
 ) -> tuple[Figure, np.ndarray]:
     """Axes of equal aspect over the extent of the points, labelled at the figure's rim only.
 
@@ -166,9 +165,9 @@ def panels(
         axis.locator_params("y", nbins=3)
     axes[0, 0].set_title(name, loc="left", weight="bold")
     for axis in axes[-1]:
-        axis.set_xlabel("$x$ (m)")
+        axis.set_xlabel(labels.with_unit(labels.axes[0]))
     for axis in axes[:, 0]:
-        axis.set_ylabel("$y$ (m)")
+        axis.set_ylabel(labels.with_unit(labels.axes[1]))
     return figure, axes
 
 

@@ -1,7 +1,8 @@
 """Figures of fields on scattered points: predictions, targets, errors and losses.
 
-Lengths are in metres, velocities in m/s, pressures in Pa. Every function returns a ``Figure`` of
-its own, without pyplot; ``save`` writes it.
+What fields are called, their units and which are shown say ``Labels``, usually a problem's own,
+``problem.labels``. Every function returns a ``Figure`` of its own, without pyplot; ``save`` writes
+it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
 from pinnfluence.comparison import absolute_errors
-from pinnfluence.indicators import Region
+from pinnfluence.domain import Disk
+from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import (
     ROBUST_PERCENTILE,
-    SYMBOLS,
-    UNITS,
     apart,
     draw_field,
     panels,
@@ -40,10 +40,6 @@ __all__ = [
     "save",
 ]
 
-FIELDS = ("u", "v", "speed", "p")
-SIGNED = ("v",)
-"""Fields drawn in diverging colours, centred at zero."""
-
 MAGNITUDE_MAP, SIGNED_MAP, ERROR_MAP, LOSS_MAP = "viridis", "RdBu_r", "magma_r", "cividis"
 
 
@@ -52,24 +48,27 @@ def comparison_figure(
     points: np.ndarray,
     predicted: Mapping[str, np.ndarray],
     target: Mapping[str, np.ndarray],
-    obstacle: Region | None = None,
-    fields: Sequence[str] = FIELDS,
+    obstacle: Disk | None = None,
+    fields: Sequence[str] = (),
     name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
     """Prediction, target and absolute error, a row for each field.
 
     Prediction and target share their colours, whose limits are those of the target. The error in
-    ``|u|`` is the difference of the two speeds.
+    ``|u|`` is the difference of the two speeds. Without ``fields`` those of the labels are drawn,
+    or all of the target.
     """
+    fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
     triangulation = triangulate(points, obstacle)
-    figure, axes = panels(points, len(fields), 3, name)
+    figure, axes = panels(points, len(fields), 3, labels, name)
     for row, field in zip(axes, fields, strict=True):
         for axis, title, values in zip(
             row, ("Predicted", "Target"), (predicted, target), strict=False
         ):
-            _draw_quantity(axis, triangulation, values, target, field, title, obstacle)
-        _draw_error(row[2], triangulation, errors, field, obstacle)
+            _draw_quantity(axis, triangulation, values, target, field, title, obstacle, labels)
+        _draw_error(row[2], triangulation, errors, field, obstacle, labels)
     return figure
 
 
@@ -77,27 +76,32 @@ def comparison_figure(
 def fields_figure(
     points: np.ndarray,
     values: Mapping[str, np.ndarray],
-    obstacle: Region | None = None,
-    fields: Sequence[str] = FIELDS,
+    obstacle: Disk | None = None,
+    fields: Sequence[str] = (),
     title: str = "Predicted",
     limits_of: Mapping[str, np.ndarray] | None = None,
     name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
-    """One field under the other: predictions or targets, with or without ``|u|``.
+    """One field under the other: predictions or targets.
 
     Args:
         points: ``[n, 2]``.
         values: fields by name, each ``[n]``.
-        obstacle: the cylinder.
-        fields: names to draw, in order.
+        obstacle: a hole in the domain, such as the cylinder.
+        fields: names to draw, in order; default those of the labels, or all.
         title: put before each symbol.
         limits_of: fields that give the colour limits, usually the targets; default ``values``.
         name: the model's, printed over the left corner.
+        labels: symbols and units.
     """
+    fields = fields or labels.fields or tuple(values)
     triangulation = triangulate(points, obstacle)
-    figure, axes = panels(points, len(fields), 1, name)
+    figure, axes = panels(points, len(fields), 1, labels, name)
     for axis, field in zip(axes[:, 0], fields, strict=True):
-        _draw_quantity(axis, triangulation, values, limits_of or values, field, title, obstacle)
+        _draw_quantity(
+            axis, triangulation, values, limits_of or values, field, title, obstacle, labels
+        )
     return figure
 
 
@@ -106,28 +110,34 @@ def error_figure(
     points: np.ndarray,
     predicted: Mapping[str, np.ndarray],
     target: Mapping[str, np.ndarray],
-    obstacle: Region | None = None,
-    fields: Sequence[str] = FIELDS,
+    obstacle: Disk | None = None,
+    fields: Sequence[str] = (),
     name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
     """Absolute errors, one field under the other; for ``|u|`` the difference of the speeds."""
+    fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
     triangulation = triangulate(points, obstacle)
-    figure, axes = panels(points, len(fields), 1, name)
+    figure, axes = panels(points, len(fields), 1, labels, name)
     for axis, field in zip(axes[:, 0], fields, strict=True):
-        _draw_error(axis, triangulation, errors, field, obstacle)
+        _draw_error(axis, triangulation, errors, field, obstacle, labels)
     return figure
 
 
 @styled
 def loss_figure(
-    points: np.ndarray, density: np.ndarray, obstacle: Region | None = None, name: str = ""
+    points: np.ndarray,
+    density: np.ndarray,
+    obstacle: Disk | None = None,
+    name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
     """Map of ``log10(sum_k r_k(x)^2)``: squared residuals of all loss terms acting at x, ``[n]``.
 
-    Residuals are in SI units, unweighted; terms of different units are added as the loss does.
+    Residuals are unweighted; terms of different units are added as the loss does.
     """
-    figure, axes = panels(points, 1, 1, name)
+    figure, axes = panels(points, 1, 1, labels, name)
     values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
     limits = apart(float(np.percentile(values, 100 - ROBUST_PERCENTILE)), float(values.max()))
     label = r"$\log_{10}\,\sum_k r_k^2$"
@@ -136,9 +146,9 @@ def loss_figure(
     return figure
 
 
-def field_limits(name: str, values: np.ndarray) -> tuple[float, float]:
+def field_limits(values: np.ndarray, signed: bool = False) -> tuple[float, float]:
     """Colour limits of a field: its range, for signed fields symmetric about zero."""
-    if name in SIGNED:
+    if signed:
         return symmetric_limits(values, 100)
     return apart(float(np.min(values)), float(np.max(values)))
 
@@ -155,12 +165,17 @@ def _draw_quantity(
     limits_of: Mapping[str, np.ndarray],
     field: str,
     title: str,
-    obstacle: Region | None,
+    obstacle: Disk | None,
+    labels: Labels,
 ) -> None:
-    colour_map = SIGNED_MAP if field in SIGNED else MAGNITUDE_MAP
-    label, limits = f"{SYMBOLS[field]} ({UNITS[field]})", field_limits(field, limits_of[field])
+    signed = field in labels.signed
+    colour_map, limits = (
+        SIGNED_MAP if signed else MAGNITUDE_MAP,
+        field_limits(limits_of[field], signed),
+    )
+    label = labels.with_unit(field)
     draw_field(axis, triangulation, values[field], colour_map, limits, label, obstacle)
-    axis.set_title(f"{title} {SYMBOLS[field]}")
+    axis.set_title(f"{title} {labels.symbol(field)}")
 
 
 def _draw_error(
@@ -168,8 +183,9 @@ def _draw_error(
     triangulation: Triangulation,
     errors: Mapping[str, np.ndarray],
     field: str,
-    obstacle: Region | None,
+    obstacle: Disk | None,
+    labels: Labels,
 ) -> None:
-    label, limits = f"error ({UNITS[field]})", error_limits(errors[field])
+    label, limits = f"error{labels.unit(field)}", error_limits(errors[field])
     draw_field(axis, triangulation, errors[field], ERROR_MAP, limits, label, obstacle)
-    axis.set_title(f"Absolute error in {SYMBOLS[field]}")
+    axis.set_title(f"Absolute error in {labels.symbol(field)}")

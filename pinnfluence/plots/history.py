@@ -8,19 +8,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.plots.drawing import SYMBOLS, styled
+from pinnfluence.labels import PLAIN, Labels
+from pinnfluence.plots.drawing import styled
 
 ERROR = "error_"
 """Columns of the history with this prefix are relative L2 errors, those before are loss terms."""
 
 
 @styled
-def history_figure(history: Mapping[str, np.ndarray], name: str = "") -> Figure:
+def history_figure(
+    history: Mapping[str, np.ndarray], name: str = "", labels: Labels = PLAIN
+) -> Figure:
     """Loss terms ``c_k mean r_k^2`` and relative L2 errors (1: nothing learned) against the step.
 
     Args:
         history: columns of ``history.csv`` by name, see ``read_history``.
         name: the model's, printed over the left corner.
+        labels: symbols of the fields.
     """
     errors = [column for column in history if column.startswith(ERROR)]
     terms = [column for column in history if column not in ("step", "seconds", *errors)]
@@ -32,8 +36,8 @@ def history_figure(history: Mapping[str, np.ndarray], name: str = "") -> Figure:
         _draw(axes[0], history, term, term.replace("_", " "))
     axes[0].set_ylabel("loss terms")
     for column in errors:
-        symbol = column.removeprefix(ERROR)
-        _draw(axes[1], history, column, SYMBOLS.get(symbol, symbol), marker=".")
+        symbol = labels.symbol(column.removeprefix(ERROR))
+        _draw(axes[1], history, column, symbol, marker=".")
     if errors:
         axes[1].set_ylabel("relative $L_2$ error")
     for axis in axes:

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
-from pinnfluence.indicators import Region
+from pinnfluence.domain import Disk
+from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import (
-    SYMBOLS,
-    UNITS,
     add_colour_bar,
     draw_field,
     panels,
@@ -39,10 +38,11 @@ def influence_figure(
     test_x: np.ndarray,
     influence: np.ndarray,
     train_point: np.ndarray,
-    quantity: str = "u",
-    obstacle: Region | None = None,
+    quantity: str,
+    obstacle: Disk | None = None,
     flow_direction: bool = False,
     name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
     """Influence of one training point on a quantity over the whole domain, the point marked.
 
@@ -54,13 +54,14 @@ def influence_figure(
             ``scores.matrix("u", scale="paper")[:, j]``.
         train_point: its coordinates ``[2]``.
         quantity: name of f, for the label.
-        obstacle: the cylinder.
+        obstacle: a hole in the domain, such as the cylinder.
         flow_direction: draw an arrow along x.
         name: the model's, printed over the left corner.
+        labels: symbols and units.
     """
-    figure, axes = panels(test_x, 1, 1, name)
+    figure, axes = panels(test_x, 1, 1, labels, name)
     axis = axes[0, 0]
-    label = r"$N\,\mathrm{Inf}$" + _unit(quantity)
+    label = r"$N\,\mathrm{Inf}$" + labels.unit(quantity)
     limits = symmetric_limits(influence)
     triangulation = triangulate(test_x, obstacle)
     draw_field(axis, triangulation, influence, SIGNED_MAP, limits, label, obstacle)
@@ -69,7 +70,9 @@ def influence_figure(
     if flow_direction:
         _draw_arrow(axis)
     x, y = train_point
-    axis.set_title(f"Influence of the training point ({x:.3f}, {y:.3f}) on {_symbol(quantity)}")
+    axis.set_title(
+        f"Influence of the training point ({x:.3f}, {y:.3f}) on {labels.symbol(quantity)}"
+    )
     return figure
 
 
@@ -77,10 +80,11 @@ def influence_figure(
 def training_influence_figure(
     train_x: np.ndarray,
     mean_influence: np.ndarray,
-    region: Region,
-    quantity: str = "speed",
-    obstacle: Region | None = None,
+    region: Disk | None,
+    quantity: str,
+    obstacle: Disk | None = None,
     name: str = "",
+    labels: Labels = PLAIN,
 ) -> Figure:
     """Log of the mean absolute influence of each training point, the object's region drawn in.
 
@@ -88,12 +92,13 @@ def training_influence_figure(
         train_x: training points ``[n_train, 2]``.
         mean_influence: ``N mean_i |Inf(f(x_i); z_j)|``, ``[n_train]``:
             ``scores.matrix("speed", scale="paper").abs_mean(axis=0)``.
-        region: the disc of the object indicator, for the paper 1.5 radii of the cylinder.
+        region: the disc of the object indicator (the paper: 1.5 radii of the cylinder), or None.
         quantity: name of f, for the label.
-        obstacle: the cylinder.
+        obstacle: a hole in the domain, such as the cylinder.
         name: the model's, printed over the left corner.
+        labels: symbols and units.
     """
-    figure, axes = panels(train_x, 1, 1, name)
+    figure, axes = panels(train_x, 1, 1, labels, name)
     axis = axes[0, 0]
     values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
     order = np.argsort(values, kind="stable")
@@ -104,21 +109,14 @@ def training_influence_figure(
         linewidths=0, rasterized=True, clip_on=False,
     )  # fmt: skip
     if obstacle is not None:
-        axis.add_patch(Circle(obstacle.centre, obstacle.radius, fill=False, linewidth=0.6))
-    circle = Circle(region.centre, region.radius, fill=False, edgecolor="black", linewidth=1.2)
-    axis.add_patch(circle).set(path_effects=_OUTLINE, label="object region", zorder=5)
-    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + _unit(quantity)
+        axis.add_patch(Circle(obstacle.center, obstacle.radius, fill=False, linewidth=0.6))
+    if region is not None:
+        circle = Circle(region.center, region.radius, fill=False, edgecolor="black", linewidth=1.2)
+        axis.add_patch(circle).set(path_effects=_OUTLINE, label="object region", zorder=5)
+    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
     add_colour_bar(axis, mappable, values, label)
-    axis.set_title(f"Mean absolute influence of each training point on {_symbol(quantity)}")
+    axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")
     return figure
-
-
-def _symbol(quantity: str) -> str:
-    return SYMBOLS.get(quantity, quantity)
-
-
-def _unit(quantity: str) -> str:
-    return f" ({UNITS[quantity]})" if quantity in UNITS else ""
 
 
 def _draw_arrow(axis: Axes) -> None:

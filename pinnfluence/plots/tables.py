@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from pinnfluence.comparison import ErrorRow
 from pinnfluence.files import write_bytes
 from pinnfluence.indicators import IndicatorRow
-from pinnfluence.plots.drawing import SYMBOLS, styled
+from pinnfluence.labels import PLAIN, Labels
+from pinnfluence.plots.drawing import styled
 
-NAMES = SYMBOLS | {"pde": "PDE loss", "bcs": "BC loss", "all": "all losses"}
 AVERAGES = ("points", "area")
 
 
@@ -87,7 +87,9 @@ def _draw_cells(
             axis.text((left + right) / 2, line + 0.5, cell, ha="center", va="center")
 
 
-def indicator_figure(rows: Sequence[IndicatorRow], indicator: str) -> Figure:
+def indicator_figure(
+    rows: Sequence[IndicatorRow], indicator: str, labels: Labels = PLAIN
+) -> Figure:
     """The paper's table of one indicator: quantities down, models across, two decimals.
 
     Each cell gives the average over test points (the paper's) or over the area, and in brackets
@@ -97,7 +99,7 @@ def indicator_figure(rows: Sequence[IndicatorRow], indicator: str) -> Figure:
     models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
     body = []
     for quantity in quantities:
-        cells = [NAMES.get(quantity, quantity)]
+        cells = [labels.symbol(quantity)]
         for model in models:
             row = chosen[model, quantity]
             cells.append(f"{row.mean:.2f} ({row.uniform:.2f})")
@@ -111,7 +113,7 @@ def indicator_figure(rows: Sequence[IndicatorRow], indicator: str) -> Figure:
     return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)
 
 
-def error_table_figure(rows: Sequence[ErrorRow]) -> Figure:
+def error_table_figure(rows: Sequence[ErrorRow], labels: Labels = PLAIN) -> Figure:
     """Relative L2 errors: fields down, models across, over test points and over the area."""
     chosen = {(row.model, row.quantity): row for row in rows}
     models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
@@ -119,7 +121,7 @@ def error_table_figure(rows: Sequence[ErrorRow]) -> Figure:
     for quantity in quantities:
         pairs = [chosen[model, quantity] for model in models]
         values = [value for row in pairs for value in (row.mean, row.area_weighted)]
-        body.append([NAMES.get(quantity, quantity), *(f"{value:.3f}" for value in values)])
+        body.append([labels.symbol(quantity), *(f"{value:.3f}" for value in values)])
     groups = [("", 1)] + [(model, 2) for model in models]
     note = "Relative L2 error against the reference solution, over test points and over the area."
     return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)

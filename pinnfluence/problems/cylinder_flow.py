@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.domain import TOLERANCE, Disk, Rectangle
 from pinnfluence.field import Field
 from pinnfluence.forces import NEEDED, Evaluate, Forces, cylinder_forces
-from pinnfluence.problem import TOLERANCE, Disk, Equation, Problem, Rectangle, Variant
+from pinnfluence.problem import Equation, Problem, Variant
+from pinnfluence.reference import Reference, load_reference
 
 LENGTH, HEIGHT = 2.2, 0.41  # m
 CENTER, RADIUS = (0.2, 0.2), 0.05  # m
@@ -94,6 +96,11 @@ def forces(field: Evaluate) -> Forces:
     return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
 
 
+def reference() -> Reference:
+    """What ``python -m pinnfluence.reference.cylinder_fem`` wrote."""
+    return load_reference(Path(__file__).parents[1] / "reference" / "cylinder_flow.npz")
+
+
 # Residuals in units of the cylinder's diameter and the mean velocity, then continuity times 100 and
 # velocities times 10.
 BEST_WEIGHTS = {
@@ -139,9 +146,25 @@ PROBLEM = Problem(
             envelope=no_slip_envelope,
             center=CENTER,
             loss_weights=BEST_WEIGHTS,
+            training={
+                "n_iterations": 100,
+                "n_iterations_lbfgs": 0,
+                "n_iterations_lm": 200,
+                "lr": 2e-3,
+                "dtype": "float64",
+            },
         ),
     },
     measures=lambda fields: vars(forces(lambda x: fields(x, NEEDED))),
     benchmark=vars(DFG),
-    reference=Path(__file__).parents[1] / "reference" / "cylinder_flow.npz",
+    reference=reference,
+    symbols={
+        "x": ("$x$", "m"),
+        "y": ("$y$", "m"),
+        "u": ("$u_1$", "m/s"),
+        "v": ("$u_2$", "m/s"),
+        "speed": (r"$|\mathbf{u}|$", "m/s"),
+        "p": ("$p$", "Pa"),
+    },
+    signed=("v",),
 )

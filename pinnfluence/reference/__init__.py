@@ -4,15 +4,15 @@
 `merge_lattice` make such points and weights out of triangles.
 """
 
-import io
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from pinnfluence.files import write_npz
 
 __all__ = ["Reference", "lattice_rule", "load_reference", "merge_lattice", "save_reference"]
 
@@ -79,19 +79,8 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
 
 def save_reference(reference: Reference, path: str | os.PathLike[str]) -> None:
     """Write what `load_reference` reads: whole or not at all, and the same bytes each time."""
-    path = Path(path)
     arrays = {**reference.values, "points": reference.points, "area": reference.area}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name in sorted(arrays):
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, arrays[name], allow_pickle=False)
-                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED, 9)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_npz(Path(path), {name: arrays[name] for name in sorted(arrays)}, compressed=True)
 
 
 def lattice_rule(n: int, degree: int) -> tuple[np.ndarray, np.ndarray]:

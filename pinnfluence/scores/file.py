@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from pinnfluence.scores.dense import (
     published_keys,
     write_dense,
 )
+from pinnfluence.scores.mapped import map_safetensors
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
 
 FORMAT_VERSION = 1
@@ -161,6 +163,8 @@ class Scores(Mapping[str, ScoreMatrix]):
         return names
 
     def _sum(self, side: Mapping[str, Embedding], names: Sequence[str], n: int) -> np.ndarray:
+        if len(names) == 1 and np.array_equal(side[names[0]].rows, np.arange(n)):
+            return side[names[0]].values  # as it is: that of a file stays on the disk
         total = np.zeros((n, self.rank), np.float32)
         for name in names:
             total[side[name].rows] += side[name].values
@@ -194,11 +198,32 @@ class Scores(Mapping[str, ScoreMatrix]):
         matrices = {key: self[name] for key, name in published_keys(outputs).items()}
         return write_dense(path, matrices, self.train_x, self.test_x)
 
+    def to_vtk(self, path: str | Path, **choice: Any) -> Path:
+        """Write a ``.vtu`` or ``.vtk`` for ParaView, with the package meshio.
+
+        By default the test points, with the mean of ``|Inf|`` over all training points; the
+        training points instead where ``test_points`` are given.
+
+        Args:
+            path: the file. choice: ``quantities`` (all); ``train_points``: numbers of those whose
+                maps ``Inf(f(x); z_j)`` are wanted; or ``test_points``: numbers of those whose
+                rows ``Inf(f(x_i); z)`` are; ``terms`` and ``scale`` as for ``matrix``; ``domain``,
+                a shape whose holes stay empty, as ``Problem.domain``.
+
+        Raises:
+            InputError: an unknown format, no such point, no meshio. TypeError: other choices.
+
+        >>> scores.to_vtk("u.vtu", quantities=["u"], train_points=[57])      # doctest: +SKIP
+        """
+        from pinnfluence.scores.vtk import write_vtk
+
+        return write_vtk(path, self, **choice)
+
 
 def load_scores(
     path: str | Path, outputs: Sequence[str] = ("u", "v", "p", "speed")
 ) -> Scores | DenseScores:
-    """Open a score file, or a folder that holds one.
+    """Open a score file, or a folder that holds one: its arrays are mapped, not read.
 
     Args:
         path: ``influences.safetensors``, its folder, or an ``influence_arrs.npz``.
@@ -221,7 +246,6 @@ def load_scores(
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, json.JSONDecodeError):
         raise ValueError(f"{path} is not a score file or is truncated; make it again") from None
     found = metadata.get("format_version") if isinstance(metadata, dict) else "none"
@@ -230,9 +254,18 @@ def load_scores(
             f"{path} has format version {found}, expected {FORMAT_VERSION}; make it again"
         )
     try:
-        return _assemble(metadata, tensors)
+        return _assemble(metadata, map_safetensors(path))
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
+
+
+def find_scores(path: str | Path, key: str) -> Scores | None:
+    """The scores of a file or folder, if they are of the computation with that key."""
+    with contextlib.suppress(OSError, ValueError):
+        scores = load_scores(path)
+        if isinstance(scores, Scores) and scores.metadata.get("key") == key:
+            return scores
+    return None
 
 
 def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Scores:

@@ -14,7 +14,7 @@ from pinnfluence.config import CONFIG, load_config, save_config
 from pinnfluence.errors import InputError
 from pinnfluence.files import check_target
 
-ADDED = {"n_iterations_lm": 0, "loss_weights": {}}
+ADDED = {"n_iterations_lm": 0, "loss_weights": {}, "num_initial": 0, "start_from": None}
 """Settings that the runs of older versions do not state, and what they were."""
 
 PACKAGES = ("torch", "deepxde", "numpy", "pinnfluence")

@@ -1,0 +1,56 @@
+"""Influence scores to look at: one HTML file that works offline in any browser.
+
+python explore.py model_zoo/good_influences model_zoo/bad_influences -o explorer.html
+"""
+
+import argparse
+from pathlib import Path
+
+from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.explorer import write_explorer
+from pinnfluence.explorer.payload import RANK, TEST_POINTS
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = Parser(description="One HTML file that shows any row or column of score matrices.")
+    add = parser.add_argument
+    add("scores", type=Path, nargs="+", help="score files of calc_influences.py, or their folders")
+    add("-o", "--output", type=Path, default=Path("explorer.html"), help="the file to write")
+    add(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="the models, in the order of the scores (default: x for x_influences); for the "
+        "predicted fields",
+    )
+    add("--test_points", type=int, default=TEST_POINTS, help="at most so many a model")
+    add("--rank", type=int, default=RANK, help="embeddings of more factors are reduced to so many")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    for name in ("test_points", "rank"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} must be at least 1, found {getattr(arguments, name)}")
+    if arguments.output.is_dir() or arguments.output.suffix != ".html":
+        raise InputError(f"--output must be a file name in .html, found {arguments.output}")
+    sources = write_explorer(
+        arguments.output,
+        arguments.scores,
+        arguments.checkpoint,
+        arguments.test_points,
+        arguments.rank,
+    )
+    for source in sources:
+        found = (
+            source.checkpoint or "no checkpoint of these scores beside them, so no predicted fields"
+        )
+        print(f"{source.name}: rank {source.scores.rank}, {found}")
+    size = arguments.output.stat().st_size / 1e6
+    print(f"wrote {arguments.output} ({size:.3g} MB)")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,24 @@
+// Points as discs: their order and the pixels that they cover.
+
+// Rows of points by |place| in 64 bins, the weakest first: a counting sort.
+function byStrength(places, acts) {
+  const ends = new Int32Array(66), bin = (i) => Math.min(64, (Math.abs(places[i]) * 64) | 0);
+  for (let i = 0; i < places.length; i++) if (!acts || acts[i]) ends[bin(i) + 1]++;
+  for (let k = 1; k < 66; k++) ends[k] += ends[k - 1];
+  const order = new Int32Array(ends[65]);
+  for (let i = 0; i < places.length; i++) if (!acts || acts[i]) order[ends[bin(i)]++] = i;
+  return order;
+}
+
+// A disc's cover of its pixels, 0 to 255, for centres at 16 places within a pixel.
+function dotStamps(radius) {
+  const reach = Math.ceil(radius), size = 2 * reach + 1;
+  const made = Array.from({ length: 16 }, (_, place) => {
+    const x = ((place & 3) + 0.5) / 4, y = ((place >> 2) + 0.5) / 4;
+    return Uint8Array.from({ length: size * size }, (_, k) => {
+      const distance = Math.hypot((k % size) - reach + 0.5 - x, Math.floor(k / size) - reach + 0.5 - y);
+      return 255 * Math.min(1, Math.max(0, radius + 0.5 - distance));
+    });
+  });
+  return { reach, size, of: (x, y) => made[((y * 4) | 0) * 4 + ((x * 4) | 0)] };
+}

@@ -1,0 +1,301 @@
+// One drawing: the training points coloured by their influence on a place ("points"), or the
+// influence of a training point over the domain ("map").
+
+const FONT = '"Segoe UI", system-ui, -apple-system, "Helvetica Neue", "DejaVu Sans", sans-serif';
+const rasters = new Map();
+const ink = {}; // colours of the page, read from its style
+
+function readInk() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["ink", "faint", "line", "paper", "plot", "accent"]) {
+    ink[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+  ink.dark = style.colorScheme === "dark";
+  const theme = ink.dark ? "dark" : "light";
+  [ink.table, ink.greys] = [colourTable(DIVERGING[theme]), colourTable(GREYS[theme])];
+}
+
+class Panel {
+  constructor(canvas, kind, model) {
+    Object.assign(this, { canvas, kind, model });
+    this.context = canvas.getContext("2d");
+    this.layer = document.createElement("canvas");
+    this.hovered = -1;
+  }
+
+  arrange() {
+    const { x0, x1, y0, y1 } = page.whole, width = this.canvas.clientWidth, narrow = width < 620;
+    const behind = this.kind === "points" && background(this.model);
+    const box = { left: 42, top: narrow ? 50 : 30, right: 12, bottom: behind ? 46 : 32 };
+    const room = width - box.left - box.right;
+    const most = 420, shape = page.description.equal ? (y1 - y0) / (x1 - x0) : 0.55;
+    const height = Math.round(Math.max(110, Math.min(most, room * shape)));
+    const used = page.description.equal && room * shape > most ? most / shape : room;
+    const ratio = window.devicePixelRatio || 1;
+    Object.assign(this, { box, narrow, width, ratio, w: Math.round(used), h: height });
+    this.height = box.top + height + box.bottom;
+    this.canvas.style.height = `${this.height}px`;
+    const size = [Math.round(width * ratio), Math.round(this.height * ratio)];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+    }
+  }
+
+  scales() {
+    const { x0, x1, y0, y1 } = state.view;
+    return [this.w / (x1 - x0), this.h / (y1 - y0)];
+  }
+
+  toPixel([x, y]) {
+    const [sx, sy] = this.scales();
+    return [this.box.left + (x - state.view.x0) * sx, this.box.top + (state.view.y1 - y) * sy];
+  }
+
+  toPlace([px, py]) {
+    const [sx, sy] = this.scales();
+    return [state.view.x0 + (px - this.box.left) / sx, state.view.y1 - (py - this.box.top) / sy];
+  }
+
+  contains([px, py]) {
+    const { left, top } = this.box;
+    return px >= left && px <= left + this.w && py >= top && py <= top + this.h;
+  }
+
+  draw(look) {
+    this.look = look;
+    this.arrange();
+    const c = this.context, { left, top } = this.box;
+    c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    c.clearRect(0, 0, this.width, this.height);
+    c.fillStyle = ink.plot;
+    c.fillRect(left, top, this.w, this.h);
+    c.save();
+    c.beginPath();
+    c.rect(left, top, this.w, this.h);
+    c.clip();
+    if (look) {
+      if (this.kind === "points") this.drawPoints(look);
+      else this.drawMap(look);
+    }
+    this.drawOutline();
+    c.restore();
+    if (look) this.drawMarks(look);
+    this.drawAxes();
+    this.drawTitle(look);
+    if (look && this.kind === "points" && background(this.model)) this.drawBehind();
+  }
+
+  drawPoints(look) {
+    const field = background(this.model);
+    if (field) {
+      const [low, high] = range(field), half = (high - low) / 2 || 1;
+      this.putImage(this.raster().paint(field.map((v) => (v - low) / half - 1), ink.greys));
+      this.behind = [low, high];
+    }
+    const zoom = (page.whole.x1 - page.whole.x0) / (state.view.x1 - state.view.x0);
+    const n = look.trainActs ? look.trainActs.reduce((sum, one) => sum + one, 1) : this.model.nTrain;
+    const apart = Math.sqrt((this.w * this.h) / n);
+    const radius = Math.min(5.5, Math.max(1.5, 0.46 * apart) * Math.sqrt(zoom));
+    this.drawDots(this.model.points, look.row, look.rowLimit, radius, look.trainActs);
+  }
+
+  drawMap(look) {
+    if (!look.acts) {
+      const values = normalised(look.column, look.columnLimit, state.log);
+      this.putImage(this.raster().paint(values, ink.table));
+    }
+    if (look.acts || !this.model.mesh.triangles.length) {
+      this.drawDots(this.model.mesh.points, look.column, look.columnLimit, 3, look.acts);
+    }
+  }
+
+  raster() {
+    const ratio = Math.min(2, this.ratio), { x0, x1, y0, y1 } = state.view;
+    const size = [Math.round(this.w * ratio), Math.round(this.h * ratio)];
+    const key = [page.meshes.indexOf(this.model.mesh), ...size, x0, x1, y0, y1].join();
+    if (!rasters.has(key)) {
+      if (rasters.size > 5) rasters.clear();
+      rasters.set(key, new Raster(this.model.mesh, state.view, ...size));
+    }
+    return rasters.get(key);
+  }
+
+  putImage(image) {
+    const { layer } = this;
+    if (layer.width !== image.width) layer.width = image.width;
+    if (layer.height !== image.height) layer.height = image.height;
+    layer.getContext("2d").putImageData(image, 0, 0);
+    this.context.drawImage(layer, this.box.left, this.box.top, this.w, this.h);
+  }
+
+  // Discs, the strongest on top, with soft rims; pixel by pixel, for ten thousand in milliseconds.
+  drawDots(points, values, limit, radius, acts) {
+    const width = Math.round(this.w * this.ratio), height = Math.round(this.h * this.ratio);
+    const places = normalised(values, limit, state.log), stamps = dotStamps(radius * this.ratio);
+    const image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+    const { x0, y1 } = state.view, [scaleX, scaleY] = this.scales().map((scale) => scale * this.ratio);
+    const { size, reach } = stamps;
+    for (const i of byStrength(places, acts)) {
+      const x = (points[2 * i] - x0) * scaleX, y = (y1 - points[2 * i + 1]) * scaleY;
+      const left = Math.floor(x) - reach, top = Math.floor(y) - reach;
+      if (left + size <= 0 || top + size <= 0 || left >= width || top >= height) continue;
+      const stamp = stamps.of(x - Math.floor(x), y - Math.floor(y));
+      const colour = ink.table[(127.5 + 127.5 * Math.min(1, Math.max(-1, places[i])) + 0.5) | 0] & 0xffffff;
+      for (let row = 0, k = 0; row < size; row++) {
+        const base = (top + row) * width + left, seen = top + row >= 0 && top + row < height;
+        for (let column = 0; column < size; column++, k++) {
+          const cover = stamp[k];
+          if (cover === 0 || !seen || left + column < 0 || left + column >= width) continue;
+          const before = pixels[base + column] >>> 24;
+          if (cover >= before || cover > 127) pixels[base + column] = colour | (Math.max(cover, before) << 24);
+        }
+      }
+    }
+    this.putImage(image);
+  }
+
+  drawOutline() {
+    const c = this.context, mesh = this.model.mesh;
+    mesh.outline ??= outline(mesh);
+    c.beginPath();
+    for (const [a, b] of mesh.outline) {
+      c.moveTo(...this.toPixel(at(mesh.points, a)));
+      c.lineTo(...this.toPixel(at(mesh.points, b)));
+    }
+    c.strokeStyle = ink.line;
+    c.lineWidth = 1;
+    c.stroke();
+  }
+
+  drawMarks(look) {
+    const c = this.context, polygon = this.drawing ?? state.polygon, { left, top } = this.box;
+    c.save();
+    c.beginPath();
+    c.rect(left - 8, top - 8, this.w + 16, this.h + 16); // whole marks on the boundary
+    c.clip();
+    if (polygon?.length) {
+      c.beginPath();
+      polygon.forEach((place, k) => c[k ? "lineTo" : "moveTo"](...this.toPixel(place)));
+      if (!this.drawing) c.closePath();
+      this.stroke([[ink.paper, 4], [ink.accent, 2]]);
+    }
+    if (!state.polygon) this.ring(at(this.model.points, look.point), 6);
+    const [x, y] = this.toPixel(at(this.model.mesh.points, look.test));
+    c.beginPath();
+    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      c.moveTo(x + 3 * dx, y + 3 * dy);
+      c.lineTo(x + 10 * dx, y + 10 * dy);
+    }
+    this.stroke([[ink.paper, 4.5], [ink.ink, 2]]);
+    if (this.hovered >= 0) this.ring(at(this.model.points, this.hovered), 8);
+    c.restore();
+  }
+
+  ring(place, radius) {
+    this.context.beginPath();
+    this.context.arc(...this.toPixel(place), radius, 0, 2 * Math.PI);
+    this.stroke([[ink.paper, 4.5], [ink.ink, 2]]);
+  }
+
+  stroke(lines) {
+    for (const [colour, width] of lines) {
+      this.context.strokeStyle = colour;
+      this.context.lineWidth = width;
+      this.context.stroke();
+    }
+  }
+
+  drawAxes() {
+    const c = this.context, { left, top } = this.box, { x0, x1, y0, y1 } = state.view;
+    const [nameX, nameY] = page.description.axes, end = left + this.w, base = top + this.h;
+    c.font = `11px ${FONT}`;
+    c.fillStyle = c.strokeStyle = ink.faint;
+    c.lineWidth = 1;
+    c.textBaseline = "top";
+    c.textAlign = "center";
+    c.beginPath();
+    for (const tick of ticks(x0, x1, Math.max(3, this.w / 110))) {
+      const [x] = this.toPixel([tick, y0]);
+      c.moveTo(x, base);
+      c.lineTo(x, base + 4);
+      if (x < end - 36) c.fillText(words(tick), x, base + 7);
+    }
+    c.textAlign = "right";
+    c.textBaseline = "middle";
+    for (const tick of ticks(y0, y1, Math.max(2, this.h / 45))) {
+      const [, y] = this.toPixel([x0, tick]);
+      c.moveTo(left, y);
+      c.lineTo(left - 4, y);
+      c.fillText(words(tick), left - 7, Math.min(y, base - 2));
+    }
+    c.stroke();
+    c.textBaseline = "top";
+    c.fillText(nameWithUnit(nameX), end, base + 7);
+    c.save();
+    c.translate(2, top + this.h / 2);
+    c.rotate(-Math.PI / 2);
+    c.textAlign = "center";
+    c.fillText(nameWithUnit(nameY), 0, 0);
+    c.restore();
+  }
+
+  drawTitle(look) {
+    const c = this.context, { left } = this.box, end = left + this.w;
+    c.textBaseline = "alphabetic";
+    c.textAlign = "left";
+    c.font = `600 13px ${FONT}`;
+    c.fillStyle = ink.ink;
+    c.fillText(this.model.name, left, 19);
+    const start = left + c.measureText(this.model.name).width + 8;
+    c.font = `12px ${FONT}`;
+    c.fillStyle = ink.faint;
+    const legend = look ? this.drawLegend(look, end, this.narrow ? 41 : 19) : 0;
+    c.fillText(fitted(c, this.title(look), end - start - (this.narrow ? 0 : legend + 16)), start, 19);
+  }
+
+  // What the greys behind the points are.
+  drawBehind() {
+    const c = this.context, [kind, name] = state.background.split(":"), unit = unitOf(name);
+    const what = kind === "error" ? `error of ${name}` : `${kind} ${name}`;
+    c.textAlign = "left";
+    c.textBaseline = "top";
+    const [low, high] = this.behind, shade = ink.dark ? "light" : "dark";
+    c.fillText(fitted(c, `grey: ${what}, ${words(low, 3)} to ${withUnit(words(high, 3), unit)} (${shade})`, this.w),
+      this.box.left, this.box.top + this.h + 26);
+  }
+
+  title(look) {
+    const what = labelOf(state.quantity);
+    if (!look) return `has no ${what}`;
+    if (this.kind === "points") return `influence of each point on ${what} at ✛`;
+    const who = state.polygon ? `${count(look.group.length)} points together` : `point ◯ ${look.point}`;
+    return `influence of ${who} on ${what}`;
+  }
+
+  // The colour scale with its limits; gives its width.
+  drawLegend(look, end, y) {
+    const c = this.context, limit = this.kind === "points" ? look.rowLimit : look.columnLimit;
+    const unit = isLoss(state.quantity) ? "" : unitOf(state.quantity);
+    const low = (state.log ? "log  " : "") + words(-limit, 3), high = withUnit(signed(limit, 3), unit), bar = this.narrow ? 90 : 120;
+    const places = [c.measureText(high).width, c.measureText(low).width];
+    const x = end - places[0] - 6 - bar;
+    c.fillText(high, x + bar + 6, y);
+    c.fillText(low, x - places[1] - 6, y);
+    const gradient = c.createLinearGradient(x, 0, x + bar, 0);
+    for (let k = 0; k <= 12; k++) gradient.addColorStop(k / 12, css(ink.table[Math.round((k / 12) * 255)]));
+    c.fillStyle = gradient;
+    c.fillRect(x, y - 9, bar, 10);
+    c.fillStyle = ink.faint;
+    c.fillRect(x + bar / 2 - 0.5, y - 11, 1, 14);
+    return places[0] + places[1] + bar + 12;
+  }
+}
+
+const nameWithUnit = (name) => (unitOf(name) ? `${name} (${unitOf(name)})` : name);
+
+// As much of a text as there is room for.
+function fitted(context, text, room) {
+  if (context.measureText(text).width <= room) return text;
+  while (text && context.measureText(`${text}…`).width > room) text = text.slice(0, -1);
+  return text ? `${text.trimEnd()}…` : "";
+}

@@ -1,0 +1,72 @@
+"""The heat equation with a source, whose solution is ``u = exp(-t) sin(pi x)``."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.field import Field
+from pinnfluence.problem import Equation, Problem, Variant
+from pinnfluence.reference import Reference
+from pinnfluence.reference.grid import on_grid
+
+DOMAIN = SpaceTime(Interval(0.0, 1.0), Interval(0.0, 1.0))
+
+
+def heat(f: Field) -> dict[str, Tensor]:
+    source = (math.pi**2 - 1) * torch.exp(-f.t) * torch.sin(math.pi * f.x)
+    return {"heat": f.u_t - f.u_xx - source}
+
+
+def boundary(f: Field) -> dict[str, Tensor]:
+    return {"boundary": f.u}
+
+
+def initial(f: Field) -> dict[str, Tensor]:
+    return {"initial": f.u - torch.sin(math.pi * f.x)}
+
+
+def at_ends(x: np.ndarray) -> np.ndarray:
+    return (np.abs(x[:, 0]) <= TOLERANCE) | (np.abs(x[:, 0] - 1) <= TOLERANCE)
+
+
+def solution(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The exact u at points ``[n, 2]`` of x and t, ``[n]``."""
+    place, time = np.asarray(x, np.float64).T
+    return {"u": np.exp(-time) * np.sin(np.pi * place)}
+
+
+def reference() -> Reference:
+    """The exact solution at 101 x 101 points."""
+    axis = np.linspace(0, 1, 101)
+    return on_grid(solution, (axis, axis))
+
+
+PROBLEM = Problem(
+    name="heat",
+    inputs=("x", "t"),
+    outputs=("u",),
+    domain=DOMAIN,
+    pde=heat,
+    conditions={"dirichlet": (Equation(boundary, at_ends), Equation(initial, DOMAIN.at_start))},
+    layers=(2, 32, 32, 32, 1),
+    activation="tanh",
+    scale=(1.0, 1.0),
+    num_domain=1000,
+    num_boundary=100,
+    num_initial=100,
+    variants={
+        "good": Variant(),
+        "bad": Variant(num_domain=10, num_boundary=2, num_initial=2),
+    },
+    reference=reference,
+    symbols={"u": ("$u$", "")},
+    training={
+        "n_iterations": 500,
+        "n_iterations_lbfgs": 0,
+        "n_iterations_lm": 100,
+        "dtype": "float64",
+    },
+)

@@ -1,0 +1,171 @@
+"""Finished stages of a long computation, on disk, so that it need not begin again."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pinnfluence.files import write_npz
+
+FORMAT_VERSION = 1
+"""Of the files of stages: part of every key, so that files of another version are not read."""
+
+SAVE_SECONDS = 30.0
+"""Time after which what a stage has computed so far is saved."""
+
+PART_OF_THE_TIME = 0.1
+"""Saving may take at most that part of the time."""
+
+STAGES = ".stages"
+"""Name of the folder beside the scores."""
+
+FACTS = "facts"
+
+
+class Saved(NamedTuple):
+    """What a stage found: arrays by name, and facts that JSON can hold."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+class StageStore:
+    """Files ``<stage>-<key>.npz`` of a folder, written whole or not at all, and read as data.
+
+    The key is a hash over all that determines the bytes of the result. A file of another key is of
+    another computation: it is removed when its stage is asked for. One that is damaged is reported
+    in a line and removed; a folder that cannot be written costs a line and nothing else.
+
+    Args:
+        folder: where the files are; None: nothing is read or written.
+        key: of the computation, hexadecimal.
+        other_keys: of single stages, which are determined by less.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        key: str = "",
+        other_keys: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.folder, self.key = None if folder is None else Path(folder), key
+        self._other_keys = dict(other_keys)
+        self._last, self._cost = time.monotonic(), 0.0
+        if self.folder is not None and self.folder.is_dir():
+            for path in self.folder.glob(".*.tmp"):  # of a killed run
+                _remove(path)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is read or written."""
+        return self.folder is not None
+
+    def load(self, stage: str) -> Saved | None:
+        """What a stage found, or None."""
+        if self.folder is None:
+            return None
+        path = self._path(stage)
+        for old in self.folder.glob(f"{stage}-*.npz"):
+            if old != path:
+                _remove(old)
+        if not path.is_file():
+            return None
+        try:
+            arrays = _read(path)
+            return Saved(arrays, json.loads(arrays.pop(FACTS).tobytes()))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            print(f"warning: {path} is damaged; computing it again", file=sys.stderr)
+            _remove(path)
+            return None
+
+    def save(self, stage: str, arrays: Mapping[str, np.ndarray], facts: Any = None) -> None:
+        """Write what a stage found."""
+        if self.folder is None:
+            return
+        began = time.monotonic()
+        text = json.dumps(facts or {}, sort_keys=True).encode()
+        try:
+            write_npz(self._path(stage), {**arrays, FACTS: np.frombuffer(text, np.uint8)})
+        except OSError as error:
+            print(
+                f"warning: cannot save the stages in {self.folder}: {error.strerror}; "
+                "going on without",
+                file=sys.stderr,
+            )
+            self.folder = None
+        self._last = time.monotonic()
+        self._cost = self._last - began
+
+    def is_due(self) -> bool:
+        """Whether it is time to save what a stage has so far."""
+        pause = max(SAVE_SECONDS, self._cost / PART_OF_THE_TIME)
+        return self.is_open and time.monotonic() - self._last >= pause
+
+    def load_parts(self, stage: str) -> list[Saved]:
+        """What was saved of a stage part by part."""
+        found: list[Saved] = []
+        if self.folder is not None:
+            for path in self.folder.glob(f"{stage}.*-*.npz"):
+                if not path.stem.endswith(self.key[:32]):
+                    _remove(path)
+        while part := self.load(_part(stage, len(found))):
+            found.append(part)
+        return found
+
+    def save_part(self, stage: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the next part of a stage."""
+        self.save(_part(stage, number), arrays)
+
+    def remove_parts(self, stage: str) -> None:
+        """Remove the parts of a stage, which is saved as a whole."""
+        self._remove_all(f"{stage}.*-*.npz")
+
+    def remove(self, *stages: str) -> None:
+        """Remove stages and their parts."""
+        for stage in stages:
+            self._remove_all(f"{stage}-*.npz")
+            self.remove_parts(stage)
+
+    def clear(self) -> None:
+        """Remove all stages."""
+        self._remove_all("*-*.npz")
+
+    def _remove_all(self, pattern: str) -> None:
+        if self.folder is not None:
+            for path in self.folder.glob(pattern):
+                _remove(path)
+
+    def _path(self, stage: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{stage}-{self._other_keys.get(stage, self.key)[:32]}.npz"
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``, whose checksums must be right."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as stream:
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+            arrays[name.removesuffix(".npy")] = array
+    return arrays
+
+
+def _part(stage: str, number: int) -> str:
+    return f"{stage}.{number:04d}"
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        print(f"warning: cannot remove {path}: {error.strerror}", file=sys.stderr)

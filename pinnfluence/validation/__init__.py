@@ -1,0 +1,1 @@
+"""Is it true? Influence scores against retraining."""

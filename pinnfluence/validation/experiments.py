@@ -1,0 +1,231 @@
+"""Retraining without some of the training points, and with nothing removed as a control."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.gradients import Advance, point_loss_gradients
+from pinnfluence.stage_store import StageStore
+from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.validation.objective import (
+    Objective,
+    flat_parameters,
+    training_weights,
+    values_at,
+    with_parameters,
+)
+from pinnfluence.validation.processes import in_processes
+from pinnfluence.validation.retraining import Preconditioner, Retrained, retrain
+
+FEW_POINTS = 40
+"""Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""
+
+CLOSED = StageStore(None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an experiment retrains.
+
+    proximal: mu of ``mu |theta - theta-hat|^2``. tolerance: gradient norm at which retraining ends,
+    as a part of the median ``||grad l_i||`` at theta-hat. renormalised: weights are c_k over the
+    number of points that are left, as DeepXDE would; else they stay as they are.
+    """
+
+    proximal: float
+    tolerance: float = 1e-5
+    renormalised: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What retraining without each group of points did to quantities at the test points.
+
+    changes: values without the group minus those of the control, ``[n_groups, n_test, n_q]``.
+    gradient_norms, converged: of each group, ``[n_groups]``. control: figures of the control.
+    """
+
+    settings: Settings
+    groups: list[np.ndarray]
+    quantities: tuple[str, ...]
+    changes: np.ndarray
+    gradient_norms: np.ndarray
+    converged: np.ndarray
+    control: dict[str, Any]
+
+
+class Experiment:
+    """Retraining of one network without groups of its training points.
+
+    The control is retrained with nothing removed; without it the common drift of a network that had
+    not quite converged would hide what a single point does.
+
+    Args:
+        pinn: the trained network, theta-hat.
+        train_x: its training points ``[n_train, n_inputs]``.
+        test_x: where quantities are compared, ``[n_test, n_inputs]``.
+        settings: see there.
+    """
+
+    def __init__(
+        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, settings: Settings
+    ) -> None:
+        self.settings, self.test_x = settings, test_x
+        self._theta = flat_parameters(pinn)
+        self.pinn = with_parameters(pinn, self._theta)
+        self.collocation = self.pinn.at(train_x)
+        self.quantities = (*pinn.outputs, *pinn.quantities)
+        self._objective = self._without(np.arange(0))
+        self._tolerance = settings.tolerance * self._median_point_gradient()
+
+    def key(self, groups: Sequence[np.ndarray]) -> str:
+        """A hash over all that determines the outcome."""
+        digest = hashlib.sha256(json.dumps([vars(self.settings), self.quantities]).encode())
+        for array in (self._theta.numpy(), self.collocation.x, self.test_x, *groups):
+            digest.update(repr((array.shape, str(array.dtype))).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def minimum(self, store: StageStore = CLOSED) -> Pinn:
+        """The network after retraining with nothing removed."""
+        return with_parameters(self.pinn, self._control(store)[0])
+
+    def run(
+        self,
+        groups: Sequence[np.ndarray],
+        n_processes: int = 1,
+        store: StageStore = CLOSED,
+        advance: Advance = lambda n: None,
+    ) -> Outcome:
+        """Retrain without each group of indices; what a store has already is not done again."""
+        control, facts = self._control(store)
+        done = self._load(store)
+        advance(len(done))
+        if facts["converged"] and len(done) < len(groups):
+            factor = Preconditioner(self._objective, control)
+            base = values_at(self.pinn, control, self.test_x)
+
+            def one(group: np.ndarray) -> tuple[np.ndarray, float, bool]:
+                found = self._retrain(group, control, factor)
+                changes = values_at(self.pinn, found.theta, self.test_x) - base
+                return changes, found.gradient_norm, found.converged
+
+            for result in in_processes(one, groups[len(done) :], n_processes):
+                done.append(result)
+                advance(1)
+                if store.is_due():
+                    self._save(store, done)
+            self._save(store, done)
+        changes = [c for c, _, _ in done] or [np.zeros((len(self.test_x), len(self.quantities)))]
+        n = len(done)
+        return Outcome(
+            self.settings,
+            list(groups[:n]),
+            self.quantities,
+            np.stack(changes)[:n],
+            np.array([norm for _, norm, _ in done]),
+            np.array([converged for *_, converged in done], bool),
+            facts,
+        )
+
+    def _control(self, store: StageStore) -> tuple[Tensor, dict[str, Any]]:
+        saved = store.load("control")
+        if saved is not None:
+            return torch.as_tensor(saved.arrays["theta"]), saved.facts
+        factor = Preconditioner(self._objective, self._theta)
+        renew = partial(Preconditioner, self._objective)
+        found = retrain(self._objective, self._theta, factor, self._tolerance, renew)
+        before, after = (
+            values_at(self.pinn, theta, self.test_x) for theta in (self._theta, found.theta)
+        )
+        plain = Objective(self.collocation, self._objective.weights, 0.0, self._theta)
+        facts = {
+            "gradient_norm": found.gradient_norm,
+            "tolerance": self._tolerance,
+            "converged": found.converged,
+            "drift": np.sqrt(np.square(after - before).mean(0)).tolist(),
+            "loss_before": plain.loss(self._theta),
+            "loss": plain.loss(found.theta),
+        }
+        store.save("control", {"theta": found.theta.numpy()}, facts)
+        return found.theta, facts
+
+    def _retrain(self, group: np.ndarray, control: Tensor, factor: Preconditioner) -> Retrained:
+        objective = self._without(group)
+        few = len(group) <= FEW_POINTS and not self.settings.renormalised
+        precondition = factor.without(group) if few else Preconditioner(objective, control)
+        renew = partial(Preconditioner, objective)
+        return retrain(objective, control, precondition, self._tolerance, renew)
+
+    def _without(self, group: np.ndarray) -> Objective:
+        left = np.setdiff1d(np.arange(len(self.collocation.x)), group)
+        rest = self.collocation.subset(left)
+        weights = training_weights(rest if self.settings.renormalised else self.collocation)
+        return Objective(rest, weights, self.settings.proximal, self._theta)
+
+    def _median_point_gradient(self) -> float:
+        norms, _ = point_loss_gradients(self.collocation, self._objective.weights, 500)
+        return float(norms.median())
+
+    @staticmethod
+    def _load(store: StageStore) -> list[tuple[np.ndarray, float, bool]]:
+        saved = store.load("retrained")
+        if saved is None:
+            return []
+        arrays = (saved.arrays[name] for name in ("changes", "gradient_norms", "converged"))
+        return [(c, float(norm), bool(ok)) for c, norm, ok in zip(*arrays, strict=True)]
+
+    @staticmethod
+    def _save(store: StageStore, done: list[tuple[np.ndarray, float, bool]]) -> None:
+        changes, norms, converged = zip(*done, strict=True)
+        arrays = {
+            "changes": np.stack(changes),
+            "gradient_norms": np.array(norms),
+            "converged": np.array(converged),
+        }
+        store.save("retrained", arrays)
+
+
+def random_groups(n_train: int, size: int, n: int, seed: int = 0) -> list[np.ndarray]:
+    """n groups of ``size`` training points at random; half of all for datamodels."""
+    generator = np.random.default_rng(seed)
+    return [np.sort(generator.choice(n_train, size, replace=False)) for _ in range(n)]
+
+
+def spread_points(collocation: Collocation, n: int, seed: int = 0) -> list[np.ndarray]:
+    """Groups of one training point each, n of them, as many from each kind of place.
+
+    Kinds are the sets of loss terms that act on a point: the interior, and each boundary.
+    """
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    acting: list[list[str]] = [[] for _ in collocation.x]
+    for name, rows in collocation.term_rows().items():
+        for i in rows:
+            acting[i].append(name)
+    for i, names in enumerate(acting):
+        kinds.setdefault(tuple(names), []).append(i)
+    generator = np.random.default_rng(seed)
+    queues = [list(generator.permutation(points)) for points in kinds.values()]
+    chosen: list[int] = []
+    for queue in _in_turn(queues):
+        if len(chosen) == n:
+            break
+        chosen.append(int(queue.pop()))
+    return [np.array([i]) for i in sorted(chosen)]
+
+
+def _in_turn(queues: list[list[int]]) -> Iterator[list[int]]:
+    """The queues that are not empty, again and again."""
+    while queues := [queue for queue in queues if queue]:
+        for queue in queues:
+            if queue:
+                yield queue

@@ -1,0 +1,90 @@
+"""The training loss of a PINN, with a proximal term, as a function of one vector of parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.terms import Collocation, Params, Pinn
+
+
+def flat_parameters(pinn: Pinn) -> Tensor:
+    """The parameters theta as one vector ``[n_params]``, float64."""
+    return torch.cat([p.flatten() for p in pinn.params.values()]).double()
+
+
+def with_parameters(pinn: Pinn, theta: Tensor) -> Pinn:
+    """The same PINN in float64 with the parameters theta ``[n_params]``."""
+    network = copy.deepcopy(pinn.network).double()
+    torch.nn.utils.vector_to_parameters(theta.detach().clone(), network.parameters())
+    return replace(pinn, network=network)
+
+
+def training_weights(collocation: Collocation) -> dict[str, float]:
+    """Weights ``c_k / |S_k|`` of the loss terms in training, by name."""
+    given = collocation.pinn.loss_weights
+    return {
+        name: given.get(name, 1.0) / max(1, len(rows))
+        for name, rows in collocation.term_rows().items()
+    }
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``F(theta) = sum_k w_k sum_{i in S_k} r_k(z_i; theta)^2 + mu |theta - theta_0|^2``.
+
+    collocation: the loss terms at the points that are left. weights: w_k by name; those of all
+    points stay as they are where some are removed. proximal: mu. start: theta_0, ``[n_params]``.
+    """
+
+    collocation: Collocation
+    weights: Mapping[str, float]
+    proximal: float
+    start: Tensor
+
+    def loss(self, theta: Tensor) -> float:
+        """F at theta, in a forward pass alone."""
+        with torch.no_grad():
+            return float(self._loss(theta))
+
+    def gradient(self, theta: Tensor) -> tuple[float, Tensor, Tensor]:
+        """F, its gradient with a graph back to theta, and that theta: for ``product``."""
+        theta = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self._loss(theta)
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        return float(loss.detach()), gradient, theta
+
+    @staticmethod
+    def product(gradient: Tensor, theta: Tensor, vector: Tensor) -> Tensor:
+        """The Hessian of F times a vector ``[n_params]``: reverse over reverse."""
+        return torch.autograd.grad(gradient, theta, vector, retain_graph=True)[0]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x, rows = self.collocation.tensors()
+        return x.to(self.start), rows
+
+    def _loss(self, theta: Tensor) -> Tensor:
+        residuals = self.collocation.residuals(self._params(theta), *self._tensors)
+        squares = [self.weights[name] * r.square().sum() for name, r in residuals.items()]
+        return torch.stack(squares).sum() + self.proximal * (theta - self.start).square().sum()
+
+    def _params(self, theta: Tensor) -> Params:
+        params = self.collocation.pinn.params
+        parts = theta.split([p.numel() for p in params.values()])
+        return {n: part.view(p.shape) for (n, p), part in zip(params.items(), parts, strict=True)}
+
+
+def values_at(pinn: Pinn, theta: Tensor, x: np.ndarray) -> np.ndarray:
+    """Outputs and derived quantities at points ``[n, n_inputs]``, ``[n, n_quantities]``."""
+    with torch.no_grad():
+        found = with_parameters(pinn, theta).at(x, [pinn.observables])
+        residuals = found.residuals(found.pinn.params)
+    return torch.stack(list(residuals.values()), 1).cpu().numpy()

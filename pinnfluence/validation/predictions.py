@@ -1,0 +1,210 @@
+"""What different methods predict for the removal of groups of training points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from pinnfluence.curvature.inverse_curvature import OPERATORS
+from pinnfluence.curvature.operators import GaussNewton
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES
+from pinnfluence.gradients import jacobian, point_loss_rows
+from pinnfluence.influence import Influence
+from pinnfluence.terms import Pinn
+
+BATCH_SIZE = 500
+MOST_PARAMETERS = 4000
+"""Up to so many parameters whole spectra are computed, for all ranks and dampings."""
+
+RANKS = (10, 20, 50, 100, 200)
+DAMPINGS = tuple(10.0**-k for k in range(2, 11))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to predict: its name, settings for a table, and its predictions.
+
+    predict: ``[n_groups, n_test, n_q]``, the changes by the removal of each group.
+    """
+
+    name: str
+    curvature: str
+    weighting: str
+    rank: int | str
+    damping: float
+    predict: Callable[[], np.ndarray]
+
+
+class Predictions:
+    """Predicted changes ``sum_{i in group} grad f^T (M + damping I)^-1 grad l_i`` by many methods.
+
+    Args:
+        pinn: the network theta-hat, float64.
+        train_x, test_x: training points, and points at which quantities are predicted.
+        groups: indices of training points that are removed together.
+    """
+
+    def __init__(
+        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, groups: Sequence[np.ndarray]
+    ) -> None:
+        self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
+        self.groups = list(groups)
+        self._collocation = pinn.at(train_x)
+
+    def recipes(self) -> Iterator[Method]:
+        """The named recipes, as the engine computes them."""
+        for name, recipe in RECIPES.items():
+            influence = Influence(self.pinn, self.train_x, recipe)
+            inverse = influence.fit().curvature.inverse
+            assert inverse is not None
+            yield Method(
+                name,
+                recipe.curvature,
+                recipe.weighting,
+                recipe.rank,
+                inverse.damping,
+                partial(self._by, inverse.solve, influence.weights),
+            )
+
+    def dampings(self, values: Sequence[float], name: str) -> Iterator[Method]:
+        """The damped Gauss-Newton matrix at full rank with given dampings.
+
+        Also that of the points that are left, ``G - U U^T`` with the rows U of the removed ones:
+        what remains of the curvature when they are gone. For a single residual that divides the
+        score by 1 minus its leverage.
+        """
+        for value in values:
+            influence = Influence(self.pinn, self.train_x, replace(GAUSS_NEWTON, damping=value))
+            inverse = influence.fit().curvature.inverse
+            assert inverse is not None
+            of_all = Method(
+                name,
+                "gauss-newton",
+                "training",
+                "full",
+                value,
+                partial(self._by, inverse.solve, influence.weights),
+            )
+            yield of_all
+            of_the_rest = partial(self._by_the_rest, inverse.solve, influence.weights)
+            yield replace(of_all, name=f"{name}, curvature of the rest", predict=of_the_rest)
+
+    def spectral(self) -> Iterator[Method]:
+        """Hessian and Gauss-Newton, both weightings, ranks and dampings, from whole spectra."""
+        for weighting in ("training", "uniform"):
+            weights = self._weights(weighting)
+            for curvature, operator in OPERATORS.items():
+                matrix = operator(self._collocation, weights, BATCH_SIZE).dense()
+                values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
+                values, vectors = values[::-1], vectors[:, ::-1]
+                for rank in (*RANKS, "full"):
+                    for damping in DAMPINGS:
+                        solve = _spectral_solve(values, vectors, rank, damping)
+                        yield Method(
+                            "spectrum",
+                            curvature,
+                            weighting,
+                            rank,
+                            damping,
+                            partial(self._by, solve, weights),
+                        )
+
+    def controls(self, seed: int = 0) -> Iterator[Method]:
+        """What must do worse: no curvature, random scores, a network of random weights."""
+        weights = self._weights("training")
+        shape = (len(self.groups), len(self.test_x), len(self.quantities))
+        generator = np.random.default_rng(seed)
+        yield Method(
+            "gradient dot product",
+            "none",
+            "training",
+            "full",
+            0.0,
+            lambda: self._by(lambda vectors: vectors, weights),
+        )
+        yield Method(
+            "random scores", "none", "none", 0, 0.0, lambda: generator.standard_normal(shape)
+        )
+        other = Predictions(randomised(self.pinn, seed), self.train_x, self.test_x, self.groups)
+        for method in other.recipes():
+            yield replace(method, name=f"randomised network, {method.name}")
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Outputs and derived quantities, in the order of the last axis."""
+        return (*self.pinn.outputs, *self.pinn.quantities)
+
+    def _weights(self, weighting: str) -> dict[str, float]:
+        recipe = replace(PAPER, weighting=weighting)
+        return Influence(self.pinn, self.train_x, recipe).weights
+
+    def _by(
+        self, solve: Callable[[np.ndarray], np.ndarray], weights: Mapping[str, float]
+    ) -> np.ndarray:
+        columns = np.stack([self._removed(group, weights) for group in self.groups], 1)
+        return self._changes(solve(columns))
+
+    def _by_the_rest(
+        self, solve: Callable[[np.ndarray], np.ndarray], weights: Mapping[str, float]
+    ) -> np.ndarray:
+        steps = []
+        for group in self.groups:
+            places = self._collocation.subset(np.sort(group))
+            rows = GaussNewton(places, weights, BATCH_SIZE).rows().T
+            step = solve(np.column_stack([self._removed(group, weights), rows]))
+            inner = np.eye(rows.shape[1]) - rows.T @ step[:, 1:]
+            steps.append(step[:, 0] + step[:, 1:] @ np.linalg.solve(inner, rows.T @ step[:, 0]))
+        return self._changes(np.stack(steps, 1))
+
+    def _changes(self, solved: np.ndarray) -> np.ndarray:
+        """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""
+        found = np.stack([rows @ solved for rows in self._test_gradients], 2)
+        return found.transpose(1, 0, 2)
+
+    def _removed(self, group: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+        """Gradient of the loss of a group's points, ``[n_params]``."""
+        places = self._collocation.subset(np.sort(group))
+        parts = [point_loss_rows(chunk, weights).sum(0) for chunk in places.chunks(BATCH_SIZE)]
+        total: np.ndarray = torch.stack(parts).sum(0).double().cpu().numpy()
+        return total
+
+    @cached_property
+    def _test_gradients(self) -> list[np.ndarray]:
+        """Gradients ``[n_test, n_params]`` of each quantity."""
+        observed = self.pinn.at(self.test_x, [self.pinn.observables])
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.quantities}
+        for chunk in observed.chunks(BATCH_SIZE):
+            for name, (_, rows) in jacobian(chunk).items():
+                parts[name].append(rows.double().cpu().numpy())
+        return [np.concatenate(parts[name]) for name in self.quantities]
+
+
+def randomised(pinn: Pinn, seed: int = 0) -> Pinn:
+    """The same with each parameter's entries in random order."""
+    network = copy.deepcopy(pinn.network)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            order = torch.randperm(p.numel(), generator=generator)
+            p.copy_(p.flatten()[order].view_as(p))
+    return replace(pinn, network=network)
+
+
+def _spectral_solve(
+    values: np.ndarray, vectors: np.ndarray, rank: int | str, damping: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """``(M + damping I)^-1`` on the largest eigenpairs whose damped values are positive."""
+    n = len(values) if rank == "full" else int(rank)
+    kept = values[:n] + damping > 0
+    V, damped = vectors[:, :n][:, kept], values[:n][kept] + damping
+
+    def solve(columns: np.ndarray) -> np.ndarray:
+        return V @ ((V.T @ columns) / damped[:, None])
+
+    return solve

@@ -1,0 +1,35 @@
+"""The same function of many items on all cores, in forked processes that share what it knows."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_function: Callable[[Any], Any]
+
+
+def in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], n_processes: int
+) -> Iterator[Result]:
+    """Results in the order of the items, as they come; one thread a process.
+
+    Where processes cannot be forked (Windows), or with one of them, in this process.
+    """
+    global _function
+    if n_processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(function, items)
+        return
+    _function = function
+    context = multiprocessing.get_context("fork")
+    with context.Pool(n_processes, torch.set_num_threads, (1,)) as pool:
+        yield from pool.imap(_call, items)
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

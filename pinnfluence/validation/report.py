@@ -1,0 +1,143 @@
+"""The evidence as tables: agreement of methods with retraining, written as data and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pinnfluence.files import write_bytes, write_npz
+from pinnfluence.validation.agreement import Agreement, agreement
+from pinnfluence.validation.experiments import Outcome
+from pinnfluence.validation.predictions import Method
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's agreement with retraining, on one quantity under one proximal weight."""
+
+    experiment: str
+    proximal: float
+    quantity: str
+    method: str
+    curvature: str
+    weighting: str
+    rank: int | str
+    damping: float
+    agreement: Agreement
+
+    def flat(self) -> dict[str, Any]:
+        """The row as numbers and words that JSON can hold."""
+        found = asdict(self)
+        found.update(found.pop("agreement"))
+        return found
+
+
+def compare(
+    experiment: str, outcome: Outcome, methods: Iterable[Method]
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Rows of all methods and quantities, and the predictions of each method by name.
+
+    Only groups whose retraining converged enter.
+    """
+    rows, predictions = [], {}
+    for method in methods:
+        predicted = method.predict()[: len(outcome.changes)]
+        predictions[method.name] = predicted.astype(np.float32)
+        for number, quantity in enumerate(outcome.quantities):
+            good = outcome.converged
+            found = agreement(predicted[good, :, number], outcome.changes[good, :, number])
+            rows.append(
+                Row(
+                    experiment,
+                    outcome.settings.proximal,
+                    quantity,
+                    method.name,
+                    method.curvature,
+                    method.weighting,
+                    method.rank,
+                    method.damping,
+                    found,
+                )
+            )
+    return rows, predictions
+
+
+def text(rows: Sequence[Row]) -> str:
+    """A table for the terminal: one line a row."""
+    lines = [
+        f"{'method':34s} {'matrix':12s} {'weights':9s} {'rank':>5s} {'damping':>8s} "
+        f"{'quantity':8s} {'Pearson':23s} {'Spearman':23s} {'slope':23s} {'by point':>8s}"
+    ]
+    for row in rows:
+        found = row.agreement
+        lines.append(
+            f"{row.method:34s} {row.curvature:12s} {row.weighting:9s} {row.rank!s:>5s} "
+            f"{row.damping:8.1e} {row.quantity:8s} {found.pearson!s:23s} {found.spearman!s:23s} "
+            f"{found.slope!s:23s} {found.by_group[0]:8.3f}"
+        )
+    return "\n".join(lines)
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """What retraining reached, in one line."""
+    control = outcome.control
+    n, n_good = len(outcome.converged), int(outcome.converged.sum())
+    drift = ", ".join(
+        f"{name} {value:.2e}"
+        for name, value in zip(outcome.quantities, control["drift"], strict=True)
+    )
+    head = (
+        f"proximal {outcome.settings.proximal:.0e}: control "
+        f"{'converged' if control['converged'] else 'did not converge'}, "
+        f"||grad F|| {control['gradient_norm']:.1e} (stated {control['tolerance']:.1e}), "
+        f"loss {control['loss_before']:.3e} -> {control['loss']:.3e}, drift {drift}"
+    )
+    if not n:
+        return head
+    return (
+        f"{head}; {n_good} of {n} retrainings converged, median ||grad F|| "
+        f"{np.median(outcome.gradient_norms):.1e}, mean change "
+        f"{np.abs(outcome.changes[outcome.converged]).mean():.2e}"
+    )
+
+
+def write(
+    folder: Path,
+    name: str,
+    outcome: Outcome,
+    rows: Sequence[Row],
+    predictions: dict[str, np.ndarray],
+    facts: dict[str, Any],
+) -> Path:
+    """One file an experiment: ``<name>.npz`` with arrays and its table as JSON.
+
+    Arrays: removed (indices, groups one after another), sizes, changes, gradient_norms, converged,
+    and ``predicted_<method>``; ``facts`` tells the rest as JSON, with ``rows``.
+    """
+    whole = facts | {
+        "format_version": FORMAT_VERSION,
+        "settings": asdict(outcome.settings),
+        "quantities": outcome.quantities,
+        "control": outcome.control,
+        "rows": [row.flat() for row in rows],
+    }
+    arrays = {
+        "removed": np.concatenate([np.zeros(0, int), *outcome.groups]).astype(np.int32),
+        "sizes": np.array([len(g) for g in outcome.groups], np.int32),
+        "changes": outcome.changes.astype(np.float32),
+        "gradient_norms": outcome.gradient_norms,
+        "converged": outcome.converged,
+        "facts": np.frombuffer(json.dumps(whole, sort_keys=True).encode(), np.uint8),
+    }
+    arrays |= {f"predicted_{method}": values for method, values in predictions.items()}
+    path = folder / f"{name}.npz"
+    write_npz(path, arrays)
+    write_bytes(folder / f"{name}.json", json.dumps(whole, sort_keys=True, indent=1).encode())
+    return path

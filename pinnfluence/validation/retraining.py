@@ -1,0 +1,162 @@
+"""Retraining that converges: Newton's method, truncated, on the training loss in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.curvature.inverse import FullRank, Inverse
+from pinnfluence.curvature.operators import GaussNewton
+from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.validation.objective import Objective, with_parameters
+
+BATCH_SIZE = 500
+MAX_ITERATIONS = 100
+MAX_PRODUCTS = 60
+"""Products with the Hessian in one iteration, before its step is taken as it is."""
+
+MANY_PRODUCTS = 30
+"""From so many on, the preconditioner is held to be out of date."""
+
+REDUCTION = 1e-4
+"""Of the first residual, in the squared norm of the preconditioner: at which a step is good."""
+
+MAX_HALVINGS = 30
+SUFFICIENT = 1e-4
+"""Armijo's constant: the part of the predicted decrease that a step must reach."""
+
+Precondition = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Parameters after retraining and how far it came.
+
+    theta: ``[n_params]``. gradient_norm: ``||grad F||`` there, reached. n_iterations, n_products:
+    Newton steps and products with the Hessian. converged: whether the norm is at most the stated.
+    """
+
+    theta: Tensor
+    gradient_norm: float
+    n_iterations: int
+    n_products: int
+    converged: bool
+
+
+def retrain(
+    objective: Objective,
+    theta: Tensor,
+    precondition: Precondition,
+    tolerance: float,
+    renew: Callable[[Tensor], Precondition] | None = None,
+) -> Retrained:
+    """Minimise an ``Objective`` from theta until ``||grad F|| <= tolerance``.
+
+    Newton's method: each step solves ``H p = -grad F`` by conjugate gradients, preconditioned with
+    a damped Gauss-Newton matrix that was factored once; negative curvature ends the solve with
+    what was found so far. Then the step is halved until the loss falls enough. Where a solve took
+    many products, ``renew`` gives the matrix at the parameters that were reached.
+
+    Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1.
+    """
+    n_products = 0
+    for iteration in range(MAX_ITERATIONS + 1):
+        loss, graph, at = objective.gradient(theta)
+        gradient = graph.detach()
+        norm = float(gradient.norm())
+        if norm <= tolerance or iteration == MAX_ITERATIONS or not np.isfinite(norm):
+            break
+
+        def product(vector: Tensor, graph: Tensor = graph, at: Tensor = at) -> Tensor:
+            return objective.product(graph, at, vector)
+
+        step, n = _solve(product, -gradient, precondition)
+        n_products += n
+        moved = _search(objective, theta, loss, step, float(gradient @ step))
+        if moved is None:  # rounding may hide how the loss falls: then the gradient decides
+            moved = theta + step
+            if not float(objective.gradient(moved)[1].detach().norm()) < norm:
+                break
+        theta = moved
+        if n >= MANY_PRODUCTS and renew is not None:
+            precondition = renew(theta)
+    return Retrained(theta, norm, iteration, n_products, norm <= tolerance)
+
+
+def _solve(
+    product: Callable[[Tensor], Tensor], right: Tensor, precondition: Precondition
+) -> tuple[Tensor, int]:
+    """Preconditioned conjugate gradients on ``H p = right``: p and the number of products."""
+    step, residual = torch.zeros_like(right), right
+    direction = conditioned = precondition(residual)
+    first = size = float(residual @ conditioned)
+    for n in range(1, MAX_PRODUCTS + 1):
+        bent = product(direction)
+        curvature = float(direction @ bent)
+        if curvature <= 0:
+            return (conditioned if n == 1 else step), n
+        step = step + size / curvature * direction
+        residual = residual - size / curvature * bent
+        conditioned = precondition(residual)
+        before, size = size, float(residual @ conditioned)
+        if size <= REDUCTION * first:
+            break
+        direction = conditioned + size / before * direction
+    return step, n
+
+
+def _search(
+    objective: Objective, theta: Tensor, loss: float, step: Tensor, slope: float
+) -> Tensor | None:
+    """The first of theta + step, + step / 2, ... at which the loss falls enough."""
+    length = 1.0
+    for _ in range(MAX_HALVINGS):
+        moved = theta + length * step
+        if objective.loss(moved) <= loss + SUFFICIENT * length * slope:
+            return moved
+        length /= 2
+    return None
+
+
+class Preconditioner:
+    """``(G + 2 mu I)^-1`` of all training points at one theta, and without some of them.
+
+    G is the Gauss-Newton matrix under the objective's weights. Removing points takes
+    ``G - U U^T`` with their few rows U, whose inverse costs a solve with U (Woodbury).
+
+    Args:
+        objective: of all training points.
+        theta: where G is taken, ``[n_params]``.
+    """
+
+    def __init__(self, objective: Objective, theta: Tensor) -> None:
+        self._objective = objective
+        pinn = with_parameters(objective.collocation.pinn, theta)
+        whole = FullRank(self._matrix(objective.collocation, pinn))
+        least = float(np.finfo(float).eps) * len(theta) * whole.largest
+        self._pinn = pinn
+        self._inverse: Inverse = whole.inverse(max(2 * objective.proximal, least))
+
+    def _matrix(self, collocation: Collocation, pinn: Pinn) -> GaussNewton:
+        here = replace(collocation, pinn=pinn)
+        return GaussNewton(here, self._objective.weights, BATCH_SIZE)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        return torch.as_tensor(self._inverse.solve(vector.numpy()))
+
+    def without(self, points: np.ndarray) -> Precondition:
+        """The same for the objective without some training points, by their indices."""
+        removed = self._objective.collocation.subset(np.sort(points))
+        rows = self._matrix(removed, self._pinn).rows().T
+        solved = self._inverse.solve(rows)
+        inner = np.linalg.inv(np.eye(rows.shape[1]) - rows.T @ solved)
+
+        def solve(vector: Tensor) -> Tensor:
+            found = self._inverse.solve(vector.numpy())
+            return torch.as_tensor(found + solved @ (inner @ (rows.T @ found)))
+
+        return solve

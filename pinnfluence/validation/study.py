@@ -1,0 +1,166 @@
+"""A study of one trained model: experiments under several proximal weights, and their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pinnfluence.errors import InputError
+from pinnfluence.progress import progress_bar
+from pinnfluence.stage_store import StageStore
+from pinnfluence.terms import Pinn
+from pinnfluence.validation import report
+from pinnfluence.validation.agreement import datamodeling_score
+from pinnfluence.validation.experiments import Experiment, Outcome, Settings, random_groups
+from pinnfluence.validation.predictions import MOST_PARAMETERS, Method, Predictions
+
+ENOUGH = 0.9
+"""Part of the retrainings that must converge for a proximal weight to be the headline's."""
+
+MATCHED = "proximal response"
+"""Gauss-Newton with damping 2 mu, the curvature of the proximal term itself."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study does.
+
+    groups: indices of training points that are removed together. proximal: weights mu. settings:
+    of the retraining. n_halves: random halves for the linear datamodeling score. full: whole
+    spectra at the headline. n_processes: that retrain side by side.
+    """
+
+    groups: list[np.ndarray]
+    proximal: Sequence[float]
+    settings: Settings
+    n_halves: int = 0
+    full: bool = False
+    n_processes: int = 1
+    seed: int = 0
+
+
+class Study:
+    """Scores of one network against its retraining.
+
+    Predictions are made, and their dampings fixed, before anything is retrained.
+
+    Args:
+        pinn: the trained network, float64.
+        train_x, test_x: training points, and where quantities are compared.
+        folder: of the results; retrainings that were done stay in ``.stages`` there.
+        say: prints a line.
+    """
+
+    def __init__(
+        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, folder: Path, say: Say = print
+    ) -> None:
+        self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
+        self.folder, self.say = folder, say
+        self.facts: dict[str, Any] = {"n_train": len(train_x), "n_params": pinn.n_params}
+
+    def polish(self, settings: Settings) -> None:
+        """Go on from the minimum of the loss with a proximal term around theta-hat.
+
+        Raises:
+            InputError: it was not reached.
+        """
+        experiment = Experiment(self.pinn, self.train_x, self.test_x, settings)
+        found = experiment.run([], store=self._store("polish", experiment, []))
+        self.say("polishing: " + report.outcome_line(found))
+        if not found.control["converged"]:
+            raise InputError(
+                f"polishing with the proximal weight {settings.proximal:g} did not converge: "
+                "give a larger one, or train longer"
+            )
+        self.pinn = experiment.minimum(self._store("polish", experiment, []))
+        self.facts["polished"] = settings.proximal
+
+    def run(self, plan: Plan) -> Path:
+        """All experiments of a plan; gives the file of the headline.
+
+        Raises:
+            InputError: no control converged.
+        """
+        predictions = Predictions(self.pinn, self.train_x, self.test_x, plan.groups)
+        recipes = list(_made(predictions.recipes()))
+        for method in recipes:
+            self.say(f"recipe {method.name}: damping {method.damping:.3g}")
+        headline: Outcome | None = None
+        for proximal in sorted(plan.proximal, reverse=True):
+            settings = replace(plan.settings, proximal=proximal)
+            outcome = self._outcome(f"removal_{proximal:.0e}", settings, plan.groups, plan)
+            self.say(report.outcome_line(outcome))
+            if not outcome.converged.any():
+                continue
+            matched = predictions.dampings([2 * proximal], MATCHED) if proximal else []
+            self._table(f"removal_{proximal:.0e}", outcome, [*recipes, *matched])
+            if outcome.converged.mean() >= ENOUGH:
+                headline = outcome
+        if headline is None:
+            raise InputError("no retraining converged: train longer, or give --polish 1e-6")
+        return self._headline(headline, predictions, recipes, plan)
+
+    def _headline(
+        self, outcome: Outcome, predictions: Predictions, recipes: list[Method], plan: Plan
+    ) -> Path:
+        proximal = outcome.settings.proximal
+        self.say(f"headline: proximal weight {proximal:g}")
+        methods: list[Method] = [*recipes]
+        if proximal:
+            methods += predictions.dampings([2 * proximal], MATCHED)
+        methods += predictions.controls(plan.seed)
+        if plan.full and self.pinn.n_params <= MOST_PARAMETERS:
+            methods += predictions.spectral()
+        if plan.n_halves:
+            self.facts["linear_datamodeling_score"] = self._halves(outcome.settings, plan)
+        return self._table("headline", outcome, methods)
+
+    def _halves(self, settings: Settings, plan: Plan) -> dict[str, Any]:
+        n = len(self.train_x)
+        groups = random_groups(n, n // 2, plan.n_halves, plan.seed)
+        outcome = self._outcome("halves", settings, groups, plan)
+        self.say("random halves: " + report.outcome_line(outcome))
+        if not outcome.converged.any():
+            return {}
+        predictions = Predictions(self.pinn, self.train_x, self.test_x, groups)
+        found: dict[str, Any] = {}
+        for method in predictions.recipes():
+            predicted = method.predict()
+            for number, quantity in enumerate(outcome.quantities):
+                good = outcome.converged
+                score = datamodeling_score(
+                    predicted[good, :, number], outcome.changes[good, :, number]
+                )
+                self.say(f"linear datamodeling score, {method.name}, {quantity}: {score}")
+                found.setdefault(method.name, {})[quantity] = vars(score)
+        return found
+
+    def _outcome(
+        self, name: str, settings: Settings, groups: list[np.ndarray], plan: Plan
+    ) -> Outcome:
+        experiment = Experiment(self.pinn, self.train_x, self.test_x, settings)
+        store = self._store(name, experiment, groups)
+        with progress_bar(name, len(groups)) as bar:
+            return experiment.run(groups, plan.n_processes, store, bar.update)
+
+    def _table(self, name: str, outcome: Outcome, methods: Sequence[Method]) -> Path:
+        rows, predicted = report.compare(name, outcome, methods)
+        self.say(report.text([row for row in rows if row.method != "spectrum"]))
+        predicted.pop("spectrum", None)
+        return report.write(self.folder, name, outcome, rows, predicted, self.facts)
+
+    def _store(self, name: str, experiment: Experiment, groups: list[np.ndarray]) -> StageStore:
+        return StageStore(self.folder / ".stages" / name, experiment.key(groups))
+
+
+def _made(methods: Iterator[Method]) -> Iterator[Method]:
+    """The same methods with predictions that are made at once."""
+    for method in methods:
+        yield replace(method, predict=partial(np.asarray, method.predict()))

@@ -1,0 +1,329 @@
+"""The explorer's page: what is in it against the score file, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explorer_files import RANK, load, make_model, read_array, read_page
+from helpers import assert_refused, run, run_well
+from scipy.spatial import cKDTree
+
+from pinnfluence import InputError, Scores
+from pinnfluence.explorer import packing, payload, write_explorer
+from pinnfluence.explorer.points import covering_points
+from pinnfluence.explorer.sources import find_sources
+from pinnfluence.problems import cylinder_flow, heat
+from pinnfluence.scores.dense import DenseScores
+from pinnfluence.scores.file import Embedding
+from pinnfluence.scores.mesh import triangles_of
+
+EXPLORE = Path(__file__).parents[1] / "explore.py"
+RATIO = 2.0**-11
+"""Half a unit in the last place of float16."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, flow_points):
+    """Score files of two networks for the flow, at points of the reference solution."""
+    folder = tmp_path_factory.mktemp("explorer")
+    points = cylinder_flow.reference().points
+    test_x = points[
+        np.random.default_rng(1).permutation(len(points))[:228]
+    ]  # fewer than those that errors are measured at
+    x, y = points.T
+    walls = (x == 0, x == x.max(), y == 0)
+    test_x = np.concatenate([test_x, *(points[at_wall][7:11] for at_wall in walls)])
+    make_model(folder / "first", cylinder_flow.PROBLEM, flow_points(40, 1), test_x, 1)
+    make_model(folder / "second", cylinder_flow.PROBLEM, flow_points(25, 2), test_x, 2)
+    return [folder / "first_influences", folder / "second_influences"]
+
+
+@pytest.fixture(scope="module")
+def written(files, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_explorer(path, files)
+    return path
+
+
+def page_embedding(model, blob, entries, name, n) -> np.ndarray:
+    entry = entries[name]
+    if "of" in entry:
+        factors = read_array(blob, entry["factors"])
+        parts = [page_embedding(model, blob, entries, output, n) for output in entry["of"]]
+        return sum(factors[:, [k]] * part for k, part in enumerate(parts))
+    whole = np.zeros((n, model["rank"]))
+    rows = read_array(blob, entry["rows"]) if "rows" in entry else np.arange(n)
+    whole[rows.astype(int)] = read_array(blob, entry["values"])
+    return whole
+
+
+# ---- points
+
+
+def test_covering_points_leave_no_place_far_away():
+    rng = np.random.default_rng(0)
+    points = rng.random((3000, 2)) ** 2  # denser towards two sides
+    chosen = covering_points(points, 150)
+    assert len(chosen) == 150
+    assert (np.diff(chosen) > 0).all()
+    gap = cKDTree(points[chosen]).query(points)[0].max()
+    random_gaps = [
+        cKDTree(points[rng.permutation(3000)[:150]]).query(points)[0].max() for _ in range(5)
+    ]
+    assert gap < 0.6 * min(random_gaps)
+    spacing = cKDTree(points[chosen]).query(points[chosen], k=2)[0][:, 1]
+    dense = (points[chosen] < 0.2).all(axis=1)
+    assert spacing[dense].mean() < spacing[~dense].mean()
+
+
+def test_covering_points_keep_a_quarter_for_conditions_and_no_repeated_ones():
+    points = np.concatenate([np.random.default_rng(0).random((500, 2)), np.zeros((300, 2))])
+    edge = np.arange(40)
+    assert np.isin(covering_points(points, 100, [edge[:30], edge[20:]]), edge).sum() >= 25
+    assert len(covering_points(points, 700)) == 501
+    assert covering_points(points[:5], 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_triangles_leave_the_hole_open_and_fill_the_rest():
+    reference = cylinder_flow.reference()
+    points = reference.points[covering_points(reference.points, 1500)].astype(np.float64)
+    a, b, c = points[triangles_of(points, cylinder_flow.PROBLEM.domain)].transpose(1, 0, 2)
+    areas = abs(np.cross(np.pad(b - a, ((0, 0), (0, 1))), np.pad(c - a, ((0, 0), (0, 1))))[:, 2])
+    assert areas.sum() / 2 == pytest.approx(reference.area.sum(), rel=5e-3)
+    assert (
+        triangles_of(points[:2]).shape == triangles_of(np.outer(range(9), [1, 2])).shape == (0, 3)
+    )
+
+
+# ---- packing
+
+
+def test_half_precision_keeps_eleven_digits_over_nine_decades():
+    values = 10 ** np.random.default_rng(0).uniform(-17, -9, 1000) * np.resize([1, -1], 1000)
+    found = packing.Half.of(values).values
+    assert abs(found / values - 1).max() <= RATIO * 1.001
+    assert not packing.Half.of(np.zeros((3, 2))).values.any()
+
+
+def factors_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    test, train = (
+        np.concatenate([e.values for e in side.values()]).astype(np.float64)
+        for side in (scores.test, scores.train)
+    )
+    return test, train
+
+
+def test_reduced_scores_are_the_best_of_their_rank(files):
+    scores = load(files[0])
+    same, small = packing.reduced(scores, scores.rank), packing.reduced(scores, 5)
+    exact, found, less = (left @ right.T for left, right in map(factors_of, (scores, same, small)))
+    assert (same.rank, small.rank) == (RANK, 5)
+    assert (abs(found - exact).max(axis=1) <= 1e-4 * abs(exact).max(axis=1)).all()
+    rows, columns = (np.linalg.norm(exact, axis=k, keepdims=True) for k in (1, 0))
+    rows[rows == 0] = columns[columns == 0] = 1
+    balanced = exact / rows / columns
+    best = np.linalg.norm(np.linalg.svd(balanced, compute_uv=False)[5:])
+    assert np.linalg.norm((less - exact) / rows / columns) == pytest.approx(best, rel=1e-3)
+
+
+def test_speed_is_derived_from_the_outputs_and_derivatives_are_not(files):
+    scores = load(files[0])
+    model_u, model_v = (scores.test[name].values for name in "uv")
+    found = packing.coefficients(scores, "speed", ("u", "v", "p"))
+    assert found is not None
+    again = found[:, [0]] * model_u + found[:, [1]] * model_v
+    np.testing.assert_allclose(again, scores.test["speed"].values, atol=1e-5 * abs(again).max())
+    np.testing.assert_allclose(found[:, 0] ** 2 + found[:, 1] ** 2, 1, rtol=1e-4)  # a unit vector
+    assert packing.coefficients(scores, "continuity", ("u", "v", "p")) is None
+    assert packing.coefficients(scores, "noslip_u", ("u", "v", "p")) is None
+
+
+def test_errors_are_those_of_a_loop_over_all_pairs(files):
+    exact = load(files[1])
+    rng = np.random.default_rng(0)
+    noisy = {
+        name: Embedding((e.values * rng.normal(1, 1e-3, e.values.shape)).astype("f4"), e.rows)
+        for name, e in exact.test.items()
+    }
+    shown = Scores(exact.train_x, exact.test_x, exact.train, noisy, exact.metadata)
+    found = packing.errors(exact, shown, 10**6)
+    for quantity in ("p", "inflow_u", "pde"):
+        by_row, by_column = [], []
+        for terms in [*exact.terms, *exact.groups]:
+            true = np.asarray(exact.matrix(quantity, terms), np.float64)
+            wrong = abs(np.asarray(shown.matrix(quantity, terms)) - true)
+            by_row += [w.max() / abs(t).max() for w, t in zip(wrong, true, strict=True) if t.any()]
+            by_column += [
+                w.max() / abs(t).max() for w, t in zip(wrong.T, true.T, strict=True) if t.any()
+            ]
+        for axis, errors in (("rows", by_row), ("columns", by_column)):
+            assert found[quantity][axis]["largest"] == pytest.approx(max(errors), rel=2e-2)
+            assert found[quantity][axis]["median"] == pytest.approx(np.median(errors), rel=2e-2)
+
+
+# ---- the page
+
+
+def test_products_in_the_page_are_the_scores_within_the_stated_error(files, written):
+    description, blobs = read_page(written)
+    assert [model["name"] for model in description["models"]] == ["first", "second"]
+    for i, model in enumerate(description["models"]):
+        scores, blob = load(files[i]), blobs[f"model{i}"]
+        n_test, n_train = model["n_test"], len(scores.train_x)
+        index = read_array(blob, model["test_index"])
+        np.testing.assert_array_equal(read_array(blob, model["train_x"]), scores.train_x)
+        mesh_x = read_array(blobs["mesh0"], description["meshes"][0]["points"])
+        np.testing.assert_array_equal(mesh_x, scores.test_x[index])
+        parts = [page_embedding(model, blob, model["terms"], t, n_train) for t in scores.terms]
+        train = np.sum(parts, axis=0)
+        for quantity in scores:
+            names = scores.groups.get(quantity, [quantity])
+            left = sum(
+                page_embedding(model, blob, model["quantities"], name, n_test) for name in names
+            )
+            exact = np.asarray(scores[quantity], np.float64)[index]
+            wrong = abs(left @ train.T - exact).max(axis=1)
+            stated = model["errors"][quantity]["rows"]["largest"]
+            allowed = 1.02 * stated + 1e-5  # and float32 of what the stated error compares with
+            assert (wrong <= allowed * abs(exact).max(axis=1)).all(), quantity
+            assert model["errors"][quantity]["rows"]["median"] < 5e-3
+
+
+def test_page_holds_acting_rows_only_and_no_sum_and_no_speed(written):
+    description, _ = read_page(written)
+    for model in description["models"]:
+        assert not {"pde", "bcs", "all"} & set(model["quantities"])
+        assert model["quantities"]["speed"]["of"] == ["u", "v", "p"]
+        assert "rows" in model["terms"]["noslip_u"]
+        assert model["terms"]["noslip_u"]["values"]["shape"][0] < model["train_x"]["shape"][0]
+    assert len(description["meshes"]) == 1  # both models have the same test points
+
+
+def test_page_has_prediction_and_reference(files, written):
+    description, blobs = read_page(written)
+    reference = cylinder_flow.reference()
+    points = read_array(blobs["mesh0"], description["meshes"][0]["points"])
+    row = int(np.flatnonzero((reference.points == points[7]).all(axis=1))[0])
+    fields = description["meshes"][0]["reference"]
+    u, v, speed = (read_array(blobs["mesh0"], fields[k])[7] for k in ("u", "v", "speed"))
+    assert u == reference.values["u"][row]
+    assert speed == pytest.approx(np.hypot(u, v))
+    predicted = description["models"][0]["predicted"]
+    u, v, speed = (read_array(blobs["model0"], predicted[k]) for k in ("u", "v", "speed"))
+    np.testing.assert_allclose(speed, np.hypot(u, v), rtol=1e-5)
+    assert description["units"]["p"] == "Pa"
+
+
+def test_page_is_one_file_that_asks_for_no_other_and_repeats(files, written, tmp_path):
+    again = tmp_path / "again.html"
+    write_explorer(again, files)
+    text = written.read_text("utf-8")
+    assert again.read_text("utf-8") == text
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "default-src 'none'" in text
+
+
+def test_test_points_and_rank_are_limited(files, tmp_path):
+    path = tmp_path / "small.html"
+    write_explorer(path, files[:1], n_test=60, rank=4)
+    (model,) = read_page(path)[0]["models"]
+    assert (model["n_test"], model["n_test_of_file"]) == (60, 240)
+    assert (model["rank"], model["file_rank"]) == (4, RANK)
+    assert model["errors"]["u"]["rows"]["median"] > 1e-2  # and says what that costs
+
+
+def test_many_or_large_models_have_fewer_test_points(files, monkeypatch):
+    sources = find_sources(files)
+    assert payload.affordable_points(sources, 240, 64) == 240
+    monkeypatch.setattr(payload, "LEAST_POINTS", 10)
+    sizes = []
+    for limit in (70_000, 100_000):
+        monkeypatch.setattr(payload, "FILE_BYTES", limit)
+        n_test = payload.affordable_points(sources, 240, 64)
+        assert 10 < n_test < 240
+        found = payload.build_payload(sources, rank=64)
+        assert {model["n_test"] for model in found.description["models"]} == {n_test}
+        sizes.append(sum(map(len, found.blobs.values())))
+        assert sizes[-1] < 1.3 * limit  # points and fields weigh more in small pages
+    assert sizes[1] > 1.15 * sizes[0]
+
+
+def test_heat_has_axes_x_and_t(tmp_path):
+    rng = np.random.default_rng(0)
+    grid = heat.reference().points
+    edges = [[0.0, 0.3], [1.0, 0.6], [0.4, 0.0], [0.7, 0.0]]
+    train_x = np.concatenate([rng.random((20, 2)), edges]).astype(np.float32)
+    make_model(tmp_path / "heat", heat.PROBLEM, train_x, grid[::29])
+    write_explorer(tmp_path / "heat.html", [tmp_path / "heat_influences"])
+    description, _ = read_page(tmp_path / "heat.html")
+    assert (description["axes"], description["equal"]) == (["x", "t"], False)
+    assert set(description["meshes"][0]["reference"]) == {"u"}
+    assert description["units"] == {}
+
+
+def test_scores_of_an_own_equation_have_neither_prediction_nor_reference(files, tmp_path):
+    scores = load(files[0])
+    for key in ("config", "checkpoint"):
+        del scores.metadata[key]
+    scores.metadata["inputs"] = ["a", "b"]
+    scores.save(tmp_path / "own")
+    write_explorer(tmp_path / "own.html", [tmp_path / "own"])
+    description, _ = read_page(tmp_path / "own.html")
+    assert (description["axes"], description["equal"]) == (["a", "b"], False)
+    assert not description["models"][0]["predicted"]
+    assert not description["meshes"][0]["reference"]
+
+
+def test_a_retrained_checkpoint_is_not_taken_for_that_of_the_scores(files, tmp_path):
+    path = tmp_path / "page.html"
+    first, second = (file.with_name(file.name.removesuffix("_influences")) for file in files)
+    (source,) = write_explorer(path, files[:1])
+    assert source.checkpoint == first / "adam-10.pt"
+    kept = (first / "adam-10.pt").read_bytes()
+    try:
+        (first / "adam-10.pt").write_bytes((second / "adam-10.pt").read_bytes())
+        (source,) = write_explorer(path, files[:1])
+    finally:
+        (first / "adam-10.pt").write_bytes(kept)
+    assert source.checkpoint is None
+    assert not read_page(path)[0]["models"][0]["predicted"]
+
+
+# ---- refusals and the script
+
+
+def test_what_cannot_be_drawn_is_refused(files, tmp_path):
+    scores, path = load(files[0]), tmp_path / "page.html"
+    dense = {"output_dim_0": np.zeros((2, 3), "f4"), "train_x": np.zeros((3, 2), "f4")}
+    DenseScores(dense | {"test_x": np.zeros((2, 2), "f4")}, ("u",)).save(tmp_path / "dense.npz")
+    with pytest.raises(InputError, match="found whole matrices"):
+        write_explorer(path, [tmp_path / "dense.npz"])
+    wide = Scores(
+        np.pad(scores.train_x, ((0, 0), (0, 1))),
+        np.pad(scores.test_x, ((0, 0), (0, 1))),
+        scores.train,
+        scores.test,
+        scores.metadata,
+        scores.eigenvalues,
+    )
+    wide.save(tmp_path / "wide")
+    with pytest.raises(InputError, match=r"two coordinates, found 3.*to_vtk"):
+        write_explorer(path, [tmp_path / "wide"])
+    with pytest.raises(InputError, match="a checkpoint for each of the 2"):
+        write_explorer(path, files, [tmp_path])
+    scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
+    scores.save(tmp_path / "other")
+    with pytest.raises(InputError, match="another problem"):
+        write_explorer(path, [files[1], tmp_path / "other"])
+    assert not path.exists()
+
+
+def test_script(files, tmp_path):
+    path = tmp_path / "page.html"
+    result = run_well(EXPLORE, *files, "-o", path)
+    assert f"wrote {path}" in result.stdout
+    assert "second: rank 12" in result.stdout
+    assert_refused(run(EXPLORE, tmp_path / "none", "-o", path), "no score file", "calc_influences")
+    assert_refused(run(EXPLORE, files[0], "-o", tmp_path), "--output", ".html")
+    assert_refused(run(EXPLORE, files[0], "-o", path, "--rank", 0), "--rank", "at least 1")

@@ -1,0 +1,107 @@
+"""Do influence scores predict retraining? Scores of a trained model against the real thing.
+
+python validate.py --checkpoint model_zoo/heat --save_path runs/heat_validation
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.files import check_target
+from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
+from pinnfluence.validation.experiments import Settings, random_groups, spread_points
+from pinnfluence.validation.study import Plan, Study
+
+PROXIMAL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 0.0)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = Parser(description="Compare influence scores with retraining.")
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a .pt file, or its folder")
+    add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
+    add("--test_x_path", type=Path, help="test points, .npy (default: some of the reference's)")
+    add("--removed", type=int, help="training points removed one by one (default: all)")
+    add("--test_points", type=int, default=300, help="test points, drawn at random")
+    add("--proximal", type=float, nargs="+", default=PROXIMAL, help="weights of the proximal term")
+    add("--polish", type=float, help="first minimise the loss with this proximal weight")
+    add("--group_size", type=int, default=1, help="training points that are removed together")
+    add("--halves", type=int, default=0, help="random halves, for the linear datamodeling score")
+    add("--renormalise", action="store_true", help="weights over the points left, as DeepXDE would")
+    add("--tolerance", type=float, default=1e-5, help="gradient norm, of a typical point's")
+    add("--full", action="store_true", help="all curvatures, ranks and dampings at the headline")
+    add("--processes", type=int, default=os.cpu_count() or 1)
+    add("--seed", type=int, default=0)
+    add("--save_path", type=Path, help="folder of the results (default: <checkpoint>_validation)")
+    return parser.parse_args()
+
+
+def points_of(arguments: argparse.Namespace, model: TrainedModel) -> np.ndarray:
+    """Test points: those of the file, or some of the reference's."""
+    points = load_test_points(arguments.test_x_path, model.problem)
+    if arguments.test_points >= len(points):
+        return points
+    chosen = np.random.default_rng(arguments.seed).choice(
+        len(points), arguments.test_points, replace=False
+    )
+    return points[np.sort(chosen)]
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that cannot be, before anything is read."""
+    least = {"removed": 1, "test_points": 2, "group_size": 1, "processes": 1}
+    for name, lowest in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < lowest:
+            raise InputError(f"expected --{name} of at least {lowest}, found {value}")
+    if arguments.halves == 1 or arguments.halves < 0:
+        raise InputError(f"expected --halves 0, or at least 2, found {arguments.halves}")
+    weights = [*arguments.proximal, *([] if arguments.polish is None else [arguments.polish])]
+    if any(not 0 <= weight < np.inf for weight in weights):
+        raise InputError(f"expected weights --proximal of at least 0, found {min(weights)}")
+    if not 0 < arguments.tolerance < 1:
+        raise InputError(f"expected --tolerance between 0 and 1, found {arguments.tolerance}")
+
+
+def groups_of(arguments: argparse.Namespace, model: TrainedModel) -> list[np.ndarray]:
+    """Groups of training points that are removed: each point, or random ones together."""
+    n_train, n, size = len(model.train_x), arguments.removed, arguments.group_size
+    if size > 1:
+        return random_groups(n_train, size, n or 50, arguments.seed)
+    return spread_points(model.pinn.at(model.train_x), n or n_train, arguments.seed)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check(arguments)
+    torch.set_num_threads(1)  # a process a core
+    model = load_model(arguments.checkpoint, arguments.train_x_path, torch.float64)
+    given = arguments.checkpoint.resolve()
+    default = given.with_name(f"{given.name if given.is_dir() else given.stem}_validation")
+    folder = arguments.save_path or default
+    check_target(folder)
+    study = Study(model.pinn, model.train_x, points_of(arguments, model), folder)
+    study.facts |= model.provenance()
+    settings = Settings(0.0, arguments.tolerance, arguments.renormalise)
+    if arguments.polish is not None:
+        study.polish(Settings(arguments.polish, arguments.tolerance))
+    path = study.run(
+        Plan(
+            groups_of(arguments, model),
+            arguments.proximal,
+            settings,
+            arguments.halves,
+            arguments.full,
+            arguments.processes,
+            arguments.seed,
+        )
+    )
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)
