@@ -1,4 +1,4 @@
-"""Formulas in ``$...$`` and ``$$...$$`` become MathML when the pages are built: no script needed."""
+"""Formulas in ``$...$`` and ``$$...$$`` become MathML when pages are built: no script needed."""
 
 import re
 from typing import Any

@@ -29,6 +29,9 @@ MAX_HALVINGS = 30
 SUFFICIENT = 1e-4
 """Armijo's constant: the part of the predicted decrease that a step must reach."""
 
+ROUNDING = 1e-9
+"""Where a step lowers the loss by a smaller part, rounding hides it: the gradient decides."""
+
 Precondition = Callable[[Tensor], Tensor]
 
 
@@ -77,7 +80,7 @@ def retrain(
         step, n = _solve(product, -gradient, precondition)
         n_products += n
         moved = _search(objective, theta, loss, step, float(gradient @ step))
-        if moved is None:  # rounding may hide how the loss falls: then the gradient decides
+        if moved is None:
             moved = theta + step
             if not float(objective.gradient(moved)[1].detach().norm()) < norm:
                 break
@@ -112,8 +115,10 @@ def _solve(
 def _search(
     objective: Objective, theta: Tensor, loss: float, step: Tensor, slope: float
 ) -> Tensor | None:
-    """The first of theta + step, + step / 2, ... at which the loss falls enough."""
+    """The first of theta + step, + step / 2, ... at which the loss falls enough, or None."""
     length = 1.0
+    if -slope <= ROUNDING * loss:
+        return None
     for _ in range(MAX_HALVINGS):
         moved = theta + length * step
         if objective.loss(moved) <= loss + SUFFICIENT * length * slope:
