@@ -20,7 +20,7 @@ from pinnfluence.field import (
     evaluate,
 )
 from pinnfluence.network import MultiIndex, Tape
-from pinnfluence.problem import Equation, Problem
+from pinnfluence.problem import Equation
 
 Params = Mapping[str, Tensor]
 LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
@@ -289,20 +289,4 @@ class Collocation:
 def _masked(arrays: Arrays, masks: Sequence[np.ndarray]) -> Arrays:
     return tuple(
         None if array is None else array[mask] for array, mask in zip(arrays, masks, strict=True)
-    )
-
-
-def pinn_of(problem: Problem, conditions: str, network: nn.Module) -> Pinn:
-    """A problem under a set of conditions, with a network.
-
-    Raises:
-        ValueError: no such conditions.
-    """
-    return Pinn(
-        network,
-        problem.inputs,
-        problem.outputs,
-        problem.equations(conditions),
-        problem.quantities,
-        problem.loss_weights,
     )

@@ -20,7 +20,8 @@ from pinnfluence.files import sha256
 from pinnfluence.influence.stationarity import mean_squares
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation, Problem
-from pinnfluence.terms import Pinn, pinn_of
+from pinnfluence.problems import pinn_of
+from pinnfluence.terms import Pinn
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")

@@ -12,9 +12,7 @@ from captum.influence import NaiveInfluenceFunction as Captum
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pinnfluence.captum_api import NaiveInfluenceFunction
-from pinnfluence.captum_api import batches as captum_batches
-from pinnfluence.captum_api import curvature as captum_curvature
+from pinnfluence.captum_api import NaiveInfluenceFunction, batches, curvature
 from pinnfluence.curvature import eigenpairs
 from pinnfluence.errors import InputError
 
@@ -263,7 +261,7 @@ def test_test_model_with_strange_parameters_is_refused(classifier, heat_network)
 @pytest.mark.parametrize("proponents", [True, False])
 @pytest.mark.parametrize("k", [1, 4, 100])
 def test_most_influential(classifier, k, proponents, monkeypatch):
-    monkeypatch.setattr(captum_batches, "JOINED_SAMPLES", 0)  # several blocks of scores
+    monkeypatch.setattr(batches, "JOINED_SAMPLES", 0)  # several blocks of scores
     captum, ours = both(classifier)
     expected = captum.influence(TEST.tensors, k=k, proponents=proponents)
     found = ours.influence(TEST.tensors, k=k, proponents=proponents)
@@ -323,7 +321,7 @@ def test_other_data_for_the_hessian(classifier):
 @pytest.mark.parametrize("way", ["vmap", "batched backward"])
 @pytest.mark.filterwarnings("ignore:gradients of HeatResidual by batched")
 def test_batch_size_and_order_do_not_matter(classifier, heat_network, way, monkeypatch):
-    monkeypatch.setattr(captum_batches, "JOINED_SAMPLES", 8)
+    monkeypatch.setattr(batches, "JOINED_SAMPLES", 8)
     model = classifier if way == "vmap" else HeatResidual(heat_network, True)
     settings = {**SETTINGS, "loss_fn": ColumnLoss(0, 2)}
     expected = NaiveInfluenceFunction(model, TRAIN, **settings).influence(TEST.tensors)
@@ -358,7 +356,7 @@ def test_samples_that_depend_on_each_other(reduction):
 def test_lanczos(classifier, monkeypatch):
     captum, dense = both(classifier, projection_dim=8)
     monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(captum_curvature, "GRAPH_BUDGET_BYTES", 0)
+    monkeypatch.setattr(curvature, "GRAPH_BUDGET_BYTES", 0)
     _, lanczos = both(classifier, projection_dim=8)
     assert not torch.equal(lanczos.R, dense.R)
     assert_same(captum, lanczos)

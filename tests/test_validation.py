@@ -24,9 +24,10 @@ from pinnfluence.validation.experiments import (
     random_groups,
     spread_points,
 )
-from pinnfluence.validation.objective import Objective, flat_parameters, training_weights
+from pinnfluence.validation.objective import Objective, flat_parameters
 from pinnfluence.validation.predictions import Predictions, randomised
 from pinnfluence.validation.retraining import Preconditioner, retrain
+from pinnfluence.weights import training_weights
 
 VALIDATE = Path(__file__).parents[1] / "validate.py"
 PROXIMAL = 1e-3

@@ -28,7 +28,8 @@ than neglected), and at least
 No number is tuned and no retraining is looked at. Multiplying the loss by c multiplies the damping
 by c; the order of the points does not matter.
 
-What it gives for the models in ``model_zoo/``, by ``benchmarks/damping.py``; epsilon is float32's:
+What it gave for the paper's three models after 5,000 Adam steps and up to 3,000 L-BFGS iterations
+(of these, ``model_zoo/`` still holds ``broken``), by ``benchmarks/damping.py``; epsilon is float32's:
 
     model   largest eigenvalue   floor    damping   open at the floor   open   neglected
     good    421                  5.0e-5   2.2e-4    1.22                0.49   0.04

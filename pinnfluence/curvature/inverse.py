@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -167,6 +168,24 @@ class FullRank:
         if self._rows is not None:
             return Woodbury(self._rows, self._matrix, damping)
         return Cholesky(self._matrix, damping, self.lowest)
+
+
+def without_rows(
+    solve: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """``(M - U^T U + damping I)^-1`` from ``(M + damping I)^-1``, for few rows U ``[m, n_params]``.
+
+    What remains of a Gauss-Newton matrix when the points of these rows of A are taken away
+    (Woodbury).
+    """
+    solved = solve(rows.T)
+    inner = np.linalg.inv(np.eye(len(rows)) - rows @ solved)
+
+    def solve_rest(vectors: np.ndarray) -> np.ndarray:
+        found = solve(vectors)
+        return found + solved @ (inner @ (rows @ found))
+
+    return solve_rest
 
 
 def prefers_residual_space(curvature: Curvature) -> bool:

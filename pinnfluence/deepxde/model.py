@@ -19,7 +19,8 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
 from pinnfluence.problem import NUMBERS, Equation, Predicate, Problem
-from pinnfluence.terms import LossStep, Pinn, pinn_of
+from pinnfluence.problems import pinn_of
+from pinnfluence.terms import LossStep, Pinn
 
 
 def _import_deepxde() -> ModuleType:

@@ -32,6 +32,7 @@ from pinnfluence.scores.dense import DenseScores, published_keys
 from pinnfluence.scores.file import Embedding, Scores
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Pinn
+from pinnfluence.weights import training_weights
 
 EXACT_POINTS = 100
 """Test points whose exact scores by loss term are held at a time."""
@@ -153,11 +154,7 @@ class Influence(DataInfluence):
         """Weights w_k of the loss terms under the recipe's weighting: 1, or c_k / |S_k|."""
         if self.recipe.weighting == "uniform":
             return dict.fromkeys(self.pinn.terms, 1.0)
-        given = self.pinn.loss_weights
-        return {
-            name: given.get(name, 1.0) / max(1, len(rows))
-            for name, rows in self._collocation.term_rows().items()
-        }
+        return training_weights(self._collocation)
 
     def influence(self, inputs: np.ndarray | Tensor | None = None, **unknown: Any) -> Scores:
         """Influence of all training points on all quantities at the points ``inputs``.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.terms import Collocation
+from pinnfluence.weights import training_weights
 
 BATCH_SIZE = 500
 MAX_TRIES = 20
@@ -46,11 +47,7 @@ class LevenbergMarquardt:
     def __init__(self, collocation: Collocation, damping: float = 1e-2) -> None:
         self.collocation = collocation
         self.damping, self.raise_by = damping, 2.0
-        loss_weights = collocation.pinn.loss_weights
-        self._weights = {
-            name: loss_weights.get(name, 1.0) / len(rows)
-            for name, rows in collocation.term_rows().items()
-        }
+        self._weights = training_weights(collocation)
 
     def state_dict(self) -> dict[str, Any]:
         """What must be kept, beside the network, to go on."""

@@ -19,12 +19,12 @@ from pinnfluence.terms import Collocation, Pinn
 from pinnfluence.validation.objective import (
     Objective,
     flat_parameters,
-    training_weights,
     values_at,
     with_parameters,
 )
 from pinnfluence.validation.processes import in_processes
 from pinnfluence.validation.retraining import Preconditioner, Retrained, retrain
+from pinnfluence.weights import training_weights
 
 FEW_POINTS = 40
 """Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""

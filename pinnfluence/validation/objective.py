@@ -26,15 +26,6 @@ def with_parameters(pinn: Pinn, theta: Tensor) -> Pinn:
     return replace(pinn, network=network)
 
 
-def training_weights(collocation: Collocation) -> dict[str, float]:
-    """Weights ``c_k / |S_k|`` of the loss terms in training, by name."""
-    given = collocation.pinn.loss_weights
-    return {
-        name: given.get(name, 1.0) / max(1, len(rows))
-        for name, rows in collocation.term_rows().items()
-    }
-
-
 @dataclass(frozen=True)
 class Objective:
     """``F(theta) = sum_k w_k sum_{i in S_k} r_k(z_i; theta)^2 + mu |theta - theta_0|^2``.

@@ -11,12 +11,14 @@ import numpy as np
 import scipy.linalg
 import torch
 
+from pinnfluence.curvature.inverse import without_rows
 from pinnfluence.curvature.inverse_curvature import OPERATORS
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
 from pinnfluence.terms import Pinn
+from pinnfluence.weights import training_weights
 
 BATCH_SIZE = 500
 MOST_PARAMETERS = 4000
@@ -117,7 +119,7 @@ class Predictions:
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""
-        weights = self._weights("training")
+        weights = training_weights(self._collocation)
         shape = (len(self.groups), len(self.test_x), len(self.quantities))
         generator = np.random.default_rng(seed)
         yield Method(
@@ -156,10 +158,8 @@ class Predictions:
         steps = []
         for group in self.groups:
             places = self._collocation.subset(np.sort(group))
-            rows = GaussNewton(places, weights, BATCH_SIZE).rows().T
-            step = solve(np.column_stack([self._removed(group, weights), rows]))
-            inner = np.eye(rows.shape[1]) - rows.T @ step[:, 1:]
-            steps.append(step[:, 0] + step[:, 1:] @ np.linalg.solve(inner, rows.T @ step[:, 0]))
+            rows = GaussNewton(places, weights, BATCH_SIZE).rows()
+            steps.append(without_rows(solve, rows)(self._removed(group, weights)))
         return self._changes(np.stack(steps, 1))
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:

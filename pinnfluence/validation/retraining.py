@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.curvature.inverse import FullRank, Inverse
+from pinnfluence.curvature.inverse import FullRank, Inverse, without_rows
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.terms import Collocation, Pinn
 from pinnfluence.validation.objective import Objective, with_parameters
@@ -156,12 +156,6 @@ class Preconditioner:
     def without(self, points: np.ndarray) -> Precondition:
         """The same for the objective without some training points, by their indices."""
         removed = self._objective.collocation.subset(np.sort(points))
-        rows = self._matrix(removed, self._pinn).rows().T
-        solved = self._inverse.solve(rows)
-        inner = np.linalg.inv(np.eye(rows.shape[1]) - rows.T @ solved)
-
-        def solve(vector: Tensor) -> Tensor:
-            found = self._inverse.solve(vector.numpy())
-            return torch.as_tensor(found + solved @ (inner @ (rows.T @ found)))
-
-        return solve
+        rows = self._matrix(removed, self._pinn).rows()
+        solve = without_rows(self._inverse.solve, rows)
+        return lambda vector: torch.as_tensor(solve(vector.numpy()))
