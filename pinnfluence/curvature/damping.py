@@ -29,7 +29,8 @@ No number is tuned and no retraining is looked at. Multiplying the loss by c mul
 by c; the order of the points does not matter.
 
 What it gave for the paper's three models after 5,000 Adam steps and up to 3,000 L-BFGS iterations
-(of these, ``model_zoo/`` still holds ``broken``), by ``benchmarks/damping.py``; epsilon is float32's:
+(``model_zoo/`` still holds ``broken`` of these), by ``benchmarks/damping.py``; epsilon is that of
+float32:
 
     model   largest eigenvalue   floor    damping   open at the floor   open   neglected
     good    421                  5.0e-5   2.2e-4    1.22                0.49   0.04
