@@ -41,7 +41,8 @@ def project_gradients(
 ) -> dict[str, Projection]:
     """Per-point gradients of all quantities, projected on a basis ``[n_params, rank]``.
 
-    A quantity costs only at the points on which it acts. At most ``batch_size`` gradients are held
+    The products have the basis's dtype, which may be narrower than that of the parameters. A
+    quantity costs only at the points on which it acts. At most ``batch_size`` gradients are held
     at a time. Of several processes, the first gets the whole, the others their own part.
     """
     is_mlp = isinstance(collocation.pinn.network, MLP)  # others need jvp, not made for threads
@@ -100,14 +101,16 @@ def _folded(rows: Tensor, chunk: Collocation) -> Tensor:
 def _project_chunk(chunk: Collocation, basis: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     if not isinstance(chunk.pinn.network, MLP):
         found = _jacobian_by_functions(chunk)
-        return {name: (values, rows @ basis) for name, (values, rows) in found.items()}
+        return {
+            name: (values, rows.to(basis.dtype) @ basis) for name, (values, rows) in found.items()
+        }
     blocks = split_basis(basis, chunk.pinn.params)
     tape, params, values = _taped(chunk)
     projections = {}
     for name, value in values.items():
         projected = _folded(_contract(tape, value.sum(), blocks), chunk)
         for variable, gradients in _by_variables(value, _variables(params, tape)).items():
-            projected = projected + gradients @ blocks[variable]
+            projected = projected + gradients.to(basis.dtype) @ blocks[variable]
         projections[name] = (value.detach(), projected)
     return projections
 
@@ -181,9 +184,9 @@ def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor
     projected = some.new_zeros(len(tape[0][2][()]), some.shape[1])  # type: ignore[arg-type]
     for name, deltas, value, activations in _cotangents(tape, total):
         outer = torch.bmm(deltas.transpose(1, 2), activations)
-        projected += outer.flatten(1) @ blocks[f"{name}.weight"]
+        projected += outer.flatten(1).to(some.dtype) @ blocks[f"{name}.weight"]
         if value is not None:
-            projected += value @ blocks[f"{name}.bias"]
+            projected += value.to(some.dtype) @ blocks[f"{name}.bias"]
     return projected
 
 

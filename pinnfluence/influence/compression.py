@@ -36,9 +36,9 @@ SMALLEST_SINGULAR_VALUE = 1e-6
 class Factors:
     """Embeddings whose products are scores.
 
-    basis: of the test points' gradients, ``[n_params, rank]``. train: embeddings of the training
-    points by loss term, ``[n_k, rank]``. metadata: of a compression, its rank and errors.
-    eigenvalues: ``[rank]``, if the basis is of eigenvectors.
+    basis: of the test points' gradients, ``[n_params, rank]``; its dtype is that of the products.
+    train: embeddings of the training points by loss term, ``[n_k, rank]``. metadata: of a
+    compression, its rank and errors. eigenvalues: ``[rank]``, if the basis is of eigenvectors.
     """
 
     basis: np.ndarray
@@ -118,31 +118,33 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
 
         Inf(f; l) ~ (grad f^T W) (V^T D),    W = (M + damping I)^-1 G_l^T D^-1 V,
 
-    which are the exact scores, projected on the span of V. The rank is the least at which, for each
-    quantity, 95 % of the training points have a relative error (over test points that were held
-    out) of at most ``ERROR``. Where no rank reaches that, twice as many points are sampled.
+    which are the exact scores, projected on the span of V. W is float32, as all embeddings are.
+
+    The rank is the least at which, for each quantity, 95 % of the training points have a relative
+    error (over test points that were held out) of at most ``ERROR``. Where no rank reaches that,
+    twice as many points are sampled.
     """
     order = _SampleOrder(pinn, test_x)
     held, *samples = exact_scores(
         [test_x[order.held], test_x[order.take(SAMPLE_POINTS)]], inverse, pinn, train
     )
-    n_points = samples[0].n_points
+    n_asked = SAMPLE_POINTS
     while True:
         span = _Span(samples, train)
         error = _Error(held, span, train, pinn)
         rank = error.least_rank()
-        more = order.take(n_points) if error.worst(rank) > ERROR else np.zeros(0, int)
+        more = order.take(n_asked) if error.worst(rank) > ERROR else np.zeros(0, int)
         if len(more) == 0:
             break
         samples += exact_scores([test_x[more]], inverse, pinn, train)
-        n_points += len(more)
+        n_asked *= 2
     V, D = span.V[:, :rank], span.norms[:, None]
-    basis = np.ascontiguousarray(inverse.solve(train.transposed_times(V / D)))
+    basis = inverse.solve(train.transposed_times(V / D)).astype(np.float32, order="C")
     by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
     facts = {
         "rank": rank,
         "limit": ERROR,
-        "n_sampled_points": n_points,
+        "n_sampled_points": sum(sample.n_points for sample in samples),
         "n_held_out_points": held.n_points,
         "errors": error.by_quantity(rank),
         "errors_of_parts": error.by_term(rank),

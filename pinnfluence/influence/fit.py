@@ -151,6 +151,7 @@ def n_gradients(collocation: Collocation) -> int:
 
 
 def as_params(array: np.ndarray, pinn: Pinn) -> Tensor:
-    """An array in the dtype and the place of a network's parameters."""
+    """An array in the place and the dtype of a network's parameters; float32 remains what it is."""
     like = next(iter(pinn.params.values()))
-    return torch.as_tensor(array).to(like.device, like.dtype)
+    dtype = torch.float32 if array.dtype == np.float32 else like.dtype
+    return torch.as_tensor(array).to(like.device, dtype)
