@@ -1,12 +1,14 @@
 """The Hessian and the Gauss-Newton matrix against loops with nested autograd, in float64."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals, gradients
 from torch import Tensor, nn
 
-from pinnfluence.curvature import gram
+from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
 from pinnfluence.network import MLP
@@ -160,6 +162,8 @@ def test_a_matrix_of_other_points(collocation, name):
 
 
 def test_names_are_those_of_the_files():
+    files = Path(str(operators.__file__)).parent.glob("[!_]*.py")
+    assert set(OPERATORS) == {path.stem.replace("_", "-") for path in files}
     assert {"hessian": Hessian, "gauss-newton": GaussNewton}.items() <= OPERATORS.items()
 
 
@@ -257,6 +261,30 @@ def test_gauss_newton_in_float32(flow_pinn, flow_points):
     assert abs(single.dense() - expected).max() < 1e-4 * abs(expected).max()
     v = np.random.default_rng(0).standard_normal(single.n_params)
     assert abs(single.matvec(v) - expected @ v).max() < 1e-4 * abs(expected @ v).max()
+
+
+class BySize(gram.Gram):
+    """Gradients weighted by the residuals' squares: a number for each residual."""
+
+    def _outer_weights(self, name: str, residuals: Tensor) -> Tensor:
+        return WEIGHTS[name] * residuals**2
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_outer_products_with_weights_of_their_own(collocation, batch_size):
+    J, residuals = jacobian_rows(collocation), collocation.residuals(collocation.pinn.params)
+    expected = sum(
+        weight * np.outer(row, row)
+        for name in TERMS
+        for weight, row in zip(
+            WEIGHTS[name] * residuals[name].detach().numpy() ** 2, J[name], strict=True
+        )
+    )
+    matrix, tolerance = BySize(collocation, {}, batch_size), 1e-12 * abs(expected).max()
+    np.testing.assert_allclose(matrix.dense(), expected, rtol=0, atol=tolerance)
+    rows, v = matrix.rows(), np.random.default_rng(0).standard_normal(matrix.n_params)
+    np.testing.assert_allclose(rows.T @ rows, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(matrix.matvec(v), expected @ v, rtol=0, atol=99 * tolerance)
 
 
 def test_mirror():

@@ -124,7 +124,9 @@ def _shift(recipe: Recipe) -> float:
 def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpairs:
     rank = int(recipe.rank)
     threshold = 0.0 if recipe.damping == AUTO else recipe.threshold
-    with stages.stage("eigenpairs", expected_products(rank, curvature.n_params)) as advance:
+    small = is_small(curvature.n_params, rank)  # the dense matrix, in which all take part alike
+    n_steps = curvature.n_steps if small else expected_products(rank, curvature.n_params)
+    with stages.stage("eigenpairs", n_steps) as advance:
         find = partial(
             top_eigenpairs,
             rank=rank,
@@ -132,7 +134,7 @@ def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpa
             threshold=threshold,
             advance=advance,
         )
-        if is_small(curvature.n_params, rank):  # the dense matrix, in which all take part alike
+        if small:
             return distributed.from_first(find(curvature))
         return distributed.led(find, curvature, "matvec")
 
