@@ -12,6 +12,7 @@ import torch
 
 from pinnfluence import devices, distributed, problems
 from pinnfluence.curvature import recipe as recipes
+from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError, Parser, run_script
 from pinnfluence.files import check_target
 from pinnfluence.influence import Influence, estimate
@@ -43,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--activation", help=f"one of {', '.join(ACTIVATIONS)}")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
     add("--recipe", default="paper", choices=tuple(recipes.RECIPES), help="sets the next four")
-    add("--curvature", choices=recipes.CURVATURES, help="matrix that is inverted")
+    add("--curvature", choices=tuple(OPERATORS), help="matrix that is inverted")
     add("--weighting", choices=recipes.WEIGHTINGS, help="of loss terms: all 1, or as in training")
     add("--rank", type=recipes.rank_of, help="number of eigenpairs, or full")
     add("--damping", type=recipes.damping_of, help="number added to the diagonal, or auto")

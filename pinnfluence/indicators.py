@@ -1,25 +1,77 @@
-"""Indicators of the paper: which share of the influence comes from upstream, and from an object."""
+"""Indicators: which share of the influence comes from upstream, from an object, ...
+
+The paper has the first two. A new one is one more function here, with ``@indicator``: it is then in
+``indicator_rows``, the CSV and the figures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pinnfluence.domain import Disk
-from pinnfluence.scores.matrix import BLOCK_ELEMENTS, ScoreMatrix
+from pinnfluence.scores.matrix import ScoreMatrix
+from pinnfluence.shares import Below, Fixed, Selection, shares, uniform_shares
 
 OBJECT_RADII = 1.5
 """Radius of the region around an object, in radii of the object."""
 
 
 @dataclass(frozen=True)
-class PointIndicators:
-    """Both indicators at every test point, shape ``[n_test]``, NaN where the influence is zero."""
+class Places:
+    """What an indicator may look at.
 
-    directional: np.ndarray
-    object: np.ndarray
+    train_x, test_x: points ``[n_train, 2]`` and ``[n_test, 2]`` of one dtype. region: the disc of
+    an object, for the paper 1.5 radii of the cylinder. direction: coordinate along which the flow
+    runs.
+    """
+
+    train_x: np.ndarray
+    test_x: np.ndarray
+    region: Disk
+    direction: int = 0
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """The share of |Inf| at a test point that comes from the training points that count for it.
+
+    about: which ones, for the reader of a table. selection: the same as a function of the places.
+    """
+
+    about: str
+    selection: Callable[[Places], Selection]
+
+
+INDICATORS: dict[str, Indicator] = {}
+"""All indicators by name, in the order of this file."""
+
+
+def indicator(
+    name: str, about: str
+) -> Callable[[Callable[[Places], Selection]], Callable[[Places], Selection]]:
+    """Register a function from ``Places`` to the training points that count: see ``shares``."""
+
+    def register(selection: Callable[[Places], Selection]) -> Callable[[Places], Selection]:
+        INDICATORS[name] = Indicator(about, selection)
+        return selection
+
+    return register
+
+
+@indicator("directional", "training points upstream of the test point")
+def upstream(places: Places) -> Selection:
+    """Training points with a strictly smaller x-coordinate."""
+    x = places.direction
+    return Below(places.train_x[:, x], places.test_x[:, x])
+
+
+@indicator("object", "training points around the object")
+def around_object(places: Places) -> Selection:
+    """Training points in the region, its rim included."""
+    return Fixed(places.region.contains(places.train_x))
 
 
 @dataclass(frozen=True)
@@ -49,63 +101,57 @@ def point_indicators(
     region: Disk,
     direction: int = 0,
     n_rows: int | None = None,
-) -> PointIndicators:
-    """Both indicators at every test point, in one pass over the scores.
+) -> dict[str, np.ndarray]:
+    """All indicators at every test point by name, ``[n_test]``, in one pass over the scores.
 
     With ``A_ij = |Inf(f(x_i); z_j)|`` (arXiv 2409.08958, section 3)::
 
         directional_i = sum_{j: x(z_j) < x(x_i)} A_ij / sum_j A_ij
         object_i      = sum_{j: z_j in region}   A_ij / sum_j A_ij
 
-    Sign and scale of the scores do not matter. Products are float32, sums float64.
+    and so on, NaN where the influence is zero. Sign and scale of the scores do not matter.
+    Products are float32, sums float64.
 
     Args:
         matrix: scores ``[n_test, n_train]`` of one quantity.
-        train_x, test_x: points ``[n_train, 2]`` and ``[n_test, 2]`` of one dtype.
-        region: the disc of the object indicator, for the paper 1.5 radii of the cylinder.
-        direction: coordinate along which the flow runs.
+        train_x, test_x, region, direction: see ``Places``.
         n_rows: test points held at a time; the result depends on it by rounding only.
+
+    Raises:
+        ValueError: points of another score file.
 
     Example::
 
         values = point_indicators(scores["u"], train_x, test_x, Disk((0.2, 0.2), 0.075))
+        values["directional"]
     """
     _check_shapes(matrix, train_x, test_x)
-    by_x = np.argsort(train_x[:, direction], kind="stable")
-    n_upstream = np.searchsorted(train_x[by_x, direction], test_x[:, direction], side="left")
-    in_region = np.flatnonzero(region.contains(train_x[by_x]))
-    order = np.argsort(n_upstream, kind="stable")
-    sums = np.zeros((3, len(test_x)))
-    for rows in _chunks(order, n_rows or max(1, BLOCK_ELEMENTS // max(1, len(train_x)))):
-        block = np.abs(matrix[rows, by_x])
-        sums[:, rows] = _block_sums(block, n_upstream[rows], in_region)
-    upstream, inside, total = sums
-    total = np.where(total > 0, total, np.nan)
-    return PointIndicators(upstream / total, inside / total)
+    return shares(matrix, _selections(Places(train_x, test_x, region, direction)), n_rows)
 
 
 def directional_indicator(
     matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray, direction: int = 0
 ) -> np.ndarray:
     """Share ``[n_test]`` of |Inf| from training points with a strictly smaller x-coordinate."""
+    _check_shapes(matrix, train_x, test_x)
     nowhere = Disk((0.0, 0.0), -np.inf)
-    return point_indicators(matrix, train_x, test_x, nowhere, direction).directional
+    places = Places(train_x, test_x, nowhere, direction)
+    return shares(matrix, {"directional": upstream(places)})["directional"]
 
 
 def object_indicator(
     matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray, region: Disk
 ) -> np.ndarray:
     """Share ``[n_test]`` of |Inf| from training points in the region."""
-    return point_indicators(matrix, train_x, test_x, region).object
+    return point_indicators(matrix, train_x, test_x, region)["object"]
 
 
 def uniform_indicators(
     train_x: np.ndarray, test_x: np.ndarray, region: Disk, direction: int = 0
-) -> PointIndicators:
+) -> dict[str, np.ndarray]:
     """The indicators that equal influence of all training points gives: shares of their number."""
-    along = np.sort(train_x[:, direction])
-    upstream = np.searchsorted(along, test_x[:, direction], side="left") / len(train_x)
-    return PointIndicators(upstream, np.full(len(test_x), region.contains(train_x).mean()))
+    selections = _selections(Places(train_x, test_x, region, direction))
+    return uniform_shares(selections, len(test_x), len(train_x))
 
 
 def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -120,13 +166,16 @@ def average(values: np.ndarray, weights: np.ndarray | None = None) -> float:
 
 
 def summarise(
-    values: PointIndicators, uniform: PointIndicators, area: np.ndarray, model: str, quantity: str
+    values: Mapping[str, np.ndarray],
+    uniform: Mapping[str, np.ndarray],
+    area: np.ndarray,
+    model: str,
+    quantity: str,
 ) -> list[IndicatorRow]:
-    """Averages of the directional and of the object indicator, ``area`` ``[n_test]``."""
+    """Averages of each indicator, of ``values`` ``[n_test]`` by name, and ``area`` ``[n_test]``."""
     rows = []
-    for name in ("directional", "object"):
-        value = getattr(values, name)
-        baseline = np.where(np.isnan(value), np.nan, getattr(uniform, name))
+    for name, value in values.items():
+        baseline = np.where(np.isnan(value), np.nan, uniform[name])
         n_zero = int(np.isnan(value).sum())
         row = IndicatorRow(
             model=model,
@@ -152,7 +201,7 @@ def indicator_rows(
     model: str,
     quantities: Sequence[str],
 ) -> list[IndicatorRow]:
-    """The paper's table for one model: two rows, directional and object, for each quantity.
+    """The paper's table for one model: for each quantity a row an indicator.
 
     Args:
         scores: score matrices ``[n_test, n_train]`` by quantity, as ``load_scores`` gives them.
@@ -170,29 +219,13 @@ def indicator_rows(
     return rows
 
 
+def _selections(places: Places) -> dict[str, Selection]:
+    return {name: one.selection(places) for name, one in INDICATORS.items()}
+
+
 def _check_shapes(matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray) -> None:
     if matrix.shape != (len(test_x), len(train_x)):
         raise ValueError(
             f"scores must have shape [n_test, n_train] = [{len(test_x)}, {len(train_x)}], "
             f"found {list(matrix.shape)}; pass the points of the same score file"
         )
-
-
-def _chunks(order: np.ndarray, n_rows: int) -> list[np.ndarray]:
-    return [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
-
-
-def _block_sums(block: np.ndarray, n_upstream: np.ndarray, in_region: np.ndarray) -> np.ndarray:
-    """Sums over the first ``n_upstream`` columns, the columns in the region, and all columns.
-
-    Rows come in the order of ``n_upstream``, so only the few columns between the first row's and
-    the last row's count need a mask.
-    """
-    first, last = n_upstream[0], n_upstream[-1]
-    before = block[:, :first].sum(1, dtype=np.float64)
-    between = block[:, first:last]
-    is_upstream = np.arange(first, last) < n_upstream[:, None]
-    after = block[:, last:].sum(1, dtype=np.float64)
-    upstream = before + between.sum(1, dtype=np.float64, where=is_upstream)
-    total = before + between.sum(1, dtype=np.float64) + after
-    return np.stack([upstream, block[:, in_region].sum(1, dtype=np.float64), total])

@@ -12,6 +12,7 @@ from helpers import CALC, SMALL, TRAIN, Result, assert_refused, run, short_run, 
 
 from pinnfluence.errors import Parser, run_script
 from pinnfluence.network import MLP
+from pinnfluence.problems import names
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_unfit_flags(model: Path, flags: tuple[Any, ...], words: tuple[str, ...]
         ({"scale": [1]}, "scale needs 2 values, one an input, found [1]"),
         ({"scale": [1, 1, 1]}, "scale needs 2 values"),
         ({"scale": []}, "found []"),
-        ({"problem": "wave"}, "unknown problem 'wave', expected one of burgers, cylinder_flow"),
+        ({"problem": "ugly"}, f"unknown problem 'ugly', expected one of {', '.join(names())}"),
         ({"problem": ["cylinder_flow"]}, "expected problem to be a name"),
         ({"problem": "../train"}, "unknown problem '../train'"),
         ({"variant": "ugly"}, "no variant 'ugly', expected one of good, broken, bad"),

@@ -1,13 +1,16 @@
 """The Hessian and the Gauss-Newton matrix against loops with nested autograd, in float64."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals, gradients
 from torch import Tensor, nn
 
-from pinnfluence.curvature import operators as curvature
-from pinnfluence.curvature.operators import GaussNewton, Hessian
+from pinnfluence.curvature import gram, operators
+from pinnfluence.curvature.operator import mirror
+from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Collocation, Pinn
@@ -86,7 +89,7 @@ def test_products(collocation, reference, keep_graph, batch_size):
 
 def test_graph_is_kept_within_its_budget(collocation, monkeypatch):
     assert Hessian(collocation, ONES, 7)._keep
-    monkeypatch.setattr(curvature, "GRAPH_BUDGET_BYTES", 1000)
+    monkeypatch.setattr(f"{Hessian.__module__}.GRAPH_BUDGET_BYTES", 1000)
     assert not Hessian(collocation, ONES, 7)._keep
 
 
@@ -121,6 +124,49 @@ def test_residuals_that_miss_parameters():
     np.testing.assert_allclose(dense, dense.T, atol=1e-12)
 
 
+# ---- what every matrix promises
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_parts_of_a_matrix_agree(collocation, name):
+    """What each says of itself, by which inverses, damping and estimates go."""
+    matrix = OPERATORS[name](collocation, WEIGHTS, 7)
+    counts: list[int] = []
+    dense = matrix.dense(counts.append)
+    tolerance = 1e-11 * abs(dense).max()
+    assert dense.shape == matrix.shape == (matrix.n_params,) * 2
+    np.testing.assert_array_equal(dense, dense.T)
+    assert sum(counts) == matrix.n_steps
+    vectors = np.random.default_rng(0).standard_normal((matrix.n_params, 2))
+    np.testing.assert_allclose(matrix.matmat(vectors), dense @ vectors, rtol=0, atol=tolerance * 99)
+    if matrix.semidefinite:
+        assert np.linalg.eigvalsh(dense)[0] > -tolerance
+    assert matrix.is_hessian == np.allclose(
+        dense, by_autograd(collocation, WEIGHTS), atol=tolerance
+    )
+    if matrix.has_rows:
+        rows = matrix.rows()
+        assert rows.shape == (matrix.n_residuals, matrix.n_params)
+        np.testing.assert_allclose(rows.T @ rows, dense, rtol=0, atol=tolerance)
+    else:
+        with pytest.raises(TypeError, match=type(matrix).__name__):
+            matrix.rows()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_matrix_of_other_points(collocation, name):
+    half = collocation.subset(np.arange(0, len(collocation.x), 2))
+    found = OPERATORS[name](collocation, WEIGHTS, 7).at(half).dense()
+    expected = OPERATORS[name](half, WEIGHTS, 7).dense()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_names_are_those_of_the_files():
+    files = Path(str(operators.__file__)).parent.glob("[!_]*.py")
+    assert set(OPERATORS) == {path.stem.replace("_", "-") for path in files}
+    assert {"hessian": Hessian, "gauss-newton": GaussNewton}.items() <= OPERATORS.items()
+
+
 # ---- Gauss-Newton
 
 
@@ -140,7 +186,7 @@ def gauss_newton(collocation) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_gauss_newton(collocation, gauss_newton, batch_size, monkeypatch):
-    monkeypatch.setattr(curvature, "BLOCK_BYTES", 10_000)  # of more than one batch
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 10_000)  # of more than one batch
     matrix, scale = GaussNewton(collocation, WEIGHTS, batch_size), abs(gauss_newton).max()
     counts: list[int] = []
     dense = matrix.dense(counts.append)
@@ -217,8 +263,32 @@ def test_gauss_newton_in_float32(flow_pinn, flow_points):
     assert abs(single.matvec(v) - expected @ v).max() < 1e-4 * abs(expected @ v).max()
 
 
+class BySize(gram.Gram):
+    """Gradients weighted by the residuals' squares: a number for each residual."""
+
+    def _outer_weights(self, name: str, residuals: Tensor) -> Tensor:
+        return WEIGHTS[name] * residuals**2
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_outer_products_with_weights_of_their_own(collocation, batch_size):
+    J, residuals = jacobian_rows(collocation), collocation.residuals(collocation.pinn.params)
+    expected = sum(
+        weight * np.outer(row, row)
+        for name in TERMS
+        for weight, row in zip(
+            WEIGHTS[name] * residuals[name].detach().numpy() ** 2, J[name], strict=True
+        )
+    )
+    matrix, tolerance = BySize(collocation, {}, batch_size), 1e-12 * abs(expected).max()
+    np.testing.assert_allclose(matrix.dense(), expected, rtol=0, atol=tolerance)
+    rows, v = matrix.rows(), np.random.default_rng(0).standard_normal(matrix.n_params)
+    np.testing.assert_allclose(rows.T @ rows, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(matrix.matvec(v), expected @ v, rtol=0, atol=99 * tolerance)
+
+
 def test_mirror():
     matrix = np.asfortranarray(np.random.default_rng(0).random((7, 7)))
     expected = np.tril(matrix) + np.tril(matrix, -1).T
-    curvature.mirror(matrix, 3)
+    mirror(matrix, 3)
     np.testing.assert_array_equal(matrix, expected)

@@ -8,6 +8,7 @@ import pytest
 
 from pinnfluence.domain import Disk
 from pinnfluence.indicators import (
+    INDICATORS,
     average,
     directional_indicator,
     indicator_rows,
@@ -29,15 +30,27 @@ def channel_points(rng, n):
     return np.round(rng.random((n, 2)) * [2.2, 0.41], 1).astype(np.float32)
 
 
-def by_loop(dense, train_x, test_x, region):
-    """The definitions, one test point at a time."""
-    inside = np.hypot(*(train_x.astype(float) - region.center).T) <= region.radius
-    directional, near = [], []
-    for scores, (x, _) in zip(np.abs(dense.astype(float)), test_x, strict=True):
+def is_upstream(z, x):
+    return z[0] < x[0]
+
+
+def is_around_object(z, x):
+    return np.hypot(*(z.astype(float) - REGION.center)) <= REGION.radius
+
+
+COUNTS = {"directional": is_upstream, "object": is_around_object}
+"""Whether a training point z counts for a test point x, for every indicator."""
+
+
+def by_loop(dense, train_x, test_x):
+    """The definitions, one pair of points at a time."""
+    found: dict[str, list[float]] = {name: [] for name in COUNTS}
+    for scores, x in zip(np.abs(dense.astype(float)), test_x, strict=True):
         total = scores.sum() or np.nan
-        directional.append(scores[train_x[:, 0] < x].sum() / total)
-        near.append(scores[inside].sum() / total)
-    return np.array(directional), np.array(near)
+        for name, counts in COUNTS.items():
+            part = sum(s for s, z in zip(scores, train_x, strict=True) if counts(z, x))
+            found[name].append(part / total)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 @pytest.fixture
@@ -54,14 +67,14 @@ def test_hand_computed():
     test_x = np.array([[0.2, 0.0], [0.6, 0.0], [2.2, 0.0], [1.0, 0.0]], np.float32)
     dense = np.array([[1, -2, 3, -4], [-1, 1, 1, 1], [5, 0, 0, -5], [0, 0, 0, 0]], np.float32)
     values = point_indicators(DenseMatrix(dense), train_x, test_x, REGION)
-    np.testing.assert_allclose(values.directional, [1 / 10, 3 / 4, 1, np.nan])
-    np.testing.assert_allclose(values.object, [2 / 10, 1 / 4, 0, np.nan])
+    np.testing.assert_allclose(values["directional"], [1 / 10, 3 / 4, 1, np.nan])
+    np.testing.assert_allclose(values["object"], [2 / 10, 1 / 4, 0, np.nan])
     uniform = uniform_indicators(train_x, test_x, REGION)
-    np.testing.assert_allclose(uniform.directional, [1 / 4, 3 / 4, 1, 3 / 4])
-    np.testing.assert_allclose(uniform.object, 1 / 4)
+    np.testing.assert_allclose(uniform["directional"], [1 / 4, 3 / 4, 1, 3 / 4])
+    np.testing.assert_allclose(uniform["object"], 1 / 4)
 
     area = np.array([1.0, 2.0, 1.0, 100.0])
-    directional, near = summarise(values, uniform, area, "good", "bcs")
+    directional, near = summarise(values, uniform, area, "good", "bcs")[:2]
     expected = {
         "model": "good",
         "quantity": "bcs",
@@ -84,8 +97,8 @@ def test_constant_influence_gives_the_uniform_baseline(case):
     constant = FactoredMatrix(np.full((83, 1), -0.3, np.float32), np.ones((61, 1), np.float32))
     values = point_indicators(constant, train_x, test_x, REGION)
     uniform = uniform_indicators(train_x, test_x, REGION)
-    np.testing.assert_allclose(values.directional, uniform.directional, rtol=1e-6)
-    np.testing.assert_allclose(values.object, uniform.object, rtol=1e-6)
+    for name in INDICATORS:
+        np.testing.assert_allclose(values[name], uniform[name], rtol=1e-6)
     for row in summarise(values, uniform, np.linspace(0, 1, 83), "m", "u"):
         assert row.mean == pytest.approx(row.uniform, rel=1e-6)
         assert row.area_weighted == pytest.approx(row.uniform_area_weighted, rel=1e-6)
@@ -107,11 +120,12 @@ def test_single_column(column):
 def test_against_a_loop(case):
     matrix, train_x, test_x = case
     values = point_indicators(matrix, train_x, test_x, REGION)
-    directional, near = by_loop(np.asarray(matrix), train_x, test_x, REGION)
-    np.testing.assert_allclose(values.directional, directional, rtol=1e-5)
-    np.testing.assert_allclose(values.object, near, rtol=1e-5)
-    assert np.isnan(values.directional[[0, 17]]).all()
-    assert np.isnan(values.directional).sum() == 2
+    expected = by_loop(np.asarray(matrix), train_x, test_x)
+    assert set(values) == set(expected) == set(INDICATORS)
+    for name, found in values.items():
+        np.testing.assert_allclose(found, expected[name], rtol=1e-5)
+        assert np.isnan(found[[0, 17]]).all()
+        assert np.isnan(found).sum() == 2
 
 
 def test_along_another_direction(case):
@@ -125,8 +139,8 @@ def test_independent_of_block_size(case, n_rows):
     matrix, train_x, test_x = case
     whole = point_indicators(matrix, train_x, test_x, REGION)
     parts = point_indicators(matrix, train_x, test_x, REGION, n_rows=n_rows)
-    np.testing.assert_allclose(parts.directional, whole.directional, rtol=1e-6)
-    np.testing.assert_allclose(parts.object, whole.object, rtol=1e-6)
+    for name in INDICATORS:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)
 
 
 def test_independent_of_the_order_of_points(case):
@@ -136,8 +150,8 @@ def test_independent_of_the_order_of_points(case):
     i, j = rng.permutation(83), rng.permutation(61)
     shuffled = FactoredMatrix(matrix.left[i], matrix.right[j])
     values = point_indicators(shuffled, train_x[j], test_x[i], REGION)
-    np.testing.assert_allclose(values.directional, whole.directional[i], rtol=1e-5)
-    np.testing.assert_allclose(values.object, whole.object[i], rtol=1e-5)
+    for name in INDICATORS:
+        np.testing.assert_allclose(values[name], whole[name][i], rtol=1e-5)
 
 
 def test_independent_of_sign_and_scale(case):
@@ -145,7 +159,7 @@ def test_independent_of_sign_and_scale(case):
     scaled = FactoredMatrix(matrix.left * -1e-20, matrix.right * 61)
     values = point_indicators(scaled, train_x, test_x, REGION)
     whole = point_indicators(matrix, train_x, test_x, REGION)
-    np.testing.assert_allclose(values.directional, whole.directional, rtol=1e-5)
+    np.testing.assert_allclose(values["directional"], whole["directional"], rtol=1e-5)
 
 
 def test_never_holds_the_whole_matrix():
@@ -200,13 +214,13 @@ def test_table_of_a_model(tmp_path):
     area = np.linspace(0.5, 1.5, 12)
     rows = indicator_rows(scores, scores.train_x, scores.test_x, area, REGION, "good", QUANTITIES)
     assert [(row.quantity, row.indicator) for row in rows] == [
-        (quantity, indicator) for quantity in QUANTITIES for indicator in ("directional", "object")
+        (quantity, indicator) for quantity in QUANTITIES for indicator in INDICATORS
     ]
     for row in rows:
         assert row.n_zero == (8 if row.quantity == "bcs" else 0)
         assert row.n_points + row.n_zero == 12
         dense = np.asarray(scores[row.quantity])
-        values = by_loop(dense, scores.train_x, scores.test_x, REGION)[row.indicator == "object"]
+        values = by_loop(dense, scores.train_x, scores.test_x)[row.indicator]
         acts = ~np.isnan(values)
         assert row.mean == pytest.approx(values[acts].mean(), rel=1e-5)
         weighted = np.average(values[acts], weights=area[acts])
@@ -215,7 +229,7 @@ def test_table_of_a_model(tmp_path):
     path = write_csv(rows, tmp_path / "indicators.csv")
     with open(path, newline="") as stream:
         read = list(csv.DictReader(stream))
-    assert len(read) == 14
+    assert len(read) == 7 * len(INDICATORS)
     assert list(read[0]) == [field.name for field in dataclasses.fields(rows[0])]
     assert [float(row["mean"]) for row in read] == [row.mean for row in rows]
     assert path.read_bytes() == write_csv(rows, tmp_path / "again.csv").read_bytes()

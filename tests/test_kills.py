@@ -15,11 +15,11 @@ from pinnfluence.problems.cylinder_flow import PROBLEM
 
 SAVES = """
 from pinnfluence import stage_store
-from pinnfluence.curvature import operators
+from pinnfluence.curvature import gram
 from pinnfluence.influence import embeddings
 stage_store.SAVE_SECONDS, stage_store.PART_OF_THE_TIME = 0, 1e9
 embeddings.BLOCK_POINTS = 20
-operators.BLOCK_BYTES = 10_000
+gram.BLOCK_BYTES = 10_000
 """
 """Blocks of few points, each saved at once, so that a short run has many states."""
 

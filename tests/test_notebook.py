@@ -15,6 +15,7 @@ import pytest
 from matplotlib import image
 from nbclient import NotebookClient
 
+from pinnfluence.indicators import INDICATORS
 from pinnfluence.reference import load_reference
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,7 @@ ALL_MODELS = (
     "stationarity",
     "errors",
     "physics",
-    "indicator_directional",
-    "indicator_object",
+    *(f"indicator_{name}" for name in INDICATORS),
 )
 
 
@@ -107,7 +107,7 @@ def test_tables_are_complete(executed):
         (model, quantity, indicator)
         for model in MODELS
         for quantity in QUANTITIES
-        for indicator in ("directional", "object")
+        for indicator in INDICATORS
     }
     for row in rows:
         shares = [row["mean"], row["area_weighted"], row["uniform"], row["uniform_area_weighted"]]

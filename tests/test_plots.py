@@ -11,7 +11,7 @@ from matplotlib.patches import Circle
 
 from pinnfluence.comparison import ErrorRow, absolute_errors
 from pinnfluence.domain import Disk
-from pinnfluence.indicators import IndicatorRow
+from pinnfluence.indicators import INDICATORS, IndicatorRow
 from pinnfluence.plots import drawing, tables
 from pinnfluence.plots import fields as plots
 from pinnfluence.plots import influence as influence_plots
@@ -246,17 +246,19 @@ def indicator_rows(models):
         IndicatorRow(model, quantity, kind, 0.604, 0.256, 0.5, 0.02, 9, 1)
         for model in models
         for quantity in QUANTITIES
-        for kind in ("directional", "object")
+        for kind in INDICATORS
     ]
 
 
 @pytest.mark.parametrize("models", [["good", "broken", "bad"], ["a", "b", "c", "d", "e"]])
-def test_indicator_table(models):
-    figure = tables.indicator_figure(indicator_rows(models), "object", LABELS)
+@pytest.mark.parametrize("indicator", INDICATORS)
+def test_indicator_table(models, indicator):
+    figure = tables.indicator_figure(indicator_rows(models), indicator, LABELS)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("0.60 (0.50)") == texts.count("0.26 (0.02)") == 7 * len(models)
     for name in [*models, "$u_1$", "PDE loss", "BC loss", "all losses"]:
         assert texts.count(name) == 1
+    assert INDICATORS[indicator].about in " ".join(texts[-1].split())
     check_no_overlap(figure)
 
 

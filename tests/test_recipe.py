@@ -122,7 +122,7 @@ def test_same_bytes(test_x: Path, tmp_path: Path) -> None:
         (("--rank", "0"), ("rank must be at least 1 or full, found 0",)),
         (("--damping=-1",), ("damping must be a number of at least 0 or auto, found -1",)),
         (("--damping", "some"), ("--damping", "'some'")),
-        (("--curvature", "fisher"), ("--curvature", "gauss-newton")),
+        (("--curvature", "best"), ("--curvature", "gauss-newton")),
         (("--weighting", "none"), ("--weighting", "training")),
         (("--recipe", "best"), ("--recipe", "gauss-newton")),
         (("--rank", "full"), ("most negative eigenvalue", "larger --damping")),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pinnfluence import Equation, Influence, InputError, Recipe, load_scores, stage_store
-from pinnfluence.curvature import matrix_store, operators
+from pinnfluence.curvature import gram, matrix_store
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import batch_size as batch_sizes
@@ -160,7 +160,7 @@ def case(flow_pinn, flow_points):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of few points, each saved at once."""
     monkeypatch.setattr(embeddings, "BLOCK_POINTS", 10)
-    monkeypatch.setattr(operators, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(stage_store, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(stage_store, "PART_OF_THE_TIME", np.inf)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pinnfluence.captum_api.gradients import Loss, batched_backward
 from pinnfluence.curvature.eigenpairs import top_eigenpairs
-from pinnfluence.curvature.operators import GRAPH_BUDGET_BYTES
+from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
 from pinnfluence.errors import InputError
 
 COLUMNS = 64

@@ -14,9 +14,9 @@ damping count less and less. Training has determined a direction where the deman
 cancel in it: open is 0 at a minimum, and 1 where the sum of all points is as large as one of random
 signs, where training had no effect.
 
-*neglected*: what the Hessian H has and the Gauss-Newton matrix M has not, along the very steps that
-are predicted. A direction whose curvature is smaller than that is not determined by M. 0 where M is
-the Hessian.
+*neglected*: what the Hessian H has and the matrix M, such as Gauss-Newton, has not, along the very
+steps that are predicted. A direction whose curvature is smaller than that is not determined by M.
+0 where M is the Hessian.
 
 The rule takes the least damping at which both are at most 1/2 (more determined than open, more kept
 than neglected), and at least
@@ -56,7 +56,7 @@ N_SIGNS = 32
 """Sums with random signs with which the gradient of the loss is compared."""
 
 N_TRIED = 8
-"""Of these, the steps along which the Gauss-Newton matrix is compared with the Hessian."""
+"""Of these, the steps along which the curvature is compared with the Hessian."""
 
 LIMIT = 0.5
 """What may be open or neglected, as a part of the whole."""
@@ -70,7 +70,7 @@ class Doubts:
     """Why a damping may be too small: parts of a whole, see this module.
 
     open: of the points' demands, what training left open. neglected: of the curvature along a step,
-    what the Gauss-Newton matrix leaves out.
+    what the matrix leaves out of the Hessian.
     """
 
     open: float

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from pinnfluence.curvature.eigenpairs import Eigenpairs
 from pinnfluence.curvature.matrix_store import CLOSED, MatrixStore
-from pinnfluence.curvature.operators import Curvature, GaussNewton
+from pinnfluence.curvature.operators import OPERATORS, Curvature
 from pinnfluence.errors import InputError
 from pinnfluence.gradients import Advance
 from pinnfluence.stage_store import StageStore
@@ -66,10 +66,11 @@ class _Factor:
             self.lower = cholesky(shifted, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             least = _extreme(matrix, "SA") if lowest is None else lowest
+            never = " or ".join(name for name, kind in OPERATORS.items() if kind.semidefinite)
             raise InputError(
                 f"the curvature with damping {damping:.3g} is not positive definite, its most "
                 f"negative eigenvalue without damping is {least:.3g}: give a larger --damping, or "
-                "take --curvature gauss-newton"
+                f"take --curvature {never}"
             ) from None
         reciprocal, _ = dpocon(self.lower, norm, uplo="L")
         if not reciprocal * MAX_CONDITION > 1:
@@ -104,8 +105,8 @@ class Woodbury:
     def __init__(self, rows: np.ndarray, gram: np.ndarray, damping: float) -> None:
         if damping == 0:
             raise InputError(
-                f"the Gauss-Newton matrix of {len(rows[0])} parameters and {len(rows)} residuals "
-                "is singular: give a positive --damping"
+                f"the curvature of {len(rows[0])} parameters and {len(rows)} residuals is "
+                "singular: give a positive --damping"
             )
         self.damping = damping
         self._rows = rows
@@ -120,7 +121,7 @@ class Woodbury:
 class FullRank:
     """A curvature matrix as a whole, of which inverses of any damping are made.
 
-    In residual space where a Gauss-Newton matrix has fewer residuals than parameters: from A with
+    In residual space where a matrix with rows has fewer residuals than parameters: from A with
     ``M = A^T A`` and ``A A^T``; else from M itself, which a store keeps while it is made.
 
     Attributes:
@@ -142,7 +143,6 @@ class FullRank:
         self.shape = curvature.shape
         self._rows: np.ndarray | None = None
         if residual_space:
-            assert isinstance(curvature, GaussNewton)
             self._rows = curvature.rows(advance)
             self._matrix = np.asfortranarray(self._rows @ self._rows.T)
         else:
@@ -151,8 +151,7 @@ class FullRank:
             raise InputError(
                 "the curvature has NaN or infinite values; the network's loss overflows"
             )
-        semidefinite = isinstance(curvature, GaussNewton)
-        self.lowest = 0.0 if semidefinite else _extreme(self._matrix, "SA")
+        self.lowest = 0.0 if curvature.semidefinite else _extreme(self._matrix, "SA")
         self.largest = _extreme(self._matrix, "LA")
         if not self.largest > 0:
             raise InputError(
@@ -189,8 +188,8 @@ def without_rows(
 
 
 def prefers_residual_space(curvature: Curvature) -> bool:
-    """Whether there are fewer residuals than parameters, of a Gauss-Newton matrix."""
-    return isinstance(curvature, GaussNewton) and curvature.n_residuals < curvature.n_params
+    """Whether there are fewer residuals than parameters, of a matrix with a row a residual."""
+    return curvature.has_rows and curvature.n_residuals < curvature.n_params
 
 
 def _extreme(matrix: np.ndarray, which: str) -> float:

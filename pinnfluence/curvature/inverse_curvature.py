@@ -20,13 +20,11 @@ from pinnfluence.curvature.damping import (
 from pinnfluence.curvature.eigenpairs import Eigenpairs, is_small, keep_above, top_eigenpairs
 from pinnfluence.curvature.inverse import Elsewhere, FullRank, Inverse, LowRank
 from pinnfluence.curvature.matrix_store import CLOSED
-from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
+from pinnfluence.curvature.operators import OPERATORS, Curvature, Hessian
 from pinnfluence.curvature.recipe import AUTO, Recipe
 from pinnfluence.progress import Stages
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Collocation
-
-OPERATORS = {"hessian": Hessian, "gauss-newton": GaussNewton}
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,9 @@ def _shift(recipe: Recipe) -> float:
 def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpairs:
     rank = int(recipe.rank)
     threshold = 0.0 if recipe.damping == AUTO else recipe.threshold
-    with stages.stage("eigenpairs", expected_products(rank, curvature.n_params)) as advance:
+    small = is_small(curvature.n_params, rank)  # the dense matrix, in which all take part alike
+    n_steps = curvature.n_steps if small else expected_products(rank, curvature.n_params)
+    with stages.stage("eigenpairs", n_steps) as advance:
         find = partial(
             top_eigenpairs,
             rank=rank,
@@ -134,7 +134,7 @@ def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpa
             threshold=threshold,
             advance=advance,
         )
-        if is_small(curvature.n_params, rank):  # the dense matrix, in which all take part alike
+        if small:
             return distributed.from_first(find(curvature))
         return distributed.led(find, curvature, "matvec")
 
@@ -142,10 +142,7 @@ def _eigenpairs(recipe: Recipe, curvature: Curvature, stages: Stages) -> Eigenpa
 def _full_rank(
     recipe: Recipe, curvature: Curvature, stages: Stages, store: StageStore
 ) -> InverseCurvature:
-    n_steps = curvature.n_params
-    if isinstance(curvature, GaussNewton):
-        n_steps = curvature.n_residuals // distributed.world_size()
-    with stages.stage("curvature", n_steps) as advance:
+    with stages.stage("curvature", curvature.n_steps) as advance:
         whole = FullRank(curvature, advance, store=store)
     made: list[Inverse] = []  # the last one: each holds a matrix
 
@@ -179,7 +176,6 @@ def _choose(
         stages.found("damping")
         return Damping.of(saved.facts)
     collocation, weights, size = curvature.collocation, curvature.weights, curvature.batch_size
-    exact = isinstance(curvature, Hessian)
 
     def choose(hessian: Curvature | None) -> Damping:
         return automatic_damping(
@@ -191,7 +187,7 @@ def _choose(
 
     with stages.stage("damping", 1) as advance:
         gradients = signed_gradients(collocation, weights, size)
-        hessian = None if exact else Hessian(collocation, weights, size)
+        hessian = None if curvature.is_hessian else Hessian(collocation, weights, size)
         chosen = distributed.led(choose, hessian, "matvec")
         advance(1)
     store.save("damping", {}, chosen.metadata())

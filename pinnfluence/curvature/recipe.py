@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
 
+from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError
 
-CURVATURES = ("hessian", "gauss-newton")
 WEIGHTINGS = ("uniform", "training")
 FULL = "full"
 AUTO = "auto"
@@ -20,8 +20,8 @@ class Recipe:
 
     Args:
         base: the named recipe that this one is, or from which it was changed.
-        curvature: M, ``hessian`` of the loss ``sum_i sum_k w_ik r_k(z_i)^2``, or ``gauss-newton``,
-            ``2 sum w grad r grad r^T``.
+        curvature: M, a name in ``OPERATORS``: ``hessian`` of the loss
+            ``sum_i sum_k w_ik r_k(z_i)^2``, or ``gauss-newton``, ``2 sum w grad r grad r^T``, ...
         weighting: ``uniform``, w_ik = 1; or ``training``, w_ik = c_k / |S_k|, with the loss weights
             c_k and S_k the points on which the term acts: a mean per term, as DeepXDE minimises.
         rank: number of largest eigenpairs that are kept, or ``full``.
@@ -47,7 +47,7 @@ class Recipe:
     threshold: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_word("curvature", self.curvature, CURVATURES)
+        _check_word("curvature", self.curvature, tuple(OPERATORS))
         _check_word("weighting", self.weighting, WEIGHTINGS)
         whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
         if self.rank != FULL and not (whole and self.rank >= 1):  # type: ignore[operator]

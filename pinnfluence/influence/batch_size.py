@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pinnfluence import distributed
-from pinnfluence.curvature.operators import graph_bytes
+from pinnfluence.curvature.operators.hessian import graph_bytes
 from pinnfluence.terms import Collocation
 
 FASTEST = 500

@@ -9,19 +9,12 @@ import numpy as np
 import torch
 
 from pinnfluence import distributed
+from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
 from pinnfluence.curvature.inverse import prefers_residual_space
-from pinnfluence.curvature.inverse_curvature import OPERATORS, expected_products
+from pinnfluence.curvature.inverse_curvature import expected_products
 from pinnfluence.curvature.matrix_store import COLUMNS
-from pinnfluence.curvature.operators import (
-    BLOCK_BYTES,
-    GRAPH_BUDGET_BYTES,
-    Curvature,
-    GaussNewton,
-    Hessian,
-    add_gram,
-    graph_bytes,
-    keeps_graph,
-)
+from pinnfluence.curvature.operators import OPERATORS, Curvature
+from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES, graph_bytes, keeps_graph
 from pinnfluence.curvature.recipe import AUTO
 from pinnfluence.gradients import project_gradients
 from pinnfluence.influence import Influence
@@ -79,7 +72,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     )
     full = influence.recipe.is_full
     rank = min(COMPRESSED_RANK, curvature.n_params) if full else int(influence.recipe.rank)
-    tried = _try(influence, rank)
+    tried = _try(influence, curvature, rank)
     n_train_rows, n_test_rows = (sum(map(len, c.term_rows().values())) for c in (train, test))
     n_observables = len(pinn.at(test_x, [pinn.observables]).term_rows())
     rows = n_train_rows + n_test_rows + n_test * n_observables
@@ -117,17 +110,13 @@ def _stage_bytes(curvature: Curvature, rank: int, n_rows: int, full: bool) -> tu
     return matrix + FILE_BYTES, 8 * p * rank + training_side
 
 
-def _try(influence: Influence, rank: int) -> _Tried:
+def _try(influence: Influence, curvature: Curvature, rank: int) -> _Tried:
     """Run each step on a batch a core."""
     pinn, size, n_train = influence.pinn, influence.batch_size, len(influence.train_x)
     n = min(size * torch.get_num_threads() * distributed.world_size(), n_train)
     sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
-    collocation, train = pinn.at(sample), pinn.at(influence.train_x)
-    if influence.recipe.curvature == "hessian":
-        kept = keeps_graph(train)
-        matrix: Curvature = Hessian(collocation, influence.weights, size, keep_graph=kept)
-    else:
-        matrix = GaussNewton(collocation, influence.weights, size)
+    collocation = pinn.at(sample)
+    matrix = curvature.at(collocation)
     product = _seconds(lambda: matrix.matvec(np.ones(matrix.n_params)))
     basis = torch.zeros(matrix.n_params, rank).to(next(iter(pinn.params.values())))
     losses = _seconds(lambda: project_gradients(collocation, basis, size))
@@ -141,12 +130,11 @@ def _full_rank(
 ) -> tuple[float, float]:
     """Seconds and bytes of the whole matrix, its factorisations and the sampled exact scores."""
     p = curvature.n_params
-    n_rows = sum(map(len, curvature.collocation.term_rows().values()))
+    n_rows = curvature.n_residuals
     n_train = len(curvature.collocation.x)
     order = min(n_rows, p) if prefers_residual_space(curvature) else p
-    gauss_newton = isinstance(curvature, GaussNewton)
-    operations = float(n_rows) * p * order if gauss_newton else 0.0
-    seconds = 0.0 if gauss_newton else p * tried.product * n_train
+    operations = float(n_rows) * p * order if curvature.has_rows else 0.0
+    seconds = 0.0 if curvature.has_rows else p * tried.product * n_train
     operations += (FACTORISATIONS if automatic else 1) * order**3 / 3
     operations += 2.0 * n_rows * p * n_sampled + 2.0 * p * order * n_sampled
     operations += float(n_rows) * n_sampled**2 + 2.0 * n_sampled**3

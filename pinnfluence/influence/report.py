@@ -89,9 +89,12 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
         )
     chosen = metadata.get("automatic_damping")
     if chosen and max(chosen["at_value"].values()) > LIMIT:
+        is_open = chosen["at_value"]["open"] > LIMIT
         found.append(
             f"no damping up to the largest eigenvalue {chosen['largest_eigenvalue']:.3g} settles "
-            "what training left open; that was taken: the model is far from a minimum"
+            + ("what training left open" if is_open else "what the curvature neglects")
+            + "; that was taken: the model is far from a minimum"
+            + ("" if is_open else ", or the curvature far from the Hessian")
         )
     errors = metadata.get("compression", {}).get("errors", {})
     above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from pinnfluence.comparison import ErrorRow
 from pinnfluence.files import write_bytes
-from pinnfluence.indicators import IndicatorRow
+from pinnfluence.indicators import INDICATORS, IndicatorRow
 from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import styled
 
@@ -107,7 +107,8 @@ def indicator_figure(
         body.append(cells)
     groups = [("", 1)] + [(model, 2) for model in models]
     note = (
-        f"{indicator.capitalize()} indicator, mean over test points and over the area; "
+        f"{indicator.capitalize()} indicator, the share of influence from "
+        f"{INDICATORS[indicator].about}: mean over test points and over the area; "
         "in brackets its value for uniform influence."
     )
     return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)

@@ -12,8 +12,7 @@ import scipy.linalg
 import torch
 
 from pinnfluence.curvature.inverse import without_rows
-from pinnfluence.curvature.inverse_curvature import OPERATORS
-from pinnfluence.curvature.operators import GaussNewton
+from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
@@ -98,7 +97,7 @@ class Predictions:
             yield replace(of_all, name=f"{name}, curvature of the rest", predict=of_the_rest)
 
     def spectral(self) -> Iterator[Method]:
-        """Hessian and Gauss-Newton, both weightings, ranks and dampings, from whole spectra."""
+        """All curvature matrices, both weightings, ranks and dampings, from whole spectra."""
         for weighting in ("training", "uniform"):
             weights = self._weights(weighting)
             for curvature, operator in OPERATORS.items():

@@ -1,0 +1,21 @@
+"""The Gauss-Newton matrix of the loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pinnfluence.curvature.gram import Gram
+
+
+class GaussNewton(Gram):
+    """Gauss-Newton matrix ``2 sum_i sum_k w_k grad r_k(z_i) grad r_k(z_i)^T``, as an operator.
+
+    What remains of the Hessian where the residuals are small; it is never indefinite. See ``Gram``
+    for how it is made, and ``Curvature`` for the arguments.
+    """
+
+    def _outer_weights(self, name: str, residuals: Tensor) -> float:
+        return 2 * self.weights[name]
+
+
+OPERATOR = GaussNewton

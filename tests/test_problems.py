@@ -1,0 +1,30 @@
+"""Every problem of the package, by name: what commands and checkpoints rely on."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from pinnfluence import problems
+from pinnfluence.network import MLP
+
+
+@pytest.mark.parametrize("name", problems.names())
+def test_a_problem_bears_the_name_of_its_file(name: str) -> None:
+    problem = problems.load(name)
+    assert problem.name == name
+    for variant, conditions in itertools.product(problem.variants, problem.conditions):
+        one = problem.variant(variant)
+        network = MLP(one.layers, one.activation, one.scale)
+        pinn = problems.pinn_of(one, conditions, network)
+        assert len(set(pinn.terms)) == len(pinn.terms) > len(pinn.groups["bcs"]) > 0
+
+
+def test_a_new_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path(str(problems.__file__)).with_name("heat.py").read_text()
+    (tmp_path / "warmth.py").write_text(text.replace('"heat"', '"warmth"'))
+    monkeypatch.setattr(problems, "__path__", [*problems.__path__, str(tmp_path)])
+    assert problems.names() == sorted({*problems.names(), "warmth"})
+    assert problems.load("warmth").name == "warmth"
+    with pytest.raises(ValueError, match=r"unknown problem 'cold', expected one of .*warmth"):
+        problems.load("cold")
