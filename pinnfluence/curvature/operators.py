@@ -13,8 +13,10 @@ from torch import Tensor
 
 from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
+from pinnfluence.devices import float64_array, in_float64
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.parallel import map_in_threads, pays_in_threads
+from pinnfluence.slow_ways import reason_of, tell_once
 from pinnfluence.terms import Collocation
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -61,7 +63,7 @@ class Curvature(ABC):
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
         parts = self._products(v)
         total = torch.stack(parts).sum(0) if parts else torch.zeros_like(v)
-        return distributed.sum_over_ranks(total).double().cpu().numpy()
+        return float64_array(distributed.sum_over_ranks(total))
 
     def matmat(self, vectors: np.ndarray | Tensor) -> np.ndarray:
         """Products with the columns of ``[n_params, k]``."""
@@ -91,6 +93,11 @@ class Curvature(ABC):
         store.finish(total)
         mirror(total)
         return total
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps in which ``dense`` makes the matrix, after each of which it can stop."""
+        return self.n_params
 
     def operator(self) -> LinearOperator:
         """The same as a SciPy ``LinearOperator``."""
@@ -172,6 +179,11 @@ class GaussNewton(Curvature):
         """Number of residuals: the sum of |S_k| over the loss terms."""
         return sum(len(rows) for rows in self.collocation.term_rows().values())
 
+    @property
+    def n_steps(self) -> int:
+        """Number of blocks of points."""
+        return len(self._shared_blocks())
+
     def _products(self, v: Tensor) -> list[Tensor]:
         sizes = [p.numel() for p in self._params.values()]
         tangents = {
@@ -182,9 +194,14 @@ class GaussNewton(Curvature):
         if self._is_functional:
             try:
                 return [self._product(chunk, params, tangents) for chunk in self._chunks()]
-            except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
+            except (RuntimeError, TypeError, ValueError) as error:  # such as calls of numpy
                 self._is_functional = False
-        return [rows.T @ (rows @ v.double()) for rows in map(self._block, self._shared_blocks())]
+                tell_once(
+                    self.collocation.pinn.network,
+                    "slow way: products with the Gauss-Newton matrix take all its rows, "
+                    f"torch.func.jvp refuses the equations: {reason_of(error)}",
+                )
+        return [rows.T @ (rows @ v.to(rows)) for rows in map(self._block, self._shared_blocks())]
 
     def _product(
         self, chunk: Collocation, params: dict[str, Tensor], tangents: dict[str, Tensor]
@@ -211,13 +228,13 @@ class GaussNewton(Curvature):
         return distributed.share(list(self._blocks()))
 
     def _block(self, chunk: Collocation) -> Tensor:
-        """A block ``[n, n_params]`` of rows of A, in float64."""
+        """A block ``[n, n_params]`` of rows of A, in float64 (see ``in_float64``)."""
         parts = list(chunk.chunks(self.batch_size))
         return torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
 
     def _rows(self, chunk: Collocation) -> Tensor:
         rows = [
-            (2 * self.weights[name]) ** 0.5 * gradients.double()
+            (2 * self.weights[name]) ** 0.5 * in_float64(gradients)
             for name, (_, gradients) in jacobian(chunk).items()
         ]
         return torch.cat(rows)
