@@ -118,15 +118,21 @@ def test_costs(pinn, points, recipe: str) -> None:
     assert 0 < cost.seconds < 60
 
 
-def test_script(device: Device, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "recipe",
+    [("--rank", 8), ("--recipe", "gauss-newton", "--damping", 1)],
+    ids=["paper", "gauss-newton"],
+)
+def test_script(device: Device, tmp_path: Path, recipe: tuple[Any, ...]) -> None:
     """calc_influences.py --device."""
-    points = short_run() / "train_x.npy"
-    paths = ("--checkpoint", short_run(), "--test_x_path", points, "--rank", 8)
+    test_x = tmp_path / "test_x.npy"
+    np.save(test_x, np.load(short_run() / "train_x.npy")[::8])
+    given = ("--checkpoint", short_run(), "--test_x_path", test_x, *recipe)
     for name, flags, prelude in (
         ("cpu", ("--device", "cpu"), ""),
         ("device", device.flags, device.prelude),
     ):
-        run_well(CALC, *paths, "--save_path", tmp_path / name, *flags, prelude=prelude)
+        run_well(CALC, *given, "--save_path", tmp_path / name, *flags, prelude=prelude)
     found, expected = load_scores(tmp_path / "device"), load_scores(tmp_path / "cpu")
     for quantity in expected:
         device.close(found[quantity], expected[quantity])

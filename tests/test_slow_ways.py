@@ -59,7 +59,7 @@ def test_networks_without_streams(name: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda net: setattr(net, "activation", torch.relu), "its activation is none of gelu, "),
+        (lambda net: setattr(net, "activation", torch.relu), "its activation is not one of gelu, "),
         (
             lambda net: net.apply_feature_transform(torch.sin),
             "its input transform is more than a division of each input",

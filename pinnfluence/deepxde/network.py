@@ -142,7 +142,7 @@ def _as_mlp(net: nn.Module, points: Tensor) -> MLP | str:
         names = {None}
     name = names.pop()
     if name is None or names:
-        return f"its activation is none of {', '.join(dict.fromkeys(ACTIVATIONS.values()))}"
+        return f"its activation is not one of {', '.join(dict.fromkeys(ACTIVATIONS.values()))}"
     scale = _scale_of(net._input_transform, points)
     if scale is None or len(scale) != net.linears[0].in_features:
         return "its input transform is more than a division of each input"
