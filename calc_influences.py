@@ -120,7 +120,7 @@ def main() -> None:
                 print(f"wrote {scores.save_dense(folder)}")
             return
     print(f"batch size {influence.batch_size}")
-    cost = estimate.cost(influence, test_x, arguments.dense)
+    cost = estimate.cost(influence, test_x, arguments.dense, arguments.restart)
     print(cost)
     if arguments.dry_run:
         return

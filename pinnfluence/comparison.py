@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from pinnfluence.devices import float64_array
 from pinnfluence.field import Field, derivatives_used
 from pinnfluence.problem import Problem
 from pinnfluence.reference import Reference
@@ -68,7 +69,7 @@ def with_quantities(
     field = Field(problem.inputs, problem.outputs, x, {(): outputs})
     for name, function in problem.quantities.items():
         if derivatives_used([function], problem.inputs, problem.outputs, x) == [()]:
-            columns[name] = function(field).numpy()
+            columns[name] = function(field).cpu().numpy()
     return columns
 
 
@@ -134,5 +135,5 @@ def predict(
     for start in range(0, len(points), BATCH_SIZE):
         x = torch.tensor(points[start : start + BATCH_SIZE]).to(like)
         with torch.no_grad():
-            parts.append(net(x).double().cpu().numpy())
+            parts.append(float64_array(net(x)))
     return dict(zip(names, np.concatenate(parts).T, strict=True))

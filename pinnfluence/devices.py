@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from pinnfluence.errors import InputError
 
@@ -14,6 +16,9 @@ ORDER = ("cuda", "xla", "mps", "cpu")
 """The order in which ``auto`` looks."""
 
 MAX_THREADS = 1024
+
+WITHOUT_FLOAT64 = ("mps",)
+"""Devices that have float32 only."""
 
 
 def _available(name: str) -> bool:
@@ -35,6 +40,11 @@ def _imports(module: str) -> bool:
     return True
 
 
+def present() -> tuple[str, ...]:
+    """Names of the devices that can compute here, the CPU first."""
+    return tuple(name for name in NAMES[1:] if _available(name))
+
+
 def select(name: str, dtype: torch.dtype = torch.float32) -> torch.device:
     """The device of that name; ``auto`` takes CUDA, then XLA, then MPS, then the CPU.
 
@@ -45,7 +55,7 @@ def select(name: str, dtype: torch.dtype = torch.float32) -> torch.device:
     """
     if name not in NAMES:
         raise InputError(f"unknown device {name!r}, expected one of {', '.join(NAMES)}")
-    without_float64 = ("mps",) if dtype == torch.float64 else ()
+    without_float64 = WITHOUT_FLOAT64 if dtype == torch.float64 else ()
     if name == "auto":
         found = [n for n in ORDER if _available(n)]
         name = next(n for n in found if n not in without_float64)
@@ -56,9 +66,9 @@ def select(name: str, dtype: torch.dtype = torch.float32) -> torch.device:
                 file=sys.stderr,
             )
     if not _available(name):
-        present = ", ".join(n for n in NAMES[1:] if _available(n))
         raise InputError(
-            f"device {name!r} is not available here, found {present}; or use --device auto"
+            f"device {name!r} is not available here, found {', '.join(present())}; "
+            "or use --device auto"
         )
     if name in without_float64:
         raise InputError(f"device {name!r} has no float64; use --device cpu or --dtype float32")
@@ -66,6 +76,16 @@ def select(name: str, dtype: torch.dtype = torch.float32) -> torch.device:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """A tensor in float64 on its device; on the CPU, if its device has none."""
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
+
+
+def float64_array(tensor: Tensor) -> np.ndarray:
+    """A tensor as an array in float64; moved first, since not every device has float64."""
+    return tensor.detach().cpu().double().numpy()
 
 
 def set_threads(n: int | None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pinnfluence.distributed import gather_rows, share, sum_over_ranks
 from pinnfluence.network import MLP, Tape
 from pinnfluence.parallel import map_in_threads, pays_in_threads
+from pinnfluence.slow_ways import reason_of, tell_once
 from pinnfluence.terms import Collocation, Params
 
 Advance = Callable[[int], object]
@@ -198,7 +199,12 @@ def _jacobian_by_functions(chunk: Collocation) -> dict[str, tuple[Tensor, Tensor
         return {name: (empty, empty.new_zeros(0, size)) for name in chunk.names[0]}
     try:
         return _jacobian_by_vmap(chunk)
-    except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
+    except (RuntimeError, TypeError, ValueError) as error:  # such as equations that call numpy
+        tell_once(
+            chunk.pinn.network,
+            f"slow way: gradients of {', '.join(chunk.names[0])} take a backward pass a point, "
+            f"torch.func.vmap refuses: {reason_of(error)}",
+        )
         parts = [_jacobian_by_loop(part) for part in chunk.chunks(LOOP_POINTS)]
         return {
             name: (torch.cat([p[name][0] for p in parts]), torch.cat([p[name][1] for p in parts]))
@@ -278,8 +284,9 @@ def _chunk_loss_gradients(
         rows = point_loss_rows(chunk, weights)
         return rows.norm(dim=1), rows.sum(0)
     tape, _, residuals = taped
-    loss = sum((weights[name] * r.square().sum() for name, r in residuals.items()), torch.zeros(()))
     x, _ = chunk.tensors()
+    squared = (weights[name] * r.square().sum() for name, r in residuals.items())
+    loss = sum(squared, x.new_zeros(()))
     squares = x.new_zeros(len(x))
     gradients = {name: torch.zeros_like(p) for name, p in chunk.pinn.params.items()}
     for name, deltas, value, activations in _cotangents(tape, loss):
@@ -297,7 +304,8 @@ def point_loss_rows(chunk: Collocation, weights: Mapping[str, float]) -> Tensor:
     like = next(iter(chunk.pinn.params.values()))
     gradients = like.new_zeros(len(chunk.x), chunk.pinn.n_params)
     for number, rows in enumerate(chunk.rows):
+        here = torch.as_tensor(rows, device=like.device)
         for name, (values, jac) in jacobian(chunk.only(number)).items():
             if weights[name]:
-                gradients[torch.as_tensor(rows)] += 2 * weights[name] * values[:, None] * jac
+                gradients[here] += 2 * weights[name] * values[:, None] * jac
     return gradients

@@ -26,6 +26,31 @@ def progress_bar(description: str, total: int | None, initial: int = 0, unit: st
     )
 
 
+class Count:
+    """Counts the finished units of a stage: ``count(n)`` finishes n of them.
+
+    Args:
+        total: how many there will be, as far as is known.
+        advance: is told of finished ones. resize: is told of another total.
+    """
+
+    def __init__(
+        self, total: int, advance: Callable[[int], object], resize: Callable[[int], object]
+    ) -> None:
+        self.done, self.total = 0, total
+        self._advance, self._resize = advance, resize
+
+    def __call__(self, n: int) -> None:
+        self.done += n
+        self._advance(n)
+
+    def expect(self, n: int) -> None:
+        """At least n units are still to come: the total grows where it has no room for them."""
+        if self.done + n > self.total:
+            self.total = self.done + n
+            self._resize(self.total)
+
+
 class Stages:
     """Seconds that each stage of a long computation took, by name."""
 
@@ -33,11 +58,11 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
-        """Time a stage of ``total`` units; gives the function that is told of finished ones."""
+    def stage(self, name: str, total: int) -> Iterator[Count]:
+        """Time a stage of ``total`` units; gives what is told of finished ones."""
         began = time.perf_counter()
         with self._counter(name, total) as advance:
-            yield advance
+            yield Count(total, advance, self._resize)
         self.seconds[name] = time.perf_counter() - began
 
     def found(self, name: str) -> None:
@@ -47,9 +72,14 @@ class Stages:
     def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
         yield lambda n: None
 
+    def _resize(self, total: int) -> None:
+        """The stage that runs has more units than it was thought to have."""
+
 
 class ProgressStages(Stages):
     """Stages with a progress bar each; a line for those that were finished before."""
+
+    _bar: tqdm
 
     def found(self, name: str) -> None:
         """Say so."""
@@ -57,8 +87,12 @@ class ProgressStages(Stages):
 
     @contextmanager
     def _counter(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
-        with progress_bar(name, total) as bar:
-            yield bar.update
+        with progress_bar(name, total) as self._bar:
+            yield self._bar.update
+
+    def _resize(self, total: int) -> None:
+        self._bar.total = total
+        self._bar.refresh()
 
 
 class _Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -29,6 +30,9 @@ STAGES = ".stages"
 """Name of the folder beside the scores."""
 
 FACTS = "facts"
+
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file raises."""
 
 
 class Saved(NamedTuple):
@@ -82,10 +86,29 @@ class StageStore:
         try:
             arrays = _read(path)
             return Saved(arrays, json.loads(arrays.pop(FACTS).tobytes()))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except UNREADABLE:
             print(f"warning: {path} is damaged; computing it again", file=sys.stderr)
             _remove(path)
             return None
+
+    def facts(self, stage: str) -> dict[str, Any] | None:
+        """The facts of a stage that is there, or None; nothing is removed or read besides."""
+        if self.folder is None:
+            return None
+        try:
+            with zipfile.ZipFile(self._path(stage)) as archive:
+                return _facts(archive)
+        except UNREADABLE:
+            return None
+
+    def arrays_of_parts(self, stage: str) -> set[str]:
+        """Names of the arrays that were saved of a stage part by part; they are not read."""
+        names: set[str] = set()
+        paths = [] if self.folder is None else self.folder.glob(f"{stage}.*-{self._tag(stage)}.npz")
+        for path in paths:
+            with contextlib.suppress(*UNREADABLE), zipfile.ZipFile(path) as archive:
+                names |= {name.removesuffix(".npy") for name in archive.namelist()} - {FACTS}
+        return names
 
     def save(self, stage: str, arrays: Mapping[str, np.ndarray], facts: Any = None) -> None:
         """Write what a stage found."""
@@ -146,7 +169,10 @@ class StageStore:
 
     def _path(self, stage: str) -> Path:
         assert self.folder is not None
-        return self.folder / f"{stage}-{self._other_keys.get(stage, self.key)[:32]}.npz"
+        return self.folder / f"{stage}-{self._tag(stage)}.npz"
+
+    def _tag(self, stage: str) -> str:
+        return self._other_keys.get(stage, self.key)[:32]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -158,6 +184,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
             arrays[name.removesuffix(".npy")] = array
     return arrays
+
+
+def _facts(archive: zipfile.ZipFile) -> dict[str, Any]:
+    with archive.open(f"{FACTS}.npy") as stream:
+        text = np.lib.format.read_array(stream, allow_pickle=False)
+    facts: dict[str, Any] = json.loads(text.tobytes())
+    return facts
 
 
 def _part(stage: str, number: int) -> str:

@@ -117,7 +117,8 @@ class Pinn:
 
     def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
         """Names of the residuals that each equation gives, found by calling it once."""
-        probe = torch.zeros(1, len(self.inputs))
+        like = next(self.network.parameters(), torch.zeros(0))  # not yet self.params: it may move
+        probe = like.new_zeros(1, len(self.inputs))
         found: list[tuple[str, ...]] = []
         for equation in equations:
             if isinstance(equation.residuals, Declared):

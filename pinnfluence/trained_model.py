@@ -14,6 +14,7 @@ import torch
 from pinnfluence import checkpoint, problems
 from pinnfluence.comparison import BATCH_SIZE, predict
 from pinnfluence.config import CONFIG, load_config
+from pinnfluence.devices import float64_array
 from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
@@ -54,9 +55,7 @@ class TrainedModel:
         for chunk in self.pinn.at(points, [wanted]).chunks(BATCH_SIZE):
             with torch.no_grad():
                 parts.append(chunk.residuals(self.pinn.params))
-        return {
-            name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in names
-        }
+        return {name: float64_array(torch.cat([part[name] for part in parts])) for name in names}
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
@@ -66,7 +65,7 @@ class TrainedModel:
             with torch.no_grad():
                 residuals = chunk.residuals(self.pinn.params)
             for name, rows in chunk.term_rows().items():
-                density[start + rows] += residuals[name].double().cpu().numpy() ** 2
+                density[start + rows] += float64_array(residuals[name]) ** 2
             start += len(chunk.x)
         return density
 

@@ -1,16 +1,76 @@
 """Small models and points of the flow problem that several tests share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one thread a test process, and a process a core
 
 import numpy as np
 import pytest
 import torch
+from pretended_device import DEVICE, pretended
 
-from pinnfluence import MLP, Pinn
+from pinnfluence import MLP, Pinn, devices
 from pinnfluence.problems.cylinder_flow import PROBLEM
+
+PRETENDED = ("pretended", "pretended_without_float64")
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference from float64 on the CPU, relative to the largest entry. That of float64 leaves
+room for sums in another order, that of float32 for rounding in second derivatives."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a test computes, in the best numbers that are there, and how exact they are.
+
+    prelude: code that makes the device exist in the process of a script. flags: what chooses it.
+    """
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    prelude: str
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        name = "auto" if self.name in PRETENDED else self.name
+        return "--device", name, "--dtype", str(self.dtype).removeprefix("torch.")
+
+    @property
+    def tolerance(self) -> float:
+        return TOLERANCES[self.dtype]
+
+    def close(self, found: Any, expected: Any) -> None:
+        """Equal to a result of the CPU in float64, up to this device's rounding."""
+        found, expected = (
+            devices.float64_array(a) if isinstance(a, torch.Tensor) else np.asarray(a, np.float64)
+            for a in (found, expected)
+        )
+        assert found.shape == expected.shape
+        assert np.isfinite(expected).all()
+        difference = np.abs(found - expected).max(initial=0)
+        assert difference <= self.tolerance * np.abs(expected).max(initial=0), difference
+
+
+@pytest.fixture(params=[*devices.present(), *PRETENDED])
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """Every device that is present, and two that are pretended on the CPU."""
+    name, prelude = request.param, ""
+    double = name not in (PRETENDED[1], *devices.WITHOUT_FLOAT64)
+    dtype = torch.float64 if double else torch.float32
+    if name in PRETENDED:
+        prelude = (
+            f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+            "import pretended_device\n"
+            f"pretended_device.kept = pretended_device.pretended({double})\n"
+            "pretended_device.kept.__enter__()\n"
+        )
+    with pretended(double) if name in PRETENDED else nullcontext():
+        where = DEVICE if name in PRETENDED else devices.select(name, dtype)
+        yield Device(name, where, dtype, prelude)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from torch import Tensor
 from pinnfluence.captum_api.gradients import Loss, batched_backward
 from pinnfluence.curvature.eigenpairs import top_eigenpairs
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
+from pinnfluence.devices import float64_array
 from pinnfluence.errors import InputError
+from pinnfluence.slow_ways import reason_of, tell_once
 
 COLUMNS = 64
 """Most columns of the dense matrix from one batched product, which takes as many times the memory
@@ -69,7 +71,7 @@ class LossHessian:
             gradient = self._gradients[number] if self._keep else self._gradient(batch)
             if gradient.requires_grad:  # otherwise it does not depend on theta
                 total += self._products(gradient, rows)
-        return total.T.double().cpu().numpy()
+        return float64_array(total.T)
 
     def dense(self, advance: Callable[[int], object] = lambda n: None) -> np.ndarray:
         """The whole matrix ``[n_params, n_params]``, made symmetric."""
@@ -94,8 +96,14 @@ class LossHessian:
     def _products(self, gradient: Tensor, rows: Tensor) -> Tensor:
         """Products of one batch's Hessian with rows ``[n, n_params]``."""
         if len(rows) > 1:
-            with contextlib.suppress(RuntimeError):  # an operation without a batched derivative
+            try:
                 return batched_backward(gradient, self._theta, rows)
+            except RuntimeError as error:  # an operation without a batched derivative
+                tell_once(
+                    self._loss.model,
+                    f"Hessian of {type(self._loss.model).__name__} column by column, which is "
+                    f"slower than batched products: {reason_of(error)}",
+                )
         return torch.stack([self._product(gradient, row) for row in rows])
 
     def _product(self, gradient: Tensor, v: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.errors import InputError
+from pinnfluence.slow_ways import reason_of, tell_once
 
 GRADIENT_BYTES = 128_000_000
 """Memory that the gradients of one block of samples may take."""
@@ -174,7 +174,7 @@ class SampleGradients:
             try:
                 found = self._block(how, *few)
             except Exception as error:  # torch.func refuses with errors of many types
-                reasons.append((str(error) or type(error).__name__).splitlines()[0][:200])
+                reasons.append(reason_of(error))
                 continue
             difference = (found - expected).abs().max()
             if difference <= torch.finfo(found.dtype).eps ** 0.5 * expected.abs().max():
@@ -182,10 +182,10 @@ class SampleGradients:
                 break
             reasons.append("its samples depend on each other")
         if reasons:
-            warnings.warn(
+            tell_once(
+                self.loss.model,
                 f"gradients of {type(self.loss.model).__name__} by {chosen}, which is slower than "
                 f"torch.func.vmap: {reasons[0]}",
-                stacklevel=2,
             )
         return chosen
 

@@ -289,7 +289,8 @@ def _most_influential(blocks: Iterable[Tensor], k: int, highest: bool) -> KMostI
     """The k highest or lowest of scores that come as blocks ``[n_test, n]`` of columns."""
     scores, indices, n_seen = torch.empty(0), torch.empty(0, dtype=torch.long), 0
     for block in blocks:
-        numbers = torch.arange(n_seen, n_seen + block.shape[1]).expand(len(block), -1)
+        numbers = torch.arange(n_seen, n_seen + block.shape[1], device=block.device)
+        numbers = numbers.expand(len(block), -1)
         scores = torch.cat([scores, block], 1) if n_seen else block
         indices = torch.cat([indices, numbers], 1) if n_seen else numbers
         n_seen += block.shape[1]

@@ -50,6 +50,7 @@ import torch
 from pinnfluence import distributed
 from pinnfluence.curvature.inverse import Inverse
 from pinnfluence.curvature.operators import Curvature
+from pinnfluence.devices import float64_array
 from pinnfluence.terms import Collocation, Pinn
 
 N_SIGNS = 32
@@ -184,7 +185,7 @@ def signed_gradients(
             for column in columns.T
         ]
         total += torch.stack([torch.cat([g.flatten() for g in grads]) for grads in found], 1)
-    return distributed.sum_over_ranks(total).double().cpu().numpy()
+    return float64_array(distributed.sum_over_ranks(total))
 
 
 def _point_losses(

@@ -13,8 +13,10 @@ from torch import Tensor
 from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operator import Curvature, mirror
+from pinnfluence.devices import in_float64
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.parallel import map_in_threads
+from pinnfluence.slow_ways import reason_of, tell_once
 from pinnfluence.terms import Collocation
 
 BLOCK_BYTES = 160_000_000
@@ -43,6 +45,11 @@ class Gram(Curvature):
         """Residuals of this process."""
         return self.n_residuals // distributed.world_size()
 
+    @property
+    def n_parts(self) -> int:
+        """Blocks of points."""
+        return len(self._shared_blocks())
+
     def _products(self, v: Tensor) -> list[Tensor]:
         sizes = [p.numel() for p in self._params.values()]
         tangents = {
@@ -53,9 +60,14 @@ class Gram(Curvature):
         if self._is_functional:
             try:
                 return [self._product(chunk, params, tangents) for chunk in self._chunks()]
-            except (RuntimeError, TypeError, ValueError):  # such as equations that call numpy
+            except (RuntimeError, TypeError, ValueError) as error:  # such as calls of numpy
                 self._is_functional = False
-        return [rows.T @ (rows @ v.double()) for rows in map(self._block, self._shared_blocks())]
+                tell_once(
+                    self.collocation.pinn.network,
+                    f"slow way: products with the {type(self).__name__} matrix take all its rows, "
+                    f"torch.func.jvp refuses the equations: {reason_of(error)}",
+                )
+        return [rows.T @ (rows @ v.to(rows)) for rows in map(self._block, self._shared_blocks())]
 
     def _product(
         self, chunk: Collocation, params: dict[str, Tensor], tangents: dict[str, Tensor]
@@ -85,16 +97,16 @@ class Gram(Curvature):
         return distributed.share(list(self._blocks()))
 
     def _block(self, chunk: Collocation) -> Tensor:
-        """A block ``[n, n_params]`` of rows of A, in float64."""
+        """A block ``[n, n_params]`` of rows of A, in float64 (see ``in_float64``)."""
         parts = list(chunk.chunks(self.batch_size))
         return torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
 
     def _rows(self, chunk: Collocation) -> Tensor:
         rows = []
         for name, (residuals, gradients) in jacobian(chunk).items():
-            scale = self._outer_weights(name, residuals.double()) ** 0.5
+            scale = self._outer_weights(name, in_float64(residuals)) ** 0.5
             scale = scale[:, None] if isinstance(scale, Tensor) else scale
-            rows.append(scale * gradients.double())
+            rows.append(scale * in_float64(gradients))
         return torch.cat(rows)
 
     def dense(

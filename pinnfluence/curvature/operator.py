@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
+from pinnfluence.devices import float64_array
 from pinnfluence.gradients import Advance
 from pinnfluence.parallel import pays_in_threads
 from pinnfluence.terms import Collocation
@@ -68,6 +69,11 @@ class Curvature(ABC):
         """Steps of which ``dense`` tells ``advance`` in this process."""
         return self.n_params
 
+    @property
+    def n_parts(self) -> int:
+        """Parts in which ``dense`` makes the matrix, after each of which it can be kept."""
+        return self.n_params
+
     def at(self, collocation: Collocation) -> Curvature:
         """The same matrix of other points, computed in the same way."""
         return type(self)(collocation, self.weights, self.batch_size)
@@ -79,7 +85,7 @@ class Curvature(ABC):
         v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
         parts = self._products(v)
         total = torch.stack(parts).sum(0) if parts else torch.zeros_like(v)
-        return distributed.sum_over_ranks(total).double().cpu().numpy()
+        return float64_array(distributed.sum_over_ranks(total))
 
     def matmat(self, vectors: np.ndarray | Tensor) -> np.ndarray:
         """Products with the columns of ``[n_params, k]``."""

@@ -120,7 +120,7 @@ def _losses(pinn: Pinn, loss_of: Callable[[str], str]) -> dict[str, float]:
 def _own_losses(model: Any, dtype: torch.dtype) -> np.ndarray:
     """Loss terms as DeepXDE computes them, on a copy of the network in the given dtype."""
     net, data = model.net, model.data
-    x = data.train_x.astype(torch.zeros(0, dtype=dtype).numpy().dtype)
+    x = data.train_x.astype(torch.zeros(0, dtype=dtype, device="cpu").numpy().dtype)
     model.net = cast_copy(net, dtype)
     try:
         with torch.random.fork_rng(devices=[]):

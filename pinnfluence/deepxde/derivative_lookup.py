@@ -40,7 +40,7 @@ COLUMN_FUNCTIONS = {
 """Functions that may choose columns of a tensor and leave its rows as they are."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """What the derivatives of expressions need, in the order in which they are asked for.
 
@@ -119,7 +119,7 @@ class _Run(Substitute):
     ) -> None:
         """Find out which columns were chosen by choosing from their numbers in the same way."""
         try:
-            numbers = func(torch.arange(len(columns))[None], *args, **kwargs)
+            numbers = func(torch.arange(len(columns), device=whole.device)[None], *args, **kwargs)
         except (IndexError, RuntimeError, TypeError, ValueError):
             return
         if isinstance(result, Tensor):
@@ -220,7 +220,7 @@ class _Discovery(_Run):
         self._results: list[Tensor] = []
         self._base: list[set[MultiIndex]] = []
         self._n_outputs = n_outputs
-        self._generator = torch.Generator().manual_seed(0)
+        self._generator = torch.Generator("cpu").manual_seed(0)
 
     def plan(self) -> Plan:
         """The plan of the function, found by calling it once."""
@@ -230,9 +230,7 @@ class _Discovery(_Run):
 
     def _stream(self, index: MultiIndex) -> Tensor:
         if index not in self._leaves:
-            shape = (len(self._x), self._n_outputs)
-            made_up = torch.rand(shape, dtype=self._x.dtype, generator=self._generator) + 0.5
-            self._leaves[index] = made_up.to(self._x.device).requires_grad_()
+            self._leaves[index] = (self._made_up(self._n_outputs) + 0.5).requires_grad_()
         return self._leaves[index]
 
     def _of_expression(self, ys: Tensor, column: int, indices: Sequence[MultiIndex]) -> Tensor:
@@ -252,11 +250,14 @@ class _Discovery(_Run):
         self._base.append(needs)
         self._plan.queries.append(earlier)
         self._plan.needs |= needs
-        result = torch.rand(
-            len(self._x), len(indices), dtype=self._x.dtype, generator=self._generator
-        )
-        self._results.append(result.to(self._x.device).requires_grad_())
+        self._results.append(self._made_up(len(indices)).requires_grad_())
         return self._results[-1]
+
+    def _made_up(self, n_columns: int) -> Tensor:
+        """Numbers ``[n, n_columns]`` that are the same on every device."""
+        shape, dtype = (len(self._x), n_columns), self._x.dtype
+        drawn = torch.rand(shape, dtype=dtype, device="cpu", generator=self._generator)
+        return drawn.to(self._x.device)
 
 
 def plan(function: Function, x: Tensor, n_outputs: int) -> Plan:

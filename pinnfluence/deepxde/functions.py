@@ -16,6 +16,7 @@ from pinnfluence.deepxde.network import Unknowns
 from pinnfluence.errors import InputError
 from pinnfluence.field import Declared, Field
 from pinnfluence.network import closure
+from pinnfluence.slow_ways import tell_once
 
 UserFunction = Callable[[Tensor, Tensor, Field], Any]
 """From points, outputs and the field (for its data) to residuals ``[n, 1]`` or a list of them."""
@@ -85,6 +86,12 @@ def declared(
             f"{type(error).__name__}: {error}; expected derivatives by dde.grad only"
         ) from error
     wanted = closure(plan.needs)
+    if plan.queries:
+        tell_once(
+            plan,
+            f"slow way: {name} differentiates {len(plan.queries)} expressions and is run again for "
+            "each; derivatives of outputs and of their derivatives are looked up instead",
+        )
 
     def values(f: Field) -> list[Tensor]:
         streams = {index: f.derivative(index) for index in wanted}

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pinnfluence.deepxde.derivative_lookup import Substitute
 from pinnfluence.deepxde.model import dde
 from pinnfluence.errors import InputError
-from pinnfluence.network import MLP
+from pinnfluence.network import MAX_ORDER, MLP
+from pinnfluence.slow_ways import tell_once
 
 ACTIVATIONS = {
     **{getattr(dde.backend, name): name for name in ("gelu", "sigmoid", "silu", "sin", "tanh")},
@@ -95,41 +96,57 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def translate(net: nn.Module, unknowns: Unknowns, points: Tensor, streams_only: bool) -> nn.Module:
+def translate(
+    net: nn.Module, unknowns: Unknowns, points: Tensor, orders: Mapping[str, int]
+) -> nn.Module:
     """The network for influence functions: an ``MLP`` where it is one, else itself, wrapped.
+
+    The latter is slower; a warning says why.
 
     Args:
         net: a copy of the user's network, which becomes part of the result.
         unknowns: of the inverse problem, possibly none.
         points: training points ``[n, n_inputs]``, at which an input transform is tried.
-        streams_only: whether derivatives are of an order that Taylor-mode streams support.
+        orders: highest order of a derivative by equation; Taylor-mode streams have a limit.
 
     Raises:
         InputError: a network without parameters, or that does not give ``[n, n_outputs]``.
     """
     if next(net.parameters(), None) is None:
         raise InputError("the network has no parameters: expected a torch.nn.Module that has some")
-    mlp = _as_mlp(net, points) if streams_only else None
-    if mlp is not None:
-        return InverseMLP(mlp, unknowns) if len(unknowns) else mlp
-    return Wrapped(net.eval(), unknowns)
+    found = _as_mlp(net, points)
+    for name, order in orders.items():
+        if order > MAX_ORDER:
+            found = f"{name} has derivatives of order {order}, above {MAX_ORDER}"
+    if isinstance(found, MLP):
+        return InverseMLP(found, unknowns) if len(unknowns) else found
+    wrapped = Wrapped(net.eval(), unknowns)
+    tell_once(
+        wrapped,
+        f"slow way: derivatives of the network by nested forward differentiation, not by streams: "
+        f"{found}",
+    )
+    return wrapped
 
 
-def _as_mlp(net: nn.Module, points: Tensor) -> MLP | None:
-    """The same network as an MLP, if it is one."""
-    if type(net) is not dde.nn.FNN or net._output_transform is not None:
-        return None
+def _as_mlp(net: nn.Module, points: Tensor) -> MLP | str:
+    """The same network as an MLP, or why it is none."""
+    if type(net) is not dde.nn.FNN:
+        return f"it is a {type(net).__name__}, not an FNN"
+    if net._output_transform is not None:
+        return "it has an output transform"
     functions = net.activation if isinstance(net.activation, list) else [net.activation]
     try:
         names = {ACTIVATIONS.get(function) for function in functions}
     except TypeError:  # an activation that cannot be hashed
-        return None
+        names = {None}
     name = names.pop()
+    if name is None or names:
+        return f"its activation is not one of {', '.join(dict.fromkeys(ACTIVATIONS.values()))}"
     scale = _scale_of(net._input_transform, points)
-    first = net.linears[0].in_features
-    if name is None or names or scale is None or len(scale) != first:
-        return None
-    layers = [first, *(linear.out_features for linear in net.linears)]
+    if scale is None or len(scale) != net.linears[0].in_features:
+        return "its input transform is more than a division of each input"
+    layers = [len(scale), *(linear.out_features for linear in net.linears)]
     mlp = MLP(layers, name, scale).to(net.linears[0].weight)
     mlp.load_state_dict({k: v for k, v in net.state_dict().items() if k.startswith("linears.")})
     return mlp

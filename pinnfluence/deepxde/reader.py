@@ -25,7 +25,7 @@ from pinnfluence.deepxde.model import PinnModel, dde
 from pinnfluence.deepxde.network import Unknowns, cast_copy, translate
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Declared, FieldFunction
-from pinnfluence.network import MAX_ORDER, MLP
+from pinnfluence.network import MLP
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Pinn, Places
 
@@ -90,7 +90,7 @@ def _translated(
     points = torch.as_tensor(data.train_x[:: max(1, len(data.train_x) // 100)]).to(like)
     context = Context(points[:N_SAMPLE], _n_outputs(net, points), unknowns)
     equations = _equations(data, context)
-    network = translate(net, unknowns, points, _order(equations) <= MAX_ORDER)
+    network = translate(net, unknowns, points, _orders(equations))
     names = _names(data, points.shape[1], context.n_outputs, inputs, outputs)
     with input_errors("names"):
         pinn = Pinn(network, *names, equations, quantities)
@@ -140,10 +140,10 @@ def _equations(data: Any, context: Context) -> tuple[Equation, ...]:
     return (*pde, *conditions)
 
 
-def _order(equations: Sequence[Equation]) -> int:
-    """Highest order of a derivative."""
+def _orders(equations: Sequence[Equation]) -> dict[str, int]:
+    """Highest order of a derivative, by the name of the equation's loss."""
     declared = [eq.residuals for eq in equations if isinstance(eq.residuals, Declared)]
-    return max((len(index) for d in declared for index in d.derivatives), default=0)
+    return {", ".join(d.names): max(map(len, d.derivatives), default=0) for d in declared}
 
 
 def _names(

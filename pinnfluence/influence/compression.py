@@ -200,7 +200,7 @@ class _Span:
         blocks = [slice(a, a + BLOCK_ROWS) for a in range(0, len(balanced), BLOCK_ROWS)]
         gram = np.zeros((balanced.shape[1],) * 2, order="F")
         for rows in blocks:
-            gram = add_gram(gram, torch.as_tensor(balanced[rows]).double())
+            gram = add_gram(gram, torch.from_numpy(balanced[rows]).double())
         least = SMALLEST_SINGULAR_VALUE**2 * np.trace(gram)
         values, U = eigh(gram, subset_by_value=(least, np.inf), driver="evr", check_finite=False)
         U = (U / np.sqrt(values))[:, ::-1]

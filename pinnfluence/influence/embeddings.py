@@ -37,9 +37,7 @@ def embed(
             ``2 w_k r_k grad r_k``; None: the quantities are those of the equations themselves.
         store, stage: where finished blocks are kept, under which name.
     """
-    threads = torch.get_num_threads() if basis.device.type == "cpu" else 1
-    n_batches = max(-(-BLOCK_POINTS // batch_size), 2 * threads) * distributed.world_size()
-    blocks = _blocks(collocation, n_batches * batch_size)
+    blocks = _blocks(collocation, batch_size)
     kept = _Blocks(store, stage)
     for b, (_, block) in enumerate(blocks):
         if b not in kept.finished:
@@ -59,8 +57,17 @@ def embed(
     return embeddings
 
 
-def _blocks(collocation: Collocation, n_points: int) -> list[tuple[int, Collocation]]:
+def n_arrays(collocation: Collocation, batch_size: int) -> int:
+    """Number of arrays that ``embed`` keeps: one for each quantity of each block."""
+    return sum(len(block.names[0]) for _, block in _blocks(collocation, batch_size))
+
+
+def _blocks(collocation: Collocation, batch_size: int) -> list[tuple[int, Collocation]]:
     """Points of one equation each, and its number."""
+    on_cpu = next(iter(collocation.pinn.params.values())).device.type == "cpu"
+    threads = torch.get_num_threads() if on_cpu else 1
+    n_batches = max(-(-BLOCK_POINTS // batch_size), 2 * threads) * distributed.world_size()
+    n_points = n_batches * batch_size
     return [
         (number, block)
         for number in range(len(collocation.names))

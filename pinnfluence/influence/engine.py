@@ -83,7 +83,7 @@ class Influence(DataInfluence):
     def __init__(
         self,
         model: Pinn | Any,
-        train_x: np.ndarray | None = None,
+        train_x: np.ndarray | Tensor | None = None,
         recipe: Recipe = PAPER,
         batch_size: int | None = None,
         stages: Stages | None = None,
@@ -99,7 +99,7 @@ class Influence(DataInfluence):
         self.pinn = replace(model, network=copy.deepcopy(model.network))
         self.recipe = recipe
         self.model = self.pinn.network
-        self.train_x = np.ascontiguousarray(train_x)
+        self.train_x = np.ascontiguousarray(_array(train_x))
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
         if batch_size is not None and not 1 <= batch_size <= len(train_x):
             raise InputError(
@@ -140,6 +140,10 @@ class Influence(DataInfluence):
     def key(self, inputs: np.ndarray | Tensor) -> str:
         """SHA-256 of all that determines the bytes of the scores at the points ``inputs``."""
         return scores_key(self._key, self.pinn, _points(inputs))
+
+    def stores(self, test_x: np.ndarray) -> tuple[StageStore, StageStore]:
+        """Where stages are kept: those of the fit, and those that depend on the test points."""
+        return self._store, StageStore(self._store.folder, self.key(test_x) if self._folder else "")
 
     def discard_test_stages(self) -> None:
         """Remove the stages that belong to test points; those of the fit stay for other ones."""
@@ -269,8 +273,13 @@ class Influence(DataInfluence):
         return self._fitter.fit()
 
 
+def _array(points: np.ndarray | Tensor) -> np.ndarray:
+    """Points as an array, wherever they are."""
+    return points.detach().cpu().numpy() if isinstance(points, Tensor) else np.asarray(points)
+
+
 def _points(inputs: np.ndarray | Tensor) -> np.ndarray:
-    points = np.asarray(inputs)
+    points = _array(inputs)
     if len(points) == 0:
         raise InputError("no test points: expected at least one")
     return points

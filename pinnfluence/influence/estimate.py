@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,10 @@ from pinnfluence.curvature.matrix_store import COLUMNS
 from pinnfluence.curvature.operators import OPERATORS, Curvature
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES, graph_bytes, keeps_graph
 from pinnfluence.curvature.recipe import AUTO
-from pinnfluence.gradients import project_gradients
+from pinnfluence.gradients import Projection, project_gradients
 from pinnfluence.influence import Influence
 from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
+from pinnfluence.influence.kept import kept_stages
 from pinnfluence.terms import SUMS
 
 BASE_BYTES = 450_000_000
@@ -39,15 +41,23 @@ class Cost:
     """Estimated seconds, and bytes of memory and disk.
 
     disk_bytes: of the files that stay. passing_bytes: of stages that are kept only until then.
+    kept: the part of each stage that is there already, whose time is left out of the seconds.
     """
 
     seconds: float
     memory_bytes: float
     disk_bytes: int
     passing_bytes: int
+    kept: Mapping[str, float]
 
     def __str__(self) -> str:
-        return (
+        there = [
+            name if part == 1 else f"{part:.0%} of {name}"
+            for name, part in self.kept.items()
+            if part
+        ]
+        line = f"kept, and left out of the time: {', '.join(there)}\n" if there else ""
+        return line + (
             f"estimate: {self.seconds:.0f} s, {self.memory_bytes / 1e9:.1f} GB of memory, "
             f"{self.disk_bytes / 1e9:.2f} GB on disk"
         )
@@ -63,8 +73,14 @@ class _Tried:
     n: int
 
 
-def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
-    """Estimate the cost of ``influence.influence(test_x)``, from a batch a core."""
+def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = False) -> Cost:
+    """Estimate the cost of ``influence.influence(test_x)``, from a batch a core.
+
+    Args:
+        influence: which may have stages that are kept already. test_x: ``[n_test, n_inputs]``.
+        dense: whether the whole matrices are written, too.
+        restart: whether all is computed again, whatever is kept.
+    """
     pinn, n_train, n_test = influence.pinn, len(influence.train_x), len(test_x)
     train, test = pinn.at(influence.train_x), pinn.at(test_x)
     curvature = OPERATORS[influence.recipe.curvature](
@@ -83,7 +99,10 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
     disk = scores + stages
     n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
     dense_bytes = 4 * n_train * n_test * n_dense + points + FILE_BYTES if dense else 0
-    seconds = 2 * tried.losses * n_train + (tried.losses + tried.outputs) * n_test
+    seconds = {
+        "stationarity": tried.losses * n_train,
+        "test points": (tried.losses + tried.outputs) * n_test,
+    }
     itemsize = next(iter(pinn.params.values())).element_size()
     embedding = 2 * tried.n * curvature.n_params * itemsize + 3 * scores * itemsize / 4
     if full:
@@ -93,12 +112,17 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool) -> Cost:
         memory = max(memory, memory / 2 + embedding)  # half of it is the inverse, kept to the end
     else:
         n_products = expected_products(rank, curvature.n_params)
-        more = n_products * tried.product * n_train
+        more = {
+            "eigenpairs": n_products * tried.product * n_train,
+            "training points": tried.losses * n_train,
+        }
         graph = graph_bytes(train) / distributed.world_size()
         if not keeps_graph(train):
             graph *= tried.n / n_train
         memory = max(graph + 4 * (2 * rank + 1) * curvature.n_params * 8, embedding)
-    return Cost(seconds + more, BASE_BYTES + memory, disk + dense_bytes, passing)
+    kept = {} if restart else kept_stages(influence, test_x)
+    left = sum(s * (1 - kept.get(name, 0.0)) for name, s in (seconds | more).items())
+    return Cost(left, BASE_BYTES + memory, disk + dense_bytes, passing, kept)
 
 
 def _stage_bytes(curvature: Curvature, rank: int, n_rows: int, full: bool) -> tuple[int, int]:
@@ -118,38 +142,48 @@ def _try(influence: Influence, curvature: Curvature, rank: int) -> _Tried:
     collocation = pinn.at(sample)
     matrix = curvature.at(collocation)
     product = _seconds(lambda: matrix.matvec(np.ones(matrix.n_params)))
-    basis = torch.zeros(matrix.n_params, rank).to(next(iter(pinn.params.values())))
-    losses = _seconds(lambda: project_gradients(collocation, basis, size))
+    basis = next(iter(pinn.params.values())).new_zeros(matrix.n_params, rank)
+    losses = _seconds(lambda: _fetched(project_gradients(collocation, basis, size)))
     observables = pinn.at(sample, [pinn.observables])
-    outputs = _seconds(lambda: project_gradients(observables, basis, size))
+    outputs = _seconds(lambda: _fetched(project_gradients(observables, basis, size)))
     return _Tried(product / n, losses / n, outputs / n, n)
+
+
+def _fetched(projections: Mapping[str, Projection]) -> None:
+    """Wait for a device that computes while Python goes on: for a number of each result."""
+    for projection in projections.values():
+        projection.gradients[:1, :1].cpu()
 
 
 def _full_rank(
     curvature: Curvature, tried: _Tried, n_sampled: int, automatic: bool
-) -> tuple[float, float]:
-    """Seconds and bytes of the whole matrix, its factorisations and the sampled exact scores."""
+) -> tuple[dict[str, float], float]:
+    """Seconds by stage, and bytes: whole matrix, factorisations, sampled exact scores."""
     p = curvature.n_params
     n_rows = curvature.n_residuals
     n_train = len(curvature.collocation.x)
     order = min(n_rows, p) if prefers_residual_space(curvature) else p
-    operations = float(n_rows) * p * order if curvature.has_rows else 0.0
-    seconds = 0.0 if curvature.has_rows else p * tried.product * n_train
-    operations += (FACTORISATIONS if automatic else 1) * order**3 / 3
-    operations += 2.0 * n_rows * p * n_sampled + 2.0 * p * order * n_sampled
+    each = _seconds_per_operation(p)
+    has_rows = curvature.has_rows
+    matrix = float(n_rows) * p * order * each if has_rows else p * tried.product * n_train
+    factor = order**3 / 3 * each
+    operations = 2.0 * n_rows * p * n_sampled + 2.0 * p * order * n_sampled
     operations += float(n_rows) * n_sampled**2 + 2.0 * n_sampled**3
+    seconds = {"curvature": matrix, "factorisation": factor}
+    seconds["compression"] = operations * each + 2 * tried.losses * n_train
     if automatic:
-        seconds += 100 * tried.product * n_train
+        seconds["damping"] = (FACTORISATIONS - 1) * factor + 100 * tried.product * n_train
     matrices = 2 * order**2 + (n_rows * p if order < p else 0)
     sketch = 2 * n_rows * n_sampled + 2 * p * n_sampled
     memory = 8 * matrices + max(8 * sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * automatic)
-    return seconds + operations * _seconds_per_operation(p), memory
+    return seconds, memory
 
 
 def _seconds_per_operation(n_params: int) -> float:
     """Of dense products in float64, of a symmetric update of a part of the matrix."""
     n, k = min(n_params, 1500), 500
-    total, rows = np.zeros((n, n), order="F"), torch.ones(k, n, dtype=torch.float64)
+    total = np.zeros((n, n), order="F")
+    rows = torch.ones(k, n, dtype=torch.float64, device="cpu")
     return _seconds(lambda: add_gram(total, rows)) / (n * n * k)
 
 

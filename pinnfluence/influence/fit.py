@@ -130,8 +130,10 @@ class Fitter:
             return Factors(basis, train, saved.facts["compression"]), saved.facts["fit"]
         fitted = self.fit()
         n_rows = n_gradients(self.collocation) // distributed.world_size()
-        with self.stages.stage("compression", 2 * n_rows) as advance:
-            gradients = TrainingGradients(self.collocation, self.weights, self.batch_size, advance)
+        with self.stages.stage("compression", 2 * n_rows) as count:
+            gradients = TrainingGradients(
+                self.collocation, self.weights, self.batch_size, count, count.expect
+            )
             inverse, pinn = fitted.curvature.inverse, self.collocation.pinn
             factors = distributed.led(
                 lambda gradients: compress(inverse, pinn, gradients, test_x),

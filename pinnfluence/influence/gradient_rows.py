@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence import distributed
+from pinnfluence.devices import float64_array
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.terms import Collocation, Pinn
 
@@ -18,6 +19,11 @@ class TrainingGradients:
 
     A row is a loss term at one of the points on which it acts; the matrix is never made whole. Of
     several processes (see ``distributed``), all must call the products, and each takes its part.
+
+    Args:
+        collocation, weights, batch_size: the loss of the training points.
+        advance: is told of finished rows. expect: before a product, of rows that are to come at
+            least: those of the product, and of a transposed one that ends the work.
 
     Attributes:
         slices: the rows of each loss term, in the order of the loss.
@@ -29,9 +35,10 @@ class TrainingGradients:
         weights: Mapping[str, float],
         batch_size: int,
         advance: Advance = lambda n: None,
+        expect: Advance = lambda n: None,
     ) -> None:
         self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
-        self.advance = advance
+        self.advance, self.expect = advance, expect
         self.points = collocation.term_rows()
         ends = np.cumsum([0, *(len(rows) for rows in self.points.values())])
         self.n_rows = int(ends[-1])
@@ -42,6 +49,7 @@ class TrainingGradients:
 
     def times(self, matrix: np.ndarray) -> np.ndarray:
         """The product with ``[n_params, k]``, of shape ``[n_rows, k]``, kept in float32."""
+        self.expect(2 * self._n_own_rows())
         product = np.zeros((self.n_rows, matrix.shape[1]), np.float32)
         right: Tensor | None = None
         for rows, block in self._blocks():
@@ -52,11 +60,12 @@ class TrainingGradients:
 
     def transposed_times(self, matrix: np.ndarray) -> np.ndarray:
         """The product of the transpose with ``[n_rows, k]``, of shape ``[n_params, k]``."""
+        self.expect(self._n_own_rows())
         some = next(iter(self.collocation.pinn.params.values()))
         product = some.new_zeros(self.collocation.pinn.n_params, matrix.shape[1])
         for rows, block in self._blocks():
             product += block.T @ torch.as_tensor(matrix[rows]).to(block)
-        return distributed.sum_over_ranks(product).double().cpu().numpy()
+        return float64_array(distributed.sum_over_ranks(product))
 
     def totals(self, by_row: np.ndarray) -> np.ndarray:
         """Sums over the loss terms: from ``[n_rows, k]`` to ``[n_train, k]``."""
@@ -64,6 +73,10 @@ class TrainingGradients:
         for name, rows in self.slices.items():
             total[self.points[name]] += by_row[rows]
         return total
+
+    def _n_own_rows(self) -> int:
+        """About how many rows a product takes in this process."""
+        return self.n_rows // distributed.world_size()
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for number in range(len(self.collocation.names)):
@@ -93,7 +106,7 @@ def test_gradients(
             for chunk in collocation.only(number).chunks(batch_size):
                 for name, (values, gradients) in jacobian(chunk).items():
                     slopes = 2 * values[:, None] * gradients if squared else gradients
-                    parts[name].append(slopes.double().cpu().numpy())
+                    parts[name].append(float64_array(slopes))
             for name, blocks in parts.items():
                 rows = np.concatenate([np.empty((0, pinn.n_params)), *blocks])
                 found[name] = collocation.rows[number], rows

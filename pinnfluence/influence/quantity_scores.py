@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pinnfluence.devices import float64_array
 from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
 from pinnfluence.gradients import jacobian, point_loss_rows
@@ -167,8 +168,8 @@ def _gradients(
         return
     equation = Equation(_one(pinn, quantity))
     for chunk in pinn.at(x, [equation]).chunks(BLOCK):
-        parts = [jacobian(part)["value"][1].double().cpu() for part in chunk.chunks(batch_size)]
-        yield np.concatenate([part.numpy() for part in parts])
+        parts = [float64_array(jacobian(part)["value"][1]) for part in chunk.chunks(batch_size)]
+        yield np.concatenate(parts)
 
 
 def _one(pinn: Pinn, quantity: str | FieldFunction) -> FieldFunction:
@@ -188,4 +189,4 @@ def _loss_gradients(
 ) -> np.ndarray:
     """The same of the loss of each point, ``sum_k w_k r_k^2``."""
     parts = [point_loss_rows(part, weights) for part in places.chunks(batch_size)]
-    return torch.cat(parts).double().cpu().numpy()
+    return float64_array(torch.cat(parts))

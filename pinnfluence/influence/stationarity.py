@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pinnfluence.devices import in_float64
 from pinnfluence.gradients import point_loss_gradients
 from pinnfluence.terms import Collocation
 
@@ -40,6 +41,6 @@ def mean_squares(collocation: Collocation, batch_size: int) -> dict[str, float]:
         with torch.no_grad():
             residuals = chunk.residuals(chunk.pinn.params)
         for name, r in residuals.items():
-            sums[name] += float(r.double().square().sum())
+            sums[name] += float(in_float64(r).square().sum())
     rows = collocation.term_rows()
     return {name: total / max(1, len(rows[name])) for name, total in sums.items()}

@@ -34,7 +34,7 @@ class History:
         known: Row = list(errors)
         if not (self.rows and self.rows[-1][0] == step):
             empty: Row = [None] * len(self._error_names)
-            values = losses.double().tolist()
+            values = losses.cpu().double().tolist()
             self.rows.append([step, *values, *(known or empty), round(seconds, 3)])
         elif known:
             self.rows[-1][self._first_error : self._first_error + len(known)] = known

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
+from pinnfluence.devices import float64_array
 from pinnfluence.terms import Collocation
 from pinnfluence.weights import training_weights
 
@@ -135,7 +136,7 @@ class LevenbergMarquardt:
             residuals = self._scaled(chunk, params)
             part = vector[start : start + len(residuals)]
             gradients = torch.autograd.grad(residuals @ part, list(params.values()))
-            total += torch.cat([g.flatten() for g in gradients]).double().cpu().numpy()
+            total += float64_array(torch.cat([g.flatten() for g in gradients]))
             start += len(residuals)
         return total
 

@@ -1,0 +1,38 @@
+"""Slower ways of computing, of which the user is told once, by a warning of one line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Hashable
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+PACKAGE = str(Path(__file__).parent / "_")[:-1]
+REASON_LENGTH = 200
+
+_told: WeakKeyDictionary[Hashable, set[str]] = WeakKeyDictionary()
+
+
+def tell_once(subject: Hashable, message: str) -> None:
+    """Warn with ``message``, once for a subject (a network, a model) as long as it lives.
+
+    The warning points at the line outside of this package from which all this was called.
+    """
+    told = _told.setdefault(subject, set())
+    if message not in told:
+        told.add(message)
+        warnings.warn(message, UserWarning, stacklevel=_level())
+
+
+def reason_of(error: Exception) -> str:
+    """Why something was refused: the first line of an error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_LENGTH]
+
+
+def _level() -> int:
+    """Number of frames from ``tell_once`` to the first one outside of the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

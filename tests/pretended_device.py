@@ -1,0 +1,118 @@
+"""A device that the tests pretend: what is on it, only operations of PyTorch on it can see.
+
+Its tensors are computed on the CPU, but say that they are elsewhere (on ``meta``, which PyTorch
+otherwise keeps for tensors without numbers). As on a GPU, NumPy cannot read them, and operations
+refuse tensors of both places; so that a hidden assumption of the CPU is found without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from pinnfluence import devices
+
+DEVICE = torch.device("meta")
+CPU = torch.device("cpu")
+FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+BETWEEN_DEVICES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
+
+
+class Elsewhere(Tensor):
+    """A tensor of the pretended device, and the tensor of the CPU that holds its numbers."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=DEVICE,
+        )
+        made.held = held
+        return made
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Elsewhere({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+
+class _Operations(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+
+class _Constructors(TorchFunctionMode):
+    """Constructors from numbers, which PyTorch leaves without numbers on ``meta``."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(kwargs or {})
+        if func not in FROM_NUMBERS:
+            return func(*args, **given)
+        device = given.pop("device", None)
+        if func is torch.Tensor.new_tensor:
+            like, *args = args
+            device, func = device or like.device, torch.tensor
+            given.setdefault("dtype", like.dtype)
+        made = func(*args, **given)
+        return made if device is None else made.to(device)
+
+
+def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """An operation on what the tensors hold; the result is where they are, or where is asked."""
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    elsewhere = [t for t in tensors if isinstance(t, Elsewhere)]
+    here = [t for t in tensors if not isinstance(t, Elsewhere) and t.ndim > 0]
+    if elsewhere and here and func not in BETWEEN_DEVICES:
+        raise RuntimeError(f"{func}: expected all tensors on one device, found cpu and {DEVICE}")
+    asked = kwargs.get("device")
+    if asked is not None:
+        kwargs = {**kwargs, "device": CPU}
+    args, kwargs = tree_map(_held, args), tree_map(_held, kwargs)
+    results = func(*args, **kwargs)
+    if func is torch.ops.aten.copy_.default:  # in place: it stays where it was
+        return tensors[0]
+    if not elsewhere if asked is None else torch.device(asked) != DEVICE:
+        return results
+    known = {id(t.held): t for t in elsewhere}
+    return tree_map(lambda r: known.get(id(r), _moved(r)), results)
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, Elsewhere) else value
+
+
+def _moved(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if value.dtype == torch.float64 and DEVICE.type in devices.WITHOUT_FLOAT64:
+        raise TypeError("this device has no float64")
+    return Elsewhere(value)
+
+
+@contextmanager
+def pretended(with_float64: bool = True) -> Iterator[torch.device]:
+    """Make the device exist, and ``devices.select`` choose it whatever it is asked for."""
+    lacking = () if with_float64 else (DEVICE.type,)
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(devices, "WITHOUT_FLOAT64", lacking))
+        stack.enter_context(patch.object(devices, "select", lambda *_: DEVICE))
+        stack.enter_context(_Operations())
+        stack.enter_context(_Constructors())
+        yield DEVICE

@@ -1,0 +1,321 @@
+"""The main paths on every device that is present, against the CPU in float64."""
+
+import copy
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Device
+from deepxde_problems import MODELS
+from helpers import CALC, SMALL, TRAIN, history_of, run_well, short_run
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from pinnfluence import GAUSS_NEWTON, Influence, Pinn, load_scores
+from pinnfluence.captum_api import NaiveInfluenceFunction
+from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
+from pinnfluence.curvature.recipe import Recipe, recipe_of
+from pinnfluence.deepxde.model import dde
+from pinnfluence.gradients import (
+    jacobian,
+    point_loss_gradients,
+    point_loss_rows,
+    project_gradients,
+)
+from pinnfluence.influence import estimate
+from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
+from pinnfluence.training.loss_step import loss_step
+
+LAYERS = (2, 6, 5, 3)
+RECIPES = {"paper": Recipe(rank=8), "gauss-newton": GAUSS_NEWTON}
+NEWTON = recipe_of("gauss-newton", damping=0.1)
+
+
+@pytest.fixture(scope="module")
+def points(flow_points):
+    """Training and test points."""
+    return flow_points(4), flow_points(1, 1)[::2]
+
+
+@pytest.fixture(scope="module")
+def reference(flow_pinn):
+    """The network on the CPU, in float64."""
+    return flow_pinn(LAYERS)
+
+
+@pytest.fixture
+def pinn(flow_pinn, device: Device) -> Pinn:
+    """The same network on the device."""
+    return on(device, flow_pinn(LAYERS))
+
+
+def on(device: Device, pinn: Pinn) -> Pinn:
+    network = copy.deepcopy(pinn.network).to(device.dtype).to(device.device)
+    assert {p.device.type for p in network.parameters()} == {device.device.type}
+    return replace(pinn, network=network)
+
+
+# ---- influence
+
+
+@pytest.fixture(scope="module")
+def expected(reference, points):
+    """All kinds of scores by recipe, on the CPU."""
+    return {name: all_scores(reference, points, recipe) for name, recipe in RECIPES.items()}
+
+
+def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]:
+    train_x, test_x = points
+    influence = Influence(pinn, train_x, recipe, batch_size=len(train_x) - 7)
+    scores = influence.influence(test_x)
+    found = {name: np.asarray(matrix) for name, matrix in scores.items()}
+    found |= {f"exact {name}": a for name, a in influence.exact(test_x[:3]).items()}
+    for quantity in ("speed", "all"):
+        found[f"one {quantity}"] = influence.scores(test_x, quantity).values
+    vorticity = influence.scores(test_x, lambda f: f.v_x - f.u_y, np.ones(len(test_x)))
+    return found | {"an integral": vorticity.values, "self": influence.self_influence()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_influence(pinn, points, expected, device: Device, recipe: str) -> None:
+    found = all_scores(pinn, points, RECIPES[recipe])
+    assert found.keys() == expected[recipe].keys()
+    for name, values in expected[recipe].items():
+        device.close(found[name], values)
+
+
+def test_points_may_be_tensors_of_the_device(pinn, points, expected, device: Device) -> None:
+    train_x, test_x = (torch.as_tensor(x).to(device.device) for x in points)
+    scores = Influence(pinn, train_x, RECIPES["paper"]).influence(test_x)
+    device.close(scores["u"], expected["paper"]["u"])
+
+
+def test_a_network_on_the_cpu_beside_another_default_device(
+    reference, points, expected, device: Device
+) -> None:
+    """As DeepXDE sets it where there is a GPU."""
+    with torch.device(device.device):
+        if device.dtype == torch.float64:
+            found = all_scores(reference, points, RECIPES["gauss-newton"])
+            device.close(found["speed"], expected["gauss-newton"]["speed"])
+
+
+def test_stages_of_the_device_are_taken_again(pinn, points, device: Device, tmp_path) -> None:
+    train_x, test_x = points
+    make = functools.partial(Influence, pinn, train_x, NEWTON, stages_path=tmp_path)
+    first, again = (make().influence(test_x) for _ in range(2))
+    np.testing.assert_array_equal(first["u"], again["u"])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_costs(pinn, points, recipe: str) -> None:
+    cost = estimate.cost(Influence(pinn, points[0], RECIPES[recipe]), points[1], dense=True)
+    assert 0 < cost.seconds < 60
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [("--rank", 8), ("--recipe", "gauss-newton", "--damping", 1)],
+    ids=["paper", "gauss-newton"],
+)
+def test_script(device: Device, tmp_path: Path, recipe: tuple[Any, ...]) -> None:
+    """calc_influences.py --device."""
+    test_x = tmp_path / "test_x.npy"
+    np.save(test_x, np.load(short_run() / "train_x.npy")[::8])
+    given = ("--checkpoint", short_run(), "--test_x_path", test_x, *recipe)
+    for name, flags, prelude in (
+        ("cpu", ("--device", "cpu"), ""),
+        ("device", device.flags, device.prelude),
+    ):
+        run_well(CALC, *given, "--save_path", tmp_path / name, *flags, prelude=prelude)
+    found, expected = load_scores(tmp_path / "device"), load_scores(tmp_path / "cpu")
+    for quantity in expected:
+        device.close(found[quantity], expected[quantity])
+
+
+# ---- gradients and curvature
+
+
+class Wrapped(nn.Module):
+    """The same network, hidden from the package's own way for an MLP."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.inner = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def wrapped(pinn: Pinn) -> Pinn:
+    return replace(pinn, network=Wrapped(pinn.network))
+
+
+by_kind = pytest.mark.parametrize("kind", [lambda pinn: pinn, wrapped], ids=["mlp", "module"])
+
+
+@by_kind
+def test_gradients(pinn, reference, points, device: Device, kind: Callable[[Pinn], Pinn]) -> None:
+    def found(pinn: Pinn) -> dict[str, Tensor]:
+        places = kind(pinn).at(points[0])
+        basis = next(iter(pinn.params.values())).new_ones(pinn.n_params, 2)
+        basis[::2, 1] = -1
+        results = {}
+        for name, projection in project_gradients(places, basis, 30).items():
+            results |= {f"{name} value": projection.values, f"{name} basis": projection.gradients}
+        for number in range(len(places.names)):
+            for name, (_, rows) in jacobian(places.only(number)).items():
+                results[name] = rows
+        weights = dict.fromkeys(pinn.terms, 0.7)
+        results["rows"] = point_loss_rows(places, weights)
+        norms, results["total"] = point_loss_gradients(places, weights, 30)
+        return results | {"norms": norms}
+
+    results = found(pinn)
+    for name, values in found(reference).items():
+        assert results[name].device.type == device.device.type
+        device.close(results[name], values)
+
+
+@by_kind
+@pytest.mark.parametrize("curvature", [Hessian, GaussNewton])
+def test_curvature(
+    pinn, reference, points, device: Device, curvature: type[Curvature], kind: Callable
+) -> None:
+    def made(pinn: Pinn) -> Curvature:
+        return curvature(kind(pinn).at(points[0]), dict.fromkeys(pinn.terms, 0.7), 30)
+
+    found, expected = made(pinn), made(reference)
+    device.close(found.dense(), expected.dense())
+    vectors = np.random.default_rng(0).standard_normal((pinn.n_params, 2))
+    device.close(found.matmat(vectors), expected.matmat(vectors))
+    if isinstance(found, GaussNewton) and isinstance(expected, GaussNewton):
+        device.close(found.rows(), expected.rows())
+        for matrix in (found, expected):
+            matrix._is_functional = False
+        device.close(found.matvec(vectors[:, 0]), expected.matvec(vectors[:, 0]))
+
+
+# ---- models of DeepXDE
+
+
+def model_on(device: torch.device, name: str) -> Any:
+    """A model that was made and trained with this default device, with the weights of the CPU's."""
+    weights, unknowns = weights_of(name)
+    dde.config.set_random_seed(3)
+    with torch.device(device):
+        model = MODELS[name]()
+    model.net.load_state_dict(weights)
+    for variable, value in zip(model.external_trainable_variables, unknowns, strict=True):
+        variable.data.copy_(torch.tensor(value))
+    return model
+
+
+@functools.cache
+def weights_of(name: str) -> tuple[dict[str, Tensor], list[Any]]:
+    dde.config.set_random_seed(3)
+    model = MODELS[name]()
+    unknowns = [variable.detach().tolist() for variable in model.external_trainable_variables]
+    return model.net.state_dict(), unknowns
+
+
+@pytest.mark.parametrize("name", ["robin", "periodic", "lorenz", "conservative", "own_module"])
+def test_model_of_deepxde(device: Device, name: str) -> None:
+    """With the default device that DeepXDE sets."""
+    from pinnfluence.deepxde.reader import from_deepxde
+
+    def scores(where: torch.device, dtype: torch.dtype) -> np.ndarray:
+        model = model_on(where, name)
+        with torch.device(where):
+            pinn = from_deepxde(model, dtype=dtype)
+            assert {p.device.type for p in pinn.params.values()} == {where.type}
+            return Influence(pinn, recipe=NEWTON).scores(pinn.training_points[:4], "all").values
+
+    expected = scores(torch.device("cpu"), torch.float64)
+    device.close(scores(device.device, device.dtype), expected)
+
+
+# ---- captum's interface
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.filterwarnings("ignore:gradients of Slope by batched backward")
+def test_captum_api(device: Device, nested: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 3))
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    data = x, (x[:, 0] > 0).long()
+
+    def found(where: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        model = copy.deepcopy(network).to(dtype).to(where)
+        features, labels = data[0].to(dtype).to(where), data[1].to(where)
+        ours = NaiveInfluenceFunction(
+            Slope(model) if nested else model,
+            TensorDataset(features, labels),
+            "",
+            lambda *_: 1.0,
+            loss_fn=None if nested else nn.CrossEntropyLoss(reduction="none"),
+            batch_size=8,
+            projection_dim=6,
+        )
+        assert ours.how == {}
+        results = [ours.influence((features, labels)), ours.self_influence()]
+        assert set(ours.how.values()) == {"batched backward" if nested else "vmap"}
+        return [*results, ours.influence((features[:4], labels[:4]), k=3).influence_scores]
+
+    expected = found(torch.device("cpu"), torch.float64)
+    for result, values in zip(found(device.device, device.dtype), expected, strict=True):
+        device.close(result, values)
+
+
+class Slope(nn.Module):
+    """The square of a network's slope, by nested ``autograd.grad``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.network(x)[:, 0].sum(), x, create_graph=True)
+        return slope.square()
+
+
+# ---- training
+
+
+def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
+    expected = loss_step(reference.at(points[0]), torch.float64, torch.device("cpu"))
+    found = loss_step(pinn.at(points[0]), device.dtype, device.device)
+    (losses, gradients), (values, slopes) = found(pinn.params), expected(reference.params)
+    device.close(losses, values)
+    for name, slope in slopes.items():
+        device.close(gradients[name], slope)
+
+
+def test_a_step_of_levenberg_marquardt(flow_pinn, pinn, points, device: Device) -> None:
+    reference = flow_pinn(LAYERS)
+    for network in (pinn, reference):
+        assert LevenbergMarquardt(network.at(points[0])).step()
+    for name, values in reference.params.items():
+        device.close(pinn.params[name], values)
+
+
+def test_training_script(device: Device, tmp_path: Path) -> None:
+    """train.py --device: all three phases."""
+    steps = ("--n_iterations", 3, "--n_iterations_lbfgs", 2, "--n_iterations_lm", 1)
+    for name, flags, prelude in (
+        ("cpu", ("--device", "cpu", "--dtype", "float64"), ""),
+        ("device", device.flags, device.prelude),
+    ):
+        flags = (*SMALL, *steps, *flags, "--save_path", tmp_path / name)
+        run_well(TRAIN, *flags, prelude=prelude)
+    (names, found), (_, expected) = (history_of(tmp_path / n) for n in ("device", "cpu"))
+    losses = [n for n, name in enumerate(names) if name != "seconds" and not name.endswith("L2")]
+    device.close(found[:, losses], expected[:, losses])

@@ -1,0 +1,102 @@
+"""Slower ways of computing are told once, by a warning that names the equation and says why."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from deepxde_problems import fnn, hessian, jacobian, model_of, on_interval
+from torch import Tensor
+
+from pinnfluence import Influence
+from pinnfluence.curvature.recipe import recipe_of
+from pinnfluence.deepxde.reader import from_deepxde
+from pinnfluence.slow_ways import tell_once
+
+DAMPED = recipe_of("gauss-newton", damping=0.1)
+STREAMS = "slow way: derivatives of the network by nested forward differentiation, not by streams: "
+
+
+def told(model: Any) -> list[str]:
+    """Warnings of all that a user may ask for, with each warning shown."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        influence = Influence(model, recipe=DAMPED, batch_size=4)
+        x = influence.train_x[:5]
+        for _ in range(2):
+            influence.influence(x)
+            influence.scores(x, "all")
+    assert {w.filename for w in found} <= {__file__}  # the user's line, not one of the package
+    assert all("\n" not in str(w.message) for w in found)
+    return [str(w.message) for w in found]
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "neumann", "pointset", "lorenz", "robin"])
+def test_fast_ways_are_silent(name: str) -> None:
+    assert [m for m in told(model_of(name)) if "nested forward" in m or "differentiates" in m] == []
+
+
+def test_expressions() -> None:
+    found = told(model_of("conservative"))
+    for name, n in (("residual", 6), ("operator", 1)):
+        start = f"slow way: {name} differentiates {n} expression"
+        assert sum(m.startswith(start) for m in found) == 1, found
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("output_transform", "it has an output transform"),
+        ("parallel", "it is a PFNN, not an FNN"),
+        ("own_module", "it is a Residual, not an FNN"),
+    ],
+)
+def test_networks_without_streams(name: str, reason: str) -> None:
+    assert told(model_of(name)).count(STREAMS + reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda net: setattr(net, "activation", torch.relu), "its activation is not one of gelu, "),
+        (
+            lambda net: net.apply_feature_transform(torch.sin),
+            "its input transform is more than a division of each input",
+        ),
+    ],
+)
+def test_reasons(change: Any, reason: str) -> None:
+    net = fnn(1, 4, 4, 1)
+    change(net)
+    with pytest.warns(UserWarning, match=STREAMS + reason):
+        from_deepxde(on_interval([], net=net))
+
+
+def test_derivatives_above_the_fourth_order_name_their_equation() -> None:
+    def pde(x: Tensor, y: Tensor) -> list[Tensor]:
+        return [hessian(y, x), jacobian(hessian(hessian(y, x), x), x)]
+
+    with pytest.warns(UserWarning, match="residual_1, residual_2 has derivatives of order 5, abo"):
+        from_deepxde(on_interval([], pde))
+
+
+def test_equations_that_call_numpy() -> None:
+    """On a network without streams, gradients take one backward pass a point."""
+    found = told(model_of("own_module"))
+    start = "slow way: gradients of operator take a backward pass a point, torch.func.vmap refuses"
+    assert sum(m.startswith(start) for m in found) == 1, found
+    assert sum("products with the GaussNewton matrix" in m for m in found) <= 1
+
+
+def test_each_network_is_told_of() -> None:
+    class Subject:
+        pass
+
+    first, second = Subject(), Subject()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for subject in (first, first, second, first):
+            tell_once(subject, "slow way: a")
+        tell_once(first, "slow way: b")
+    assert [str(w.message)[-1] for w in found] == ["a", "a", "b"]
