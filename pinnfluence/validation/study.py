@@ -115,6 +115,7 @@ class Study:
         methods: list[Method] = [*recipes]
         if proximal:
             methods += predictions.dampings([2 * proximal], MATCHED)
+        methods += predictions.arnoldi()
         methods += predictions.controls(plan.seed)
         if plan.full and self.pinn.n_params <= MOST_PARAMETERS:
             methods += predictions.spectral()
