@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from pinnfluence.files import write_bytes, write_npz
-from pinnfluence.validation.agreement import Agreement, agreement
+from pinnfluence.validation.agreement import Agreement, Comparison
 from pinnfluence.validation.experiments import Outcome
 from pinnfluence.validation.predictions import Method
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,40 +47,48 @@ def compare(
     Only groups whose retraining converged enter.
     """
     rows, predictions = [], {}
+    good = outcome.converged
+    comparisons = [
+        Comparison(outcome.changes[good, :, number]) for number in range(len(outcome.quantities))
+    ]
     for method in methods:
         predicted = method.predict()[: len(outcome.changes)]
         predictions[method.name] = predicted.astype(np.float32)
-        for number, quantity in enumerate(outcome.quantities):
-            good = outcome.converged
-            found = agreement(predicted[good, :, number], outcome.changes[good, :, number])
-            rows.append(
-                Row(
-                    experiment,
-                    outcome.settings.proximal,
-                    quantity,
-                    method.name,
-                    method.curvature,
-                    method.weighting,
-                    method.rank,
-                    method.damping,
-                    found,
-                )
+        rows += [
+            Row(
+                experiment,
+                outcome.settings.proximal,
+                quantity,
+                method.name,
+                method.curvature,
+                method.weighting,
+                method.rank,
+                method.damping,
+                comparison.of(predicted[good, :, number]),
             )
+            for number, (quantity, comparison) in enumerate(
+                zip(outcome.quantities, comparisons, strict=True)
+            )
+        ]
     return rows, predictions
 
 
 def text(rows: Sequence[Row]) -> str:
-    """A table for the terminal: one line a row."""
+    """A table for the terminal: one line a row.
+
+    By point and by test: the median correlation with its interval, and the 5 % quantile.
+    """
     lines = [
         f"{'method':34s} {'matrix':12s} {'weights':9s} {'rank':>5s} {'damping':>8s} "
-        f"{'quantity':8s} {'Pearson':23s} {'Spearman':23s} {'slope':23s} {'by point':>8s}"
+        f"{'quantity':8s} {'Pearson':23s} {'Spearman':23s} {'slope':23s} "
+        f"{'by point, its 5 %':30s} {'by test point, its 5 %'}"
     ]
     for row in rows:
         found = row.agreement
         lines.append(
             f"{row.method:34s} {row.curvature:12s} {row.weighting:9s} {row.rank!s:>5s} "
             f"{row.damping:8.1e} {row.quantity:8s} {found.pearson!s:23s} {found.spearman!s:23s} "
-            f"{found.slope!s:23s} {found.by_group[0]:8.3f}"
+            f"{found.slope!s:23s} {found.by_group!s:30s} {found.by_test!s}"
         )
     return "\n".join(lines)
 
