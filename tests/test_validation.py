@@ -27,6 +27,7 @@ from pinnfluence.validation.experiments import (
 )
 from pinnfluence.validation.objective import Objective, flat_parameters
 from pinnfluence.validation.predictions import Predictions, randomised
+from pinnfluence.validation.results import read
 from pinnfluence.validation.retraining import Preconditioner, retrain
 from pinnfluence.weights import training_weights
 
@@ -359,6 +360,12 @@ def test_script_from_checkpoint_to_tables(heat_run):
     assert set(facts["linear_datamodeling_score"]) == {"paper", "gauss-newton"}
     with np.load(folder / "headline.npz", allow_pickle=False) as file:
         assert file["changes"].shape == file["predicted_gauss-newton"].shape == (12, 20, 1)
+    found = read(folder / "headline.npz")
+    np.testing.assert_array_equal(found.train_x, np.load(heat_run / "train_x.npy"))
+    at_the_end = np.isclose(found.train_x[:, 0] % 1, 0, atol=1e-6)
+    np.testing.assert_array_equal(found.acting[:, found.terms.index("boundary")], at_the_end)
+    assert found.acting[:, found.terms.index("heat")].all()
+    assert ((found.leverages > 0) & (found.leverages < 1)).all()
     before = (folder / "headline.npz").read_bytes()
     run_well(VALIDATE, *flags, *weights)
     assert (folder / "headline.npz").read_bytes() == before

@@ -19,6 +19,7 @@ from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
 from pinnfluence.terms import Pinn
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
+from pinnfluence.validation.results import SPECTRUM
 from pinnfluence.weights import training_weights
 
 BATCH_SIZE = 500
@@ -141,7 +142,7 @@ class Predictions:
                 for rank in (*RANKS, "full"):
                     for damping in DAMPINGS:
                         of_these = partial(_spectral, values, tested, removed, rank, damping)
-                        yield Method("spectrum", curvature, weighting, rank, damping, of_these)
+                        yield Method(SPECTRUM, curvature, weighting, rank, damping, of_these)
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""

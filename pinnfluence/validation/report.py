@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pinnfluence.files import write_bytes, write_npz
-from pinnfluence.validation.agreement import Agreement, Comparison
+from pinnfluence.validation.agreement import Comparison
 from pinnfluence.validation.experiments import Outcome
 from pinnfluence.validation.predictions import Method
-
-FORMAT_VERSION = 2
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method's agreement with retraining, on one quantity under one proximal weight."""
-
-    experiment: str
-    proximal: float
-    quantity: str
-    method: str
-    curvature: str
-    weighting: str
-    rank: int | str
-    damping: float
-    agreement: Agreement
-
-    def flat(self) -> dict[str, Any]:
-        """The row as numbers and words that JSON can hold."""
-        found = asdict(self)
-        found.update(found.pop("agreement"))
-        return found
+from pinnfluence.validation.results import FORMAT_VERSION, PREDICTED, Row
 
 
 def compare(
@@ -121,15 +99,17 @@ def write(
     name: str,
     outcome: Outcome,
     rows: Sequence[Row],
-    predictions: dict[str, np.ndarray],
-    facts: dict[str, Any],
+    predictions: Mapping[str, np.ndarray],
+    facts: Mapping[str, Any],
+    points: Mapping[str, np.ndarray],
 ) -> Path:
-    """One file an experiment: ``<name>.npz`` with arrays and its table as JSON.
+    """One file an experiment: ``<name>.npz`` with arrays and its table as JSON; see ``Results``.
 
     Arrays: removed (indices, groups one after another), sizes, changes, gradient_norms, converged,
-    and ``predicted_<method>``; ``facts`` tells the rest as JSON, with ``rows``.
+    leverages (nan where the points have none), ``predicted_<method>``, and the points: train_x,
+    test_x, acting; ``facts`` tells the rest as JSON, with ``rows``.
     """
-    whole = facts | {
+    whole = dict(facts) | {
         "format_version": FORMAT_VERSION,
         "settings": asdict(outcome.settings),
         "quantities": outcome.quantities,
@@ -142,9 +122,11 @@ def write(
         "changes": outcome.changes.astype(np.float32),
         "gradient_norms": outcome.gradient_norms,
         "converged": outcome.converged,
+        "leverages": np.full(len(outcome.groups), np.nan),
         "facts": np.frombuffer(json.dumps(whole, sort_keys=True).encode(), np.uint8),
     }
-    arrays |= {f"predicted_{method}": values for method, values in predictions.items()}
+    arrays |= points
+    arrays |= {PREDICTED + method: values for method, values in predictions.items()}
     path = folder / f"{name}.npz"
     write_npz(path, arrays)
     write_bytes(folder / f"{name}.json", json.dumps(whole, sort_keys=True, indent=1).encode())
