@@ -30,6 +30,10 @@ def check_drawn(figure):
     assert image.imread(io.BytesIO(drawing.render(figure, dpi=60)))[..., :3].std() > 0.02
 
 
+def places(line):
+    return np.asarray(line.get_xydata(), float)
+
+
 def texts(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -41,12 +45,11 @@ def lines_by_label(axis):
 def test_scatter_shows_every_pair(found):
     figure = validation.scatter_figure(found, "heat")
     check_drawn(figure)
-    axes = np.reshape(figure.axes, (2, 3))
-    for number, row in enumerate(axes):
+    for number, row in enumerate((figure.axes[:3], figure.axes[3:])):
         for axis, method in zip(row, ("paper", "gauss-newton", MATCHED), strict=True):
             drawn = [line for line in axis.lines if line.get_marker() == "."]
             assert [line.get_label() for line in drawn] == ["pde", "pde + edge"]
-            pairs = np.concatenate([line.get_xydata() for line in drawn])
+            pairs = np.concatenate([places(line) for line in drawn])
             good = np.arange(N_GROUPS) != LOST
             assert len(pairs) == (N_GROUPS - 1) * N_TEST
             expected = found.predicted[method][good, :, number].ravel()
@@ -61,7 +64,7 @@ def test_scatter_shows_every_pair(found):
 def test_scatter_limits_its_dots(found, monkeypatch):
     monkeypatch.setattr(validation, "MOST_PAIRS", 50)
     axis = validation.scatter_figure(found).axes[0]
-    assert sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() == ".") == 50
+    assert sum(len(places(line)) for line in axis.lines if line.get_marker() == ".") == 50
 
 
 def test_spectrum_figure(found):
@@ -87,7 +90,7 @@ def test_spectrum_figure(found):
         np.testing.assert_array_equal(x, [10, 50, 400])
         ranks = (10, 50, "full")
         np.testing.assert_array_equal(y, [rows["hessian", weighting, r, damping] for r in ranks])
-    stars = {tuple(line.get_xydata()[0]) for line in left.lines if line.get_marker() == "*"}
+    stars = {tuple(places(line)[0]) for line in left.lines if line.get_marker() == "*"}
     chosen = [found.row(name, "u") for name in ("paper", "gauss-newton")]
     assert stars == {(row.damping, row.agreement.spearman.value) for row in chosen}
 
@@ -103,7 +106,7 @@ def test_proximal_figure(experiments):
     expected = [e.row("gauss-newton", "v").agreement.spearman.value for e in reversed(experiments)]
     np.testing.assert_array_equal(y, expected)
     (headline,) = [line for line in axis.lines if line.get_linestyle() == "--"]
-    assert headline.get_xdata()[0] == 1e-5
+    assert places(headline)[0, 0] == 1e-5
 
 
 def test_single_points_figure(found):
@@ -111,12 +114,12 @@ def test_single_points_figure(found):
     check_drawn(figure)
     place, leverage, effect = figure.axes
     (scatter,) = [c for c in place.collections if isinstance(c, PathCollection)]
-    assert len(scatter.get_offsets()) == N_GROUPS - 1
-    worst = scatter.get_offsets()[np.argmin(scatter.get_array())]
-    np.testing.assert_allclose(worst, found.train_x[2 * WORST])
+    offsets, colours = (np.asarray(a, float) for a in (scatter.get_offsets(), scatter.get_array()))
+    assert len(offsets) == N_GROUPS - 1
+    np.testing.assert_allclose(offsets[np.argmin(colours)], found.train_x[2 * WORST])
     known = found.by_group("gauss-newton", "u")
     for axis, values in ((leverage, 1 - known.leverage), (effect, known.effect)):
-        drawn = np.concatenate([line.get_xydata() for line in axis.lines])
+        drawn = np.concatenate([places(line) for line in axis.lines])
         np.testing.assert_allclose(np.sort(drawn[:, 0]), np.sort(values))
         np.testing.assert_allclose(np.sort(drawn[:, 1]), np.sort(known.error))
 

@@ -35,19 +35,21 @@ def outcome_of(proximal: float = 1e-5) -> Outcome:
 def methods_of(outcome: Outcome, with_spectrum: bool = False) -> list[Method]:
     """Predictions that are the changes with so much noise, and a spectrum of two matrices."""
 
-    def method(name: str, noise: float, *settings) -> Method:
+    def method(
+        name: str, noise: float, curvature: str, weighting: str, rank: int | str, damping: float
+    ) -> Method:
         generator = np.random.default_rng(1)
         changes = outcome.changes
         typical = np.abs(changes).mean(1, keepdims=True)
         predicted = changes + noise * typical * generator.standard_normal(changes.shape)
         if name == "gauss-newton":
             predicted[WORST] = -changes[WORST]
-        return Method(name, *settings, lambda: predicted)
+        return Method(name, curvature, weighting, rank, damping, lambda: predicted)
 
-    settings = ("gauss-newton", "training", "full", 1e-8)
-    paper = ("hessian", "uniform", 50, 1e-6)
     found = [
-        method(name, noise, *(paper if name == "paper" else settings))
+        method(name, noise, "hessian", "uniform", 50, 1e-6)
+        if name == "paper"
+        else method(name, noise, "gauss-newton", "training", "full", 1e-8)
         for name, noise in NOISE.items()
     ]
     if with_spectrum:

@@ -112,7 +112,7 @@ def spectrum_figure(results: Results, quantity: str, name: str = "") -> Figure:
     for row in recipes:
         for axis, x in ((left, row.damping), (right, _rank(row, n_params))):
             style = {"color": "black", "markersize": 7, "markeredgecolor": "white", "zorder": 5}
-            axis.plot([x], [row.agreement.spearman.value], "*", **style)  # type: ignore[arg-type]
+            axis.plot([x], [row.agreement.spearman.value], "*", **style)
             place = (x, row.agreement.spearman.value)
             axis.annotate(row.method, place, (3, -9), textcoords="offset points", size=6)
     left.set(xlabel="damping, full rank", ylabel=f"Spearman, {quantity}", xscale="log")
@@ -197,7 +197,8 @@ def single_points_figure(
     """
     found = results.by_group(method, quantity)
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.2, 1))
+    above, below = parts[:, 0]
     _draw_map(above.subplots(), results, found, labels)
     axes = below.subplots(1, 2, sharey=True)
     kinds = np.array(results.kinds())[found.groups]

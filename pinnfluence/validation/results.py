@@ -53,12 +53,15 @@ class Row:
     def of(cls, flat: Mapping[str, Any]) -> Row:
         """The row again, from what ``flat`` made of it."""
         rest = dict(flat)
-        figures = {name: Figure(**rest.pop(name)) for name in ("pearson", "spearman", "slope")}
-        spreads = {
-            name: Spread(Figure(**rest[name]["median"]), rest.pop(name)["low"])
-            for name in ("by_group", "by_test")
-        }
-        found = Agreement(**figures, **spreads, n_groups=rest.pop("n_groups"))
+        pearson, spearman, slope = (
+            Figure(**rest.pop(name)) for name in ("pearson", "spearman", "slope")
+        )
+        by_group, by_test = (
+            Spread(Figure(**spread["median"]), spread["low"])
+            for spread in (rest.pop("by_group"), rest.pop("by_test"))
+        )
+        n_groups = rest.pop("n_groups")
+        found = Agreement(pearson, spearman, slope, by_group, by_test, n_groups)
         return cls(**rest, agreement=found)
 
 
