@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.stats import pearsonr, spearmanr
 
 from pinnfluence import MLP, Equation, Pinn
+from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.influence import engine
 from pinnfluence.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
@@ -26,6 +27,7 @@ from pinnfluence.validation.experiments import (
 )
 from pinnfluence.validation.objective import Objective, flat_parameters
 from pinnfluence.validation.predictions import Predictions, randomised
+from pinnfluence.validation.results import read
 from pinnfluence.validation.retraining import Preconditioner, retrain
 from pinnfluence.weights import training_weights
 
@@ -278,7 +280,38 @@ def test_agreement_is_scipys():
     assert found.pearson.low < found.pearson.value < found.pearson.high
     each = [spearmanr(p, a)[0] for p, a in zip(predicted, actual, strict=True)]
     np.testing.assert_allclose(rank_correlations(predicted, actual), each)
-    assert found.by_group[0] == pytest.approx(np.median(each))
+    assert found.by_group.median.value == pytest.approx(np.median(each))
+
+
+def test_medians_have_intervals_and_the_low_end_none():
+    """Of correlations that are known: 17 groups at 1, 3 at -1."""
+    actual = np.random.default_rng(0).standard_normal((20, 31))
+    predicted = actual.copy()
+    predicted[:3] *= -1
+    by_group = agreement(predicted, actual).by_group
+    assert (by_group.median.value, by_group.median.low, by_group.median.high) == (1, 1, 1)
+    assert by_group.low == pytest.approx(-1)
+    by_test = agreement(predicted, actual).by_test
+    each = np.array([spearmanr(p, a)[0] for p, a in zip(predicted.T, actual.T, strict=True)])
+    assert by_test.median.value == pytest.approx(np.median(each))
+    assert by_test.median.low < by_test.median.value < by_test.median.high
+    resampled = np.random.default_rng(7).choice(each, (4000, 31))
+    expected = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
+    np.testing.assert_allclose((by_test.median.low, by_test.median.high), expected, atol=0.02)
+    assert by_test.low == pytest.approx(np.percentile(each, 5))
+
+
+def test_leverages_are_those_of_the_dense_matrix(pinn, points):
+    known = Predictions(pinn, points, points[:5], [np.array([20]), np.array([3]), np.array([1, 2])])
+    found = known.leverages(1e-3)
+    assert ((found > 0) & (found < 1)).all()
+    A = GaussNewton(pinn.at(points), training_weights(pinn.at(points)), 40).rows()
+    hat = A @ np.linalg.inv(A.T @ A + 1e-3 * np.eye(A.shape[1])) @ A.T
+    single = np.flatnonzero(np.isclose(np.diag(hat), found[0], rtol=1e-9))
+    assert len(single) == 1  # an inner point has one residual: its leverage is on the diagonal
+    of_point, of_the_rest = known.dampings([1e-3], "any")
+    ratio = of_point.predict()[0] / of_the_rest.predict()[0]
+    np.testing.assert_allclose(ratio, 1 - found[0], rtol=1e-6)
 
 
 def test_datamodeling_score_is_a_mean_over_test_points():
@@ -327,6 +360,12 @@ def test_script_from_checkpoint_to_tables(heat_run):
     assert set(facts["linear_datamodeling_score"]) == {"paper", "gauss-newton"}
     with np.load(folder / "headline.npz", allow_pickle=False) as file:
         assert file["changes"].shape == file["predicted_gauss-newton"].shape == (12, 20, 1)
+    found = read(folder / "headline.npz")
+    np.testing.assert_array_equal(found.train_x, np.load(heat_run / "train_x.npy"))
+    at_the_end = np.isclose(found.train_x[:, 0] % 1, 0, atol=1e-6)
+    np.testing.assert_array_equal(found.acting[:, found.terms.index("boundary")], at_the_end)
+    assert found.acting[:, found.terms.index("heat")].all()
+    assert ((found.leverages > 0) & (found.leverages < 1)).all()
     before = (folder / "headline.npz").read_bytes()
     run_well(VALIDATE, *flags, *weights)
     assert (folder / "headline.npz").read_bytes() == before

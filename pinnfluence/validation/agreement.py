@@ -14,7 +14,7 @@ INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Figure:
-    """A statistic, and its bootstrap interval of 95 % over the removed groups."""
+    """A statistic, and its bootstrap interval of 95 %."""
 
     value: float
     low: float
@@ -25,50 +25,78 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """One correlation for each of many rows: the median of them, and their 5 % quantile."""
+
+    median: Figure
+    low: float
+
+    def __str__(self) -> str:
+        return f"{self.median} {self.low:6.3f}"
+
+
+@dataclass(frozen=True)
 class Agreement:
     """Agreement of predicted with actual changes, ``[n_groups, n_test]``.
 
     pearson, spearman, slope: pooled over all pairs; the slope is that of actual on predicted
     changes through the origin, ``sum a p / sum p^2``: 1 where the scale is right, below where
-    changes are predicted too large. by_group, by_test: Spearman's correlation of each removed
-    group over the test points and of each test point over the groups, as median and 5 % quantile.
+    changes are predicted too large. Their bootstrap draws removed groups again, each with all its
+    test points. by_group, by_test: Spearman's correlation of each removed group over the test
+    points, and of each test point over the groups; the bootstrap draws groups, or test points.
     """
 
     pearson: Figure
     spearman: Figure
     slope: Figure
-    by_group: tuple[float, float]
-    by_test: tuple[float, float]
+    by_group: Spread
+    by_test: Spread
     n_groups: int
 
 
-def agreement(predicted: np.ndarray, actual: np.ndarray, seed: int = 0) -> Agreement:
-    """Compare ``[n_groups, n_test]`` of predicted with actual changes.
+class Comparison:
+    """Actual changes ``[n_groups, n_test]``, ranked once, with which many predictions are compared.
 
-    The bootstrap draws groups again with all their test points. Ranks are those of the whole.
+    Args:
+        actual: what retraining did.
+        seed: of the bootstrap, which is the same for all predictions.
     """
-    predicted, actual = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
-    ranks_p, ranks_a = (rankdata(a).reshape(a.shape) for a in (predicted, actual))
-    n = len(predicted)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_RESAMPLES)
-    counts = np.vstack([np.ones(n), counts])
-    products = counts @ (predicted * actual).sum(1)
-    squares = counts @ np.square(predicted).sum(1)
-    return Agreement(
-        _figure(_pearson(predicted, actual, counts)),
-        _figure(_pearson(ranks_p, ranks_a, counts)),
-        _figure(_ratio(products, squares)),
-        _spread(rank_correlations(predicted, actual)),
-        _spread(rank_correlations(predicted.T, actual.T)),
-        n,
-    )
+
+    def __init__(self, actual: np.ndarray, seed: int = 0) -> None:
+        self.actual = np.asarray(actual, np.float64)
+        n = len(self.actual)
+        counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_RESAMPLES)
+        self._counts = np.vstack([np.ones(n), counts])
+        self._seed = seed
+        self._ranks = _ranks(self.actual)
+        self._sides = [_centred_ranks(a) for a in (self.actual, self.actual.T)]
+
+    def of(self, predicted: np.ndarray) -> Agreement:
+        """Agreement of predicted changes ``[n_groups, n_test]``; ranks are those of all groups."""
+        p, a, counts = np.asarray(predicted, np.float64), self.actual, self._counts
+        slopes = _ratio(counts @ (p * a).sum(1), counts @ np.square(p).sum(1))
+        by_group, by_test = (
+            _spread(_row_correlations(_centred_ranks(side), ranked), self._seed)
+            for side, ranked in zip((p, p.T), self._sides, strict=True)
+        )
+        return Agreement(
+            _figure(_pearson(p, a, counts)),
+            _figure(_pearson(_ranks(p), self._ranks, counts)),
+            _figure(slopes),
+            by_group,
+            by_test,
+            len(a),
+        )
+
+
+def agreement(predicted: np.ndarray, actual: np.ndarray, seed: int = 0) -> Agreement:
+    """Compare ``[n_groups, n_test]`` of predicted with actual changes, see ``Comparison``."""
+    return Comparison(actual, seed).of(predicted)
 
 
 def rank_correlations(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row of ``[n, m]``, ``[n]``; nan where a row is constant."""
-    ranks = [rankdata(a, axis=1) for a in (predicted, actual)]
-    p, a = (r - r.mean(1, keepdims=True) for r in ranks)
-    return _ratio((p * a).sum(1), np.sqrt(np.square(p).sum(1) * np.square(a).sum(1)))
+    return _row_correlations(_centred_ranks(predicted), _centred_ranks(actual))
 
 
 def datamodeling_score(predicted: np.ndarray, actual: np.ndarray, seed: int = 0) -> Figure:
@@ -83,6 +111,22 @@ def datamodeling_score(predicted: np.ndarray, actual: np.ndarray, seed: int = 0)
     scores = scores[np.isfinite(scores)]
     drawn = np.random.default_rng(seed).choice(scores, (N_RESAMPLES, len(scores)))
     return Figure(float(scores.mean()), *map(float, np.percentile(drawn.mean(1), INTERVAL)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks among all values."""
+    return rankdata(values).reshape(values.shape)
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks within each row, less their mean."""
+    ranks = rankdata(values, axis=1)
+    return ranks - ranks.mean(1, keepdims=True)
+
+
+def _row_correlations(p: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of rows whose mean is 0."""
+    return _ratio((p * a).sum(1), np.sqrt(np.square(p).sum(1) * np.square(a).sum(1)))
 
 
 def _pearson(p: np.ndarray, a: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -106,8 +150,11 @@ def _figure(values: np.ndarray) -> Figure:
     return Figure(float(values[0]), float(low), float(high))
 
 
-def _spread(values: np.ndarray) -> tuple[float, float]:
+def _spread(values: np.ndarray, seed: int) -> Spread:
+    """The bootstrap draws the finite values again."""
     finite = values[np.isfinite(values)]
     if not finite.size:
-        return np.nan, np.nan
-    return float(np.median(finite)), float(np.percentile(finite, 5))
+        return Spread(Figure(np.nan, np.nan, np.nan), np.nan)
+    drawn = np.random.default_rng(seed).choice(finite, (N_RESAMPLES, len(finite)))
+    medians = np.concatenate([[np.median(finite)], np.median(drawn, 1)])
+    return Spread(_figure(medians), float(np.percentile(finite, 5)))

@@ -17,6 +17,8 @@ from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
 from pinnfluence.terms import Pinn
+from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
+from pinnfluence.validation.results import SPECTRUM
 from pinnfluence.weights import training_weights
 
 BATCH_SIZE = 500
@@ -25,6 +27,9 @@ MOST_PARAMETERS = 4000
 
 RANKS = (10, 20, 50, 100, 200)
 DAMPINGS = tuple(10.0**-k for k in range(2, 11))
+
+Solve = Callable[[np.ndarray], np.ndarray]
+"""From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Predictions:
         self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
         self.groups = list(groups)
         self._collocation = pinn.at(train_x)
+        self._known: dict[tuple[float, ...], np.ndarray] = {}
 
     def recipes(self) -> Iterator[Method]:
         """The named recipes, as the engine computes them."""
@@ -96,6 +102,32 @@ class Predictions:
             of_the_rest = partial(self._by_the_rest, inverse.solve, influence.weights)
             yield replace(of_all, name=f"{name}, curvature of the rest", predict=of_the_rest)
 
+    def leverages(self, damping: float) -> np.ndarray:
+        """The largest leverage of each group, ``[n_groups]``, between 0 and 1.
+
+        The largest eigenvalue of ``U (G + damping I)^-1 U^T`` with the Gauss-Newton matrix G and
+        the rows U of the group: near 1 where the group alone determines something.
+        """
+        influence = Influence(self.pinn, self.train_x, replace(GAUSS_NEWTON, damping=damping))
+        inverse = influence.fit().curvature.inverse
+        assert inverse is not None
+        blocks = [self._rows(group, influence.weights) for group in self.groups]
+        return np.array([np.linalg.eigvalsh(U @ inverse.solve(U.T))[-1] for U in blocks])
+
+    def arnoldi(self) -> Iterator[Method]:
+        """Stock captum's ``ArnoldiInfluenceFunction`` with its defaults, under both weightings."""
+        for weighting in ("uniform", "training"):
+            weights = self._weights(weighting)
+            R = projection(arnoldi_influence(self._collocation, weights))
+            yield Method(
+                f"captum Arnoldi, {weighting}",
+                "hessian",
+                weighting,
+                R.shape[1],
+                HESSIAN_REG,
+                partial(self._by, partial(_projected, R), weights),
+            )
+
     def spectral(self) -> Iterator[Method]:
         """All curvature matrices, both weightings, ranks and dampings, from whole spectra."""
         for weighting in ("training", "uniform"):
@@ -104,17 +136,12 @@ class Predictions:
                 matrix = operator(self._collocation, weights, BATCH_SIZE).dense()
                 values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
                 values, vectors = values[::-1], vectors[:, ::-1]
+                tested = np.stack([rows @ vectors for rows in self._test_gradients])
+                removed = vectors.T @ self._columns(weights)
                 for rank in (*RANKS, "full"):
                     for damping in DAMPINGS:
-                        solve = _spectral_solve(values, vectors, rank, damping)
-                        yield Method(
-                            "spectrum",
-                            curvature,
-                            weighting,
-                            rank,
-                            damping,
-                            partial(self._by, solve, weights),
-                        )
+                        of_these = partial(_spectral, values, tested, removed, rank, damping)
+                        yield Method(SPECTRUM, curvature, weighting, rank, damping, of_these)
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""
@@ -145,26 +172,34 @@ class Predictions:
         recipe = replace(PAPER, weighting=weighting)
         return Influence(self.pinn, self.train_x, recipe).weights
 
-    def _by(
-        self, solve: Callable[[np.ndarray], np.ndarray], weights: Mapping[str, float]
-    ) -> np.ndarray:
-        columns = np.stack([self._removed(group, weights) for group in self.groups], 1)
-        return self._changes(solve(columns))
+    def _by(self, solve: Solve, weights: Mapping[str, float]) -> np.ndarray:
+        return self._changes(solve(self._columns(weights)))
 
-    def _by_the_rest(
-        self, solve: Callable[[np.ndarray], np.ndarray], weights: Mapping[str, float]
-    ) -> np.ndarray:
-        steps = []
-        for group in self.groups:
-            places = self._collocation.subset(np.sort(group))
-            rows = GaussNewton(places, weights, BATCH_SIZE).rows()
-            steps.append(without_rows(solve, rows)(self._removed(group, weights)))
+    def _by_the_rest(self, solve: Solve, weights: Mapping[str, float]) -> np.ndarray:
+        columns = self._columns(weights)
+        steps = [
+            without_rows(solve, self._rows(group, weights))(columns[:, number])
+            for number, group in enumerate(self.groups)
+        ]
         return self._changes(np.stack(steps, 1))
+
+    def _rows(self, group: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+        """Rows U ``[m, n_params]`` of a group's residuals: its part of G is ``U^T U``."""
+        places = self._collocation.subset(np.sort(group))
+        return GaussNewton(places, weights, BATCH_SIZE).rows()
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:
         """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""
         found = np.stack([rows @ solved for rows in self._test_gradients], 2)
         return found.transpose(1, 0, 2)
+
+    def _columns(self, weights: Mapping[str, float]) -> np.ndarray:
+        """Gradients of the losses of all groups, ``[n_params, n_groups]``, made once."""
+        key = tuple(weights[name] for name in self.pinn.terms)
+        if key not in self._known:
+            columns = [self._removed(group, weights) for group in self.groups]
+            self._known[key] = np.stack(columns, 1)
+        return self._known[key]
 
     def _removed(self, group: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
         """Gradient of the loss of a group's points, ``[n_params]``."""
@@ -195,15 +230,22 @@ def randomised(pinn: Pinn, seed: int = 0) -> Pinn:
     return replace(pinn, network=network)
 
 
-def _spectral_solve(
-    values: np.ndarray, vectors: np.ndarray, rank: int | str, damping: float
-) -> Callable[[np.ndarray], np.ndarray]:
-    """``(M + damping I)^-1`` on the largest eigenpairs whose damped values are positive."""
+def _projected(R: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """``R R^T`` times columns."""
+    product: np.ndarray = R @ (R.T @ columns)
+    return product
+
+
+def _spectral(
+    values: np.ndarray, tested: np.ndarray, removed: np.ndarray, rank: int | str, damping: float
+) -> np.ndarray:
+    """Changes by ``(M + damping I)^-1`` on the largest eigenpairs, those not positive left out.
+
+    values: eigenvalues of M, falling, ``[n_params]``. tested, removed: coordinates of gradients in
+    the eigenvectors, ``[n_q, n_test, n_params]`` and ``[n_params, n_groups]``.
+    """
     n = len(values) if rank == "full" else int(rank)
-    kept = values[:n] + damping > 0
-    V, damped = vectors[:, :n][:, kept], values[:n][kept] + damping
-
-    def solve(columns: np.ndarray) -> np.ndarray:
-        return V @ ((V.T @ columns) / damped[:, None])
-
-    return solve
+    kept = np.flatnonzero(values[:n] + damping > 0)
+    damped = removed[kept] / (values[kept] + damping)[:, None]
+    found = np.stack([coordinates[:, kept] @ damped for coordinates in tested], 2)
+    return found.transpose(1, 0, 2)

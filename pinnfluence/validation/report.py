@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pinnfluence.files import write_bytes, write_npz
-from pinnfluence.validation.agreement import Agreement, agreement
+from pinnfluence.validation.agreement import Comparison
 from pinnfluence.validation.experiments import Outcome
 from pinnfluence.validation.predictions import Method
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method's agreement with retraining, on one quantity under one proximal weight."""
-
-    experiment: str
-    proximal: float
-    quantity: str
-    method: str
-    curvature: str
-    weighting: str
-    rank: int | str
-    damping: float
-    agreement: Agreement
-
-    def flat(self) -> dict[str, Any]:
-        """The row as numbers and words that JSON can hold."""
-        found = asdict(self)
-        found.update(found.pop("agreement"))
-        return found
+from pinnfluence.validation.results import FORMAT_VERSION, PREDICTED, Row
 
 
 def compare(
@@ -47,40 +25,48 @@ def compare(
     Only groups whose retraining converged enter.
     """
     rows, predictions = [], {}
+    good = outcome.converged
+    comparisons = [
+        Comparison(outcome.changes[good, :, number]) for number in range(len(outcome.quantities))
+    ]
     for method in methods:
         predicted = method.predict()[: len(outcome.changes)]
         predictions[method.name] = predicted.astype(np.float32)
-        for number, quantity in enumerate(outcome.quantities):
-            good = outcome.converged
-            found = agreement(predicted[good, :, number], outcome.changes[good, :, number])
-            rows.append(
-                Row(
-                    experiment,
-                    outcome.settings.proximal,
-                    quantity,
-                    method.name,
-                    method.curvature,
-                    method.weighting,
-                    method.rank,
-                    method.damping,
-                    found,
-                )
+        rows += [
+            Row(
+                experiment,
+                outcome.settings.proximal,
+                quantity,
+                method.name,
+                method.curvature,
+                method.weighting,
+                method.rank,
+                method.damping,
+                comparison.of(predicted[good, :, number]),
             )
+            for number, (quantity, comparison) in enumerate(
+                zip(outcome.quantities, comparisons, strict=True)
+            )
+        ]
     return rows, predictions
 
 
 def text(rows: Sequence[Row]) -> str:
-    """A table for the terminal: one line a row."""
+    """A table for the terminal: one line a row.
+
+    By point and by test: the median correlation with its interval, and the 5 % quantile.
+    """
     lines = [
         f"{'method':34s} {'matrix':12s} {'weights':9s} {'rank':>5s} {'damping':>8s} "
-        f"{'quantity':8s} {'Pearson':23s} {'Spearman':23s} {'slope':23s} {'by point':>8s}"
+        f"{'quantity':8s} {'Pearson':23s} {'Spearman':23s} {'slope':23s} "
+        f"{'by point, its 5 %':30s} {'by test point, its 5 %'}"
     ]
     for row in rows:
         found = row.agreement
         lines.append(
             f"{row.method:34s} {row.curvature:12s} {row.weighting:9s} {row.rank!s:>5s} "
             f"{row.damping:8.1e} {row.quantity:8s} {found.pearson!s:23s} {found.spearman!s:23s} "
-            f"{found.slope!s:23s} {found.by_group[0]:8.3f}"
+            f"{found.slope!s:23s} {found.by_group!s:30s} {found.by_test!s}"
         )
     return "\n".join(lines)
 
@@ -113,15 +99,17 @@ def write(
     name: str,
     outcome: Outcome,
     rows: Sequence[Row],
-    predictions: dict[str, np.ndarray],
-    facts: dict[str, Any],
+    predictions: Mapping[str, np.ndarray],
+    facts: Mapping[str, Any],
+    points: Mapping[str, np.ndarray],
 ) -> Path:
-    """One file an experiment: ``<name>.npz`` with arrays and its table as JSON.
+    """One file an experiment: ``<name>.npz`` with arrays and its table as JSON; see ``Results``.
 
     Arrays: removed (indices, groups one after another), sizes, changes, gradient_norms, converged,
-    and ``predicted_<method>``; ``facts`` tells the rest as JSON, with ``rows``.
+    leverages (nan where the points have none), ``predicted_<method>``, and the points: train_x,
+    test_x, acting; ``facts`` tells the rest as JSON, with ``rows``.
     """
-    whole = facts | {
+    whole = dict(facts) | {
         "format_version": FORMAT_VERSION,
         "settings": asdict(outcome.settings),
         "quantities": outcome.quantities,
@@ -134,9 +122,11 @@ def write(
         "changes": outcome.changes.astype(np.float32),
         "gradient_norms": outcome.gradient_norms,
         "converged": outcome.converged,
+        "leverages": np.full(len(outcome.groups), np.nan),
         "facts": np.frombuffer(json.dumps(whole, sort_keys=True).encode(), np.uint8),
     }
-    arrays |= {f"predicted_{method}": values for method, values in predictions.items()}
+    arrays |= points
+    arrays |= {PREDICTED + method: values for method, values in predictions.items()}
     path = folder / f"{name}.npz"
     write_npz(path, arrays)
     write_bytes(folder / f"{name}.json", json.dumps(whole, sort_keys=True, indent=1).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.errors import InputError
 from pinnfluence.progress import progress_bar
 from pinnfluence.stage_store import StageStore
@@ -18,12 +19,10 @@ from pinnfluence.validation import report
 from pinnfluence.validation.agreement import datamodeling_score
 from pinnfluence.validation.experiments import Experiment, Outcome, Settings, random_groups
 from pinnfluence.validation.predictions import MOST_PARAMETERS, Method, Predictions
+from pinnfluence.validation.results import MATCHED, SPECTRUM
 
 ENOUGH = 0.9
 """Part of the retrainings that must converge for a proximal weight to be the headline's."""
-
-MATCHED = "proximal response"
-"""Gauss-Newton with damping 2 mu, the curvature of the proximal term itself."""
 
 Say = Callable[[str], None]
 
@@ -63,7 +62,11 @@ class Study:
     ) -> None:
         self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
         self.folder, self.say = folder, say
-        self.facts: dict[str, Any] = {"n_train": len(train_x), "n_params": pinn.n_params}
+        self.facts: dict[str, Any] = {
+            "n_train": len(train_x),
+            "n_params": pinn.n_params,
+            "terms": pinn.terms,
+        }
 
     def polish(self, settings: Settings) -> None:
         """Go on from the minimum of the loss with a proximal term around theta-hat.
@@ -115,12 +118,15 @@ class Study:
         methods: list[Method] = [*recipes]
         if proximal:
             methods += predictions.dampings([2 * proximal], MATCHED)
+        methods += predictions.arnoldi()
         methods += predictions.controls(plan.seed)
         if plan.full and self.pinn.n_params <= MOST_PARAMETERS:
             methods += predictions.spectral()
         if plan.n_halves:
             self.facts["linear_datamodeling_score"] = self._halves(outcome.settings, plan)
-        return self._table("headline", outcome, methods)
+        automatic = {method.name: method.damping for method in recipes}[GAUSS_NEWTON.base]
+        leverages = predictions.leverages(2 * proximal or automatic)[: len(outcome.changes)]
+        return self._table("headline", outcome, methods, {"leverages": leverages})
 
     def _halves(self, settings: Settings, plan: Plan) -> dict[str, Any]:
         n = len(self.train_x)
@@ -150,11 +156,26 @@ class Study:
         with progress_bar(name, len(groups)) as bar:
             return experiment.run(groups, plan.n_processes, store, bar.update)
 
-    def _table(self, name: str, outcome: Outcome, methods: Sequence[Method]) -> Path:
+    def _table(
+        self,
+        name: str,
+        outcome: Outcome,
+        methods: Sequence[Method],
+        more: Mapping[str, np.ndarray] | None = None,
+    ) -> Path:
         rows, predicted = report.compare(name, outcome, methods)
-        self.say(report.text([row for row in rows if row.method != "spectrum"]))
-        predicted.pop("spectrum", None)
-        return report.write(self.folder, name, outcome, rows, predicted, self.facts)
+        self.say(report.text([row for row in rows if row.method != SPECTRUM]))
+        predicted.pop(SPECTRUM, None)
+        points = self._points() | dict(more or {})
+        return report.write(self.folder, name, outcome, rows, predicted, self.facts, points)
+
+    def _points(self) -> dict[str, np.ndarray]:
+        """All points, and which loss term acts on which training point."""
+        rows = self.pinn.at(self.train_x).term_rows()
+        acting = np.zeros((len(self.train_x), len(rows)), bool)
+        for number, places in enumerate(rows.values()):
+            acting[places, number] = True
+        return {"train_x": self.train_x, "test_x": self.test_x, "acting": acting}
 
     def _store(self, name: str, experiment: Experiment, groups: list[np.ndarray]) -> StageStore:
         return StageStore(self.folder / ".stages" / name, experiment.key(groups))

@@ -1,0 +1,89 @@
+"""Tables of scores against retraining: the evidence, by stage of training, the worst points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pinnfluence.plots.tables import table_figure
+from pinnfluence.plots.validation import METHODS, drawn_methods
+from pinnfluence.validation.agreement import Figure as Interval
+from pinnfluence.validation.agreement import Spread
+from pinnfluence.validation.results import SPECTRUM, Results, Row
+
+
+def agreement_figure(rows: Sequence[Row], note: str = "") -> Figure:
+    """The table of evidence: a line for each method and quantity, without those of spectra."""
+    header = ["method", "matrix", "weights", "rank", "damping", "of", "Pearson", "Spearman"]
+    header += ["slope", "by point (5 %)", "by test point (5 %)"]
+    body = [
+        [
+            row.method,
+            row.curvature,
+            row.weighting,
+            str(row.rank),
+            f"{row.damping:.1e}",
+            row.quantity,
+            *map(_interval, (row.agreement.pearson, row.agreement.spearman, row.agreement.slope)),
+            *map(_spread, (row.agreement.by_group, row.agreement.by_test)),
+        ]
+        for row in rows
+        if row.method != SPECTRUM
+    ]
+    return table_figure(header, body, note=note)
+
+
+def stages_figure(stages: Mapping[str, Results], note: str = "") -> Figure:
+    """Agreement by stage of the training: a line for each, of the first quantity.
+
+    Losses are those of the control without its proximal term; the gradient norm that retraining
+    asked for says how far a typical point can pull.
+    """
+    header = ["stage", "checkpoint", "loss", "proximal", "converged", *METHODS]
+    body = []
+    for stage, results in stages.items():
+        facts, quantity = results.facts, results.quantities[0]
+        converged = f"{int(results.converged.sum())} of {len(results.converged)}"
+        known = drawn_methods(results)
+        cells = [
+            _interval(results.row(method, quantity).agreement.spearman) if method in known else ""
+            for method in METHODS
+        ]
+        body.append(
+            [
+                stage or "last",
+                str(facts.get("checkpoint", {}).get("name", "")),
+                f"{facts['control']['loss']:.1e}",
+                f"{facts['settings']['proximal']:.0e}",
+                converged,
+                *cells,
+            ]
+        )
+    return table_figure(header, body, note=note)
+
+
+def worst_points_figure(
+    results: Results, quantity: str, method: str = "gauss-newton", n: int = 10, note: str = ""
+) -> Figure:
+    """The n removed points of lowest rank correlation: where, which loss terms, how and how far."""
+    found = results.by_group(method, quantity)
+    header = ["point", "place", "loss terms", "correlation", "rel. error", "effect", "leverage"]
+    kinds, body = results.kinds(), []
+    for number in np.argsort(found.correlation, kind="stable")[:n]:
+        group = found.groups[number]
+        point = int(results.groups[group][0])
+        place = ", ".join(f"{value:.3f}" for value in results.train_x[point])
+        figures = (found.correlation, found.error, found.effect, found.leverage)
+        cells = [f"{values[number]:.3g}" for values in figures]
+        body.append([str(point), place, kinds[group], *cells])
+    return table_figure(header, body, note=note)
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _spread(found: Spread) -> str:
+    return f"{_interval(found.median)} ({found.low:.2f})"

@@ -1,0 +1,96 @@
+"""Stock captum's ``ArnoldiInfluenceFunction`` on the loss of a PINN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pinnfluence.terms import Collocation
+
+PROJECTION_DIM, ARNOLDI_DIM = 50, 200
+ARNOLDI_TOL, HESSIAN_REG, HESSIAN_INVERSE_TOL = 1e-4, 1e-3, 1e-4
+"""These five are captum's defaults."""
+
+BATCH_SIZE = 2000
+
+
+class PointLosses(nn.Module):
+    """Training losses ``l_i = sum_k w_k r_k(z_i)^2``: from indices i ``[n]`` that rise, ``[n]``."""
+
+    def __init__(self, collocation: Collocation, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.network = collocation.pinn.network
+        self._collocation, self._weights = collocation, weights
+
+    def forward(self, points: Tensor) -> Tensor:
+        places = self._collocation.subset(points.numpy())
+        # captum puts other parameters into the network for each call
+        residuals = places.residuals(dict(self.network.named_parameters()))
+        like = next(iter(residuals.values()))
+        losses = like.new_zeros(len(points))
+        for name, rows in places.term_rows().items():
+            squares = self._weights[name] * residuals[name].square()
+            losses = losses.index_add(0, torch.as_tensor(rows), squares)
+        return losses
+
+
+class LossesAsTheyAre:
+    """The loss function for a model whose outputs are losses; captum asks for one."""
+
+    reduction = "none"
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return outputs
+
+
+def arnoldi_influence(
+    collocation: Collocation, weights: Mapping[str, float], rank: int = PROJECTION_DIM
+) -> ArnoldiInfluenceFunction:
+    """Captum's class, fitted to the Hessian H of ``sum_ik w_k r_k(z_i)^2``.
+
+    Its scores are ``grad f^T R R^T grad l_i`` with ``R R^T`` near ``(H + 1e-3 I)^-1`` on the
+    largest eigenpairs, from 200 steps of its own Arnoldi iteration with its own products of H.
+    Sign and scale are ours: positive means that taking z_i away raises f.
+
+    Args:
+        collocation: of all training points, on the CPU.
+        weights: w_k by name.
+        rank: number of eigenpairs.
+
+    Source: Schioppa et al., Scaling Up Influence Functions, arXiv 2112.03052.
+    """
+    points = torch.arange(len(collocation.x))
+    loader = DataLoader(TensorDataset(points, points), min(BATCH_SIZE, len(points)))
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # captum sets torch's seed
+        warnings.filterwarnings("ignore", "To copy construct from a tensor")  # at each of its steps
+        return ArnoldiInfluenceFunction(
+            PointLosses(collocation, weights),
+            loader,
+            checkpoint="",
+            checkpoints_load_func=_no_checkpoint,
+            loss_fn=LossesAsTheyAre(),
+            projection_dim=rank,
+            arnoldi_dim=ARNOLDI_DIM,
+            arnoldi_tol=ARNOLDI_TOL,
+            hessian_reg=HESSIAN_REG,
+            hessian_inverse_tol=HESSIAN_INVERSE_TOL,
+        )
+
+
+def projection(fitted: ArnoldiInfluenceFunction) -> np.ndarray:
+    """R ``[n_params, rank]`` of captum's fitted class, whose embeddings are ``R^T grad``."""
+    columns = [torch.cat([part.flatten() for part in column]) for column in fitted.R]
+    found: np.ndarray = torch.stack(columns, 1).double().cpu().numpy()
+    return found
+
+
+def _no_checkpoint(*_: Any) -> float:
+    """Stands for captum's loading of a checkpoint: the model has its weights."""
+    return 1.0
