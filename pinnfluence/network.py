@@ -149,6 +149,8 @@ class MLP(nn.Module):
             raise ValueError(
                 f"scale needs {layers[0]} values, one an input, found {list(self.scale)}"
             )
+        if not all(0 < length < math.inf for length in self.scale):
+            raise ValueError(f"scale must be positive lengths, found {list(self.scale)}")
         self.linears = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(layers))
 
     def forward(self, x: Tensor) -> Tensor:

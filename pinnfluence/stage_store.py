@@ -9,6 +9,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -42,6 +43,13 @@ class Saved(NamedTuple):
     facts: dict[str, Any]
 
 
+@dataclass
+class _Place:
+    """A folder that several stores share, until it turns out that it cannot be written."""
+
+    folder: Path | None
+
+
 class StageStore:
     """Files ``<stage>-<key>.npz`` of a folder, written whole or not at all, and read as data.
 
@@ -61,12 +69,23 @@ class StageStore:
         key: str = "",
         other_keys: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.folder, self.key = None if folder is None else Path(folder), key
+        self._place, self.key = _Place(None if folder is None else Path(folder)), key
         self._other_keys = dict(other_keys)
         self._last, self._cost = time.monotonic(), 0.0
         if self.folder is not None and self.folder.is_dir():
             for path in self.folder.glob(".*.tmp"):  # of a killed run
                 _remove(path)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are; None once they could not be written."""
+        return self._place.folder
+
+    def with_key(self, key: str) -> StageStore:
+        """A store of the same folder for another computation; where one cannot write, neither can."""
+        other = StageStore(None, key)
+        other._place = self._place
+        return other
 
     @property
     def is_open(self) -> bool:
@@ -124,7 +143,7 @@ class StageStore:
                 "going on without",
                 file=sys.stderr,
             )
-            self.folder = None
+            self._place.folder = None
         self._last = time.monotonic()
         self._cost = self._last - began
 

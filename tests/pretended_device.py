@@ -103,6 +103,8 @@ def _moved(value: Any) -> Any:
         return value
     if value.dtype == torch.float64 and DEVICE.type in devices.WITHOUT_FLOAT64:
         raise TypeError("this device has no float64")
+    if value._is_zerotensor():  # of forward differentiation: zeros without memory
+        value = torch.zeros(value.shape, dtype=value.dtype, device=CPU)
     return Elsewhere(value)
 
 

@@ -162,7 +162,7 @@ def test_an_archive_of_points(model: Path) -> None:
 def test_points_that_are_a_folder_or_a_checkpoint(model: Path) -> None:
     is_refused(model, f"no test points at {model}", flags=("--test_x_path", model))
     path = model / "lbfgs-130.pt"
-    is_refused(model, f"{path}", "an .npy", flags=("--test_x_path", path))
+    is_refused(model, f"{path}: expected test points", flags=("--test_x_path", path))
 
 
 # ---- settings

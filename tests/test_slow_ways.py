@@ -20,7 +20,8 @@ STREAMS = "slow way: derivatives of the network by nested forward differentiatio
 def told(model: Any) -> list[str]:
     """Warnings of all that a user may ask for, with each warning shown."""
     with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # torch's own
+        warnings.simplefilter("always", UserWarning)
         influence = Influence(model, recipe=DAMPED, batch_size=4)
         x = influence.train_x[:5]
         for _ in range(2):

@@ -143,7 +143,7 @@ class Influence(DataInfluence):
 
     def stores(self, test_x: np.ndarray) -> tuple[StageStore, StageStore]:
         """Where stages are kept: those of the fit, and those that depend on the test points."""
-        return self._store, StageStore(self._store.folder, self.key(test_x) if self._folder else "")
+        return self._store, self._store.with_key(self.key(test_x) if self._folder else "")
 
     def discard_test_stages(self) -> None:
         """Remove the stages that belong to test points; those of the fit stay for other ones."""
@@ -179,7 +179,7 @@ class Influence(DataInfluence):
             raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
         test_x = _points(self.train_x if inputs is None else inputs)
         key = self.key(test_x) if self._folder else ""
-        store = StageStore(self._store.folder, key)
+        store = self._store.with_key(key)
         factors, about = self._fitter.factors(test_x, store)
         observables = self.pinn.at(test_x, [self.pinn.observables])
         losses = self.pinn.at(test_x)

@@ -255,7 +255,7 @@ def load_scores(
         )
     try:
         return _assemble(metadata, map_safetensors(path))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
 
 
@@ -269,6 +269,10 @@ def find_scores(path: str | Path, key: str) -> Scores | None:
 
 
 def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Scores:
+    for name in PUBLISHED_LOSSES:
+        unknown = set(metadata["groups"][name]) - set(metadata["terms"])
+        if unknown:
+            raise ValueError(f"{name} has unknown loss terms {sorted(map(str, unknown))}")
     sides = {
         side: {
             name: Embedding(tensors[f"{side}/{name}/embedding"], tensors[f"{side}/{name}/rows"])
