@@ -13,7 +13,7 @@ import torch
 
 from pinnfluence.curvature.inverse import without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
-from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
 from pinnfluence.terms import Pinn
@@ -24,6 +24,8 @@ from pinnfluence.weights import training_weights
 BATCH_SIZE = 500
 MOST_PARAMETERS = 4000
 """Up to so many parameters whole spectra are computed, for all ranks and dampings."""
+
+OF_THE_REST = ", curvature of the rest"
 
 RANKS = (10, 20, 50, 100, 200)
 DAMPINGS = tuple(10.0**-k for k in range(2, 11))
@@ -65,42 +67,36 @@ class Predictions:
         self._known: dict[tuple[float, ...], np.ndarray] = {}
 
     def recipes(self) -> Iterator[Method]:
-        """The named recipes, as the engine computes them."""
+        """The named recipes, as the engine computes them; see ``dampings`` for the rest."""
         for name, recipe in RECIPES.items():
-            influence = Influence(self.pinn, self.train_x, recipe)
-            inverse = influence.fit().curvature.inverse
-            assert inverse is not None
-            yield Method(
-                name,
-                recipe.curvature,
-                recipe.weighting,
-                recipe.rank,
-                inverse.damping,
-                partial(self._by, inverse.solve, influence.weights),
-            )
+            yield from self._by_recipe(name, recipe)
 
     def dampings(self, values: Sequence[float], name: str) -> Iterator[Method]:
         """The damped Gauss-Newton matrix at full rank with given dampings.
 
-        Also that of the points that are left, ``G - U U^T`` with the rows U of the removed ones:
+        Also that of the points that are left, ``G - U^T U`` with the rows U of the removed ones:
         what remains of the curvature when they are gone. For a single residual that divides the
         score by 1 minus its leverage.
         """
         for value in values:
-            influence = Influence(self.pinn, self.train_x, replace(GAUSS_NEWTON, damping=value))
-            inverse = influence.fit().curvature.inverse
-            assert inverse is not None
-            of_all = Method(
-                name,
-                "gauss-newton",
-                "training",
-                "full",
-                value,
-                partial(self._by, inverse.solve, influence.weights),
-            )
-            yield of_all
+            yield from self._by_recipe(name, replace(GAUSS_NEWTON, damping=value))
+
+    def _by_recipe(self, name: str, recipe: Recipe) -> Iterator[Method]:
+        influence = Influence(self.pinn, self.train_x, recipe)
+        inverse = influence.fit().curvature.inverse
+        assert inverse is not None
+        of_all = Method(
+            name,
+            recipe.curvature,
+            recipe.weighting,
+            recipe.rank,
+            inverse.damping,
+            partial(self._by, inverse.solve, influence.weights),
+        )
+        yield of_all
+        if recipe.is_full and OPERATORS[recipe.curvature].has_rows:
             of_the_rest = partial(self._by_the_rest, inverse.solve, influence.weights)
-            yield replace(of_all, name=f"{name}, curvature of the rest", predict=of_the_rest)
+            yield replace(of_all, name=name + OF_THE_REST, predict=of_the_rest)
 
     def leverages(self, damping: float) -> np.ndarray:
         """The largest leverage of each group, ``[n_groups]``, between 0 and 1.
@@ -161,7 +157,8 @@ class Predictions:
         )
         other = Predictions(randomised(self.pinn, seed), self.train_x, self.test_x, self.groups)
         for method in other.recipes():
-            yield replace(method, name=f"randomised network, {method.name}")
+            if method.name in RECIPES:
+                yield replace(method, name=f"randomised network, {method.name}")
 
     @property
     def quantities(self) -> tuple[str, ...]:
