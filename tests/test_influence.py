@@ -13,6 +13,7 @@ from captum.influence import DataInfluence
 from torch import nn
 
 from pinnfluence import Equation, Influence, InputError, Pinn, Recipe
+from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.influence import fit
 from pinnfluence.network import MLP
 from pinnfluence.progress import Stages
@@ -370,7 +371,7 @@ def test_no_test_points(case):
         ({"damping": float("nan")}, "damping must be a number"),
         ({"damping": "none"}, "at least 0 or auto, found none"),
         ({"threshold": -1.0}, "threshold must be a number of at least 0, found -1"),
-        ({"curvature": "fisher"}, "expected curvature hessian or gauss-newton, found fisher"),
+        ({"curvature": "best"}, f"expected curvature {' or '.join(OPERATORS)}, found best"),
         ({"weighting": "none"}, "expected weighting uniform or training, found none"),
     ],
 )
