@@ -82,7 +82,7 @@ class StageStore:
         return self._place.folder
 
     def with_key(self, key: str) -> StageStore:
-        """A store of the same folder for another computation, which can write where this can."""
+        """A store of the same folder for another computation; if one cannot write, none can."""
         other = StageStore(None, key)
         other._place = self._place
         return other

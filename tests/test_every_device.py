@@ -74,7 +74,8 @@ def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]
     influence = Influence(pinn, train_x, recipe, batch_size=len(train_x) - 7)
     scores = influence.influence(test_x)
     found = {name: np.asarray(matrix) for name, matrix in scores.items()}
-    found |= {f"exact {name}": a for name, a in influence.exact(test_x[:3]).items()}
+    for name, matrix in influence.exact(test_x[:3]).items():
+        found[f"exact {name}"] = np.asarray(matrix)
     for quantity in ("speed", "all"):
         found[f"one {quantity}"] = influence.scores(test_x, quantity).values
     vorticity = influence.scores(test_x, lambda f: f.v_x - f.u_y, np.ones(len(test_x)))
@@ -165,7 +166,7 @@ def test_gradients(pinn, reference, points, device: Device, kind: Callable[[Pinn
         places = kind(pinn).at(points[0])
         basis = next(iter(pinn.params.values())).new_ones(pinn.n_params, 2)
         basis[::2, 1] = -1
-        results = {}
+        results: dict[str, Tensor] = {}
         for name, projection in project_gradients(places, basis, 30).items():
             results |= {f"{name} value": projection.values, f"{name} basis": projection.gradients}
         for number in range(len(places.names)):
@@ -314,8 +315,8 @@ def test_training_script(device: Device, tmp_path: Path) -> None:
         ("cpu", ("--device", "cpu", "--dtype", "float64"), ""),
         ("device", device.flags, device.prelude),
     ):
-        flags = (*SMALL, *steps, *flags, "--save_path", tmp_path / name)
-        run_well(TRAIN, *flags, prelude=prelude)
+        where = ("--save_path", tmp_path / name)
+        run_well(TRAIN, *SMALL, *steps, *flags, *where, prelude=prelude)
     (names, found), (_, expected) = (history_of(tmp_path / n) for n in ("device", "cpu"))
     losses = [n for n, name in enumerate(names) if name != "seconds" and not name.endswith("L2")]
     device.close(found[:, losses], expected[:, losses])

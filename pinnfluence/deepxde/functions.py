@@ -86,11 +86,11 @@ def declared(
             f"{type(error).__name__}: {error}; expected derivatives by dde.grad only"
         ) from error
     wanted = closure(plan.needs)
-    if plan.queries:
+    if n := len(plan.queries):
         tell_once(
             plan,
-            f"slow way: {name} differentiates {len(plan.queries)} expressions and is run again for "
-            "each; derivatives of outputs and of their derivatives are looked up instead",
+            f"slow way: {name} differentiates {n} expression{'s' if n > 1 else ''} and is run again"
+            " for each; derivatives of outputs and of their derivatives are looked up instead",
         )
 
     def values(f: Field) -> list[Tensor]:
