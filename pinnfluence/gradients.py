@@ -59,7 +59,8 @@ def project_gradients(
             return part
 
         parts = map_in_threads(project, chunks, parallel)
-        empty = (basis.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
+        like = next(iter(collocation.pinn.params.values()))
+        empty = (like.new_zeros(0), basis.new_zeros(0, basis.shape[1]))
         for name in names:
             found = [part[name] for part in parts] or [empty]
             values, gradients = (gather_rows(torch.cat(t)) for t in zip(*found, strict=True))

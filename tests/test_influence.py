@@ -23,8 +23,8 @@ LAYERS = (2, 6, 5, 3)
 OUTPUTS = ("u", "v", "p", "speed")
 
 
-def close(found, expected, limit: float = 2e-6) -> None:
-    """Equal up to float32, relative to the largest entry."""
+def close(found, expected, limit: float = 1e-5) -> None:
+    """Equal up to float32 products that cancel, relative to the largest entry."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     assert found.shape == expected.shape
     assert abs(found - expected).max() <= limit * abs(expected).max()

@@ -9,7 +9,7 @@ import pytest
 from helpers import CALC, run_well, short_run, snapshot
 
 from pinnfluence import PAPER, Influence, stage_store
-from pinnfluence.curvature import operators
+from pinnfluence.curvature import gram
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import embeddings, estimate
 from pinnfluence.influence.kept import kept_stages
@@ -38,7 +38,7 @@ def case(flow_pinn, flow_points):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks, each saved at once; every trial of the estimate takes a second."""
     monkeypatch.setattr(embeddings, "BLOCK_POINTS", 10)
-    monkeypatch.setattr(operators, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(stage_store, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(stage_store, "PART_OF_THE_TIME", np.inf)
     monkeypatch.setattr(estimate, "_seconds", lambda function: 1.0)

@@ -396,7 +396,8 @@ def test_a_row_of_a_big_file_costs_little_memory(tmp_path) -> None:
     values = rng.standard_normal((n_train, rank), np.float32)
     train = {"r": Embedding(values, np.arange(n_train, dtype=np.int32))}
     x = rng.random((n_test, 2), np.float32)
-    metadata = {"terms": ["r"], "groups": {"pde": ["r"], "bcs": [], "all": ["r"]}, "recipe": {}}
+    groups: dict[str, list[str]] = {"pde": [], "bcs": [], "all": []}
+    metadata = {"terms": ["r"], "groups": groups, "recipe": {}}
     scores = Scores(x[:n_train], x, train, test, metadata, np.ones(rank))
     path = scores.save(tmp_path)
     expected = np.asarray(scores["u"][777])
