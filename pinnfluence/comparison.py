@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.field import Field, derivatives_used
 from pinnfluence.problem import Problem
 from pinnfluence.reference import Reference
@@ -133,7 +133,7 @@ def predict(
     like = next(net.parameters())
     parts = []
     for start in range(0, len(points), BATCH_SIZE):
-        x = torch.tensor(points[start : start + BATCH_SIZE]).to(like)
+        x = tensor_like(points[start : start + BATCH_SIZE], like)
         with torch.no_grad():
             parts.append(float64_array(net(x)))
     return dict(zip(names, np.concatenate(parts).T, strict=True))

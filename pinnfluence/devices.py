@@ -83,6 +83,14 @@ def in_float64(tensor: Tensor) -> Tensor:
     return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
+def tensor_like(array: np.ndarray, like: Tensor) -> Tensor:
+    """An array as a tensor in the dtype and the place of another, whatever the default device is.
+
+    Cast before it is moved, since not every device has float64.
+    """
+    return torch.as_tensor(array, dtype=like.dtype, device="cpu").to(like.device)
+
+
 def float64_array(tensor: Tensor) -> np.ndarray:
     """A tensor as an array in float64; moved first, since not every device has float64."""
     return tensor.detach().cpu().double().numpy()

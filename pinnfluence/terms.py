@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.devices import tensor_like
 from pinnfluence.errors import InputError
 from pinnfluence.field import (
     RESERVED,
@@ -242,15 +243,12 @@ class Collocation:
         like = next(iter(self.pinn.params.values()))
         x = np.concatenate([self.x, *(images for images in self.images if images is not None)])
         rows = tuple(torch.as_tensor(rows, device=like.device) for rows in self.rows)
-        return torch.as_tensor(x).to(like.device, like.dtype), rows
+        return tensor_like(x, like), rows
 
     def data_tensors(self) -> tuple[Tensor | None, ...]:
         """The data of each equation as tensors, in the network's dtype and place."""
         like = next(iter(self.pinn.params.values()))
-        return tuple(
-            None if data is None else torch.as_tensor(data).to(like.device, like.dtype)
-            for data in self.data
-        )
+        return tuple(None if data is None else tensor_like(data, like) for data in self.data)
 
     def residuals(
         self,

@@ -7,19 +7,22 @@ refuse tensors of both places; so that a hidden assumption of the CPU is found w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.__future__ import get_overwrite_module_params_on_conversion as get_overwrite
+from torch.__future__ import set_overwrite_module_params_on_conversion as set_overwrite
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pinnfluence import devices
 
+Result = TypeVar("Result")
 DEVICE = torch.device("meta")
 CPU = torch.device("cpu")
 FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
@@ -72,8 +75,10 @@ class _Constructors(TorchFunctionMode):
             like, *args = args
             device, func = device or like.device, torch.tensor
             given.setdefault("dtype", like.dtype)
+        is_leaf = given.pop("requires_grad", False)
         made = func(*args, **given)
-        return made if device is None else made.to(device)
+        made = made if device is None else made.to(device)
+        return made.requires_grad_() if is_leaf else made
 
 
 def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -103,11 +108,18 @@ def _held(value: Any) -> Any:
 def _moved(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    if value.dtype == torch.float64 and DEVICE.type in devices.WITHOUT_FLOAT64:
+    is_array = value.ndim > 0  # numbers of Python are float64 tensors without axes for a while
+    if value.dtype == torch.float64 and is_array and DEVICE.type in devices.WITHOUT_FLOAT64:
         raise TypeError("this device has no float64")
     if value._is_zerotensor():  # of forward differentiation: zeros without memory
         value = torch.zeros(value.shape, dtype=value.dtype, device=CPU)
     return Elsewhere(value)
+
+
+def without(function: Callable[[], Result]) -> Result:
+    """A function's result on the CPU alone, where PyTorch may need ``meta`` itself, for shapes."""
+    with _disable_current_modes():
+        return function()
 
 
 @contextmanager
@@ -117,6 +129,9 @@ def pretended(with_float64: bool = True) -> Iterator[torch.device]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(devices, "WITHOUT_FLOAT64", lacking))
         stack.enter_context(patch.object(devices, "select", lambda *_: DEVICE))
+        # a parameter's ``data`` cannot be set: its numbers are not those of the tensor itself
+        stack.callback(set_overwrite, get_overwrite())
+        set_overwrite(True)
         stack.enter_context(_Operations())
         stack.enter_context(_Constructors())
         yield DEVICE

@@ -13,10 +13,11 @@ import torch
 from conftest import Device
 from deepxde_problems import MODELS
 from helpers import CALC, SMALL, TRAIN, history_of, run_well, short_run
+from pretended_device import without
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from pinnfluence import GAUSS_NEWTON, Influence, Pinn, load_scores
+from pinnfluence import GAUSS_NEWTON, MLP, Influence, Pinn, load_scores
 from pinnfluence.captum_api import NaiveInfluenceFunction
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import Recipe, recipe_of
@@ -31,7 +32,7 @@ from pinnfluence.influence import estimate
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.training.loss_step import loss_step
 
-LAYERS = (2, 6, 5, 3)
+LAYERS = (2, 5, 3)
 RECIPES = {"paper": Recipe(rank=8), "gauss-newton": GAUSS_NEWTON}
 NEWTON = recipe_of("gauss-newton", damping=0.1)
 
@@ -178,7 +179,7 @@ def test_gradients(pinn, reference, points, device: Device, kind: Callable[[Pinn
         return results | {"norms": norms}
 
     results = found(pinn)
-    for name, values in found(reference).items():
+    for name, values in without(lambda: found(reference)).items():
         assert results[name].device.type == device.device.type
         device.close(results[name], values)
 
@@ -191,15 +192,20 @@ def test_curvature(
     def made(pinn: Pinn) -> Curvature:
         return curvature(kind(pinn).at(points[0]), dict.fromkeys(pinn.terms, 0.7), 30)
 
-    found, expected = made(pinn), made(reference)
-    device.close(found.dense(), expected.dense())
     vectors = np.random.default_rng(0).standard_normal((pinn.n_params, 2))
-    device.close(found.matmat(vectors), expected.matmat(vectors))
-    if isinstance(found, GaussNewton) and isinstance(expected, GaussNewton):
-        device.close(found.rows(), expected.rows())
-        for matrix in (found, expected):
+
+    def results(matrix: Curvature) -> list[np.ndarray]:
+        found = [matrix.matmat(vectors)]
+        if isinstance(matrix.collocation.pinn.network, MLP):  # others take an evaluation a column
+            found.append(matrix.dense())
+        if isinstance(matrix, GaussNewton):
             matrix._is_functional = False
-        device.close(found.matvec(vectors[:, 0]), expected.matvec(vectors[:, 0]))
+            found += [matrix.rows(), matrix.matvec(vectors[:, 0])]
+        return found
+
+    expected = without(lambda: results(made(reference)))
+    for found, values in zip(results(made(pinn)), expected, strict=True):
+        device.close(found, values)
 
 
 # ---- models of DeepXDE
@@ -211,7 +217,8 @@ def model_on(device: torch.device, name: str) -> Any:
     dde.config.set_random_seed(3)
     with torch.device(device):
         model = MODELS[name]()
-    model.net.load_state_dict(weights)
+    for name, p in model.net.named_parameters():
+        p.data.copy_(weights[name])
     for variable, value in zip(model.external_trainable_variables, unknowns, strict=True):
         variable.data.copy_(torch.tensor(value))
     return model
@@ -237,7 +244,7 @@ def test_model_of_deepxde(device: Device, name: str) -> None:
             assert {p.device.type for p in pinn.params.values()} == {where.type}
             return Influence(pinn, recipe=NEWTON).scores(pinn.training_points[:4], "all").values
 
-    expected = scores(torch.device("cpu"), torch.float64)
+    expected = without(lambda: scores(torch.device("cpu"), torch.float64))
     device.close(scores(device.device, device.dtype), expected)
 
 
@@ -269,7 +276,7 @@ def test_captum_api(device: Device, nested: bool) -> None:
         assert set(ours.how.values()) == {"batched backward" if nested else "vmap"}
         return [*results, ours.influence((features[:4], labels[:4]), k=3).influence_scores]
 
-    expected = found(torch.device("cpu"), torch.float64)
+    expected = without(lambda: found(torch.device("cpu"), torch.float64))
     for result, values in zip(found(device.device, device.dtype), expected, strict=True):
         device.close(result, values)
 

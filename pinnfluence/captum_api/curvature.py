@@ -14,7 +14,7 @@ from torch import Tensor
 from pinnfluence.captum_api.gradients import Loss, batched_backward
 from pinnfluence.curvature.eigenpairs import top_eigenpairs
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.errors import InputError
 from pinnfluence.slow_ways import reason_of, tell_once
 
@@ -63,7 +63,7 @@ class LossHessian:
         """Products ``H V`` of shape ``[n_params, n]`` with the columns of a matrix."""
         self.n_products += vectors.shape[1]
         like = next(iter(self._theta.values()))
-        rows = torch.as_tensor(np.ascontiguousarray(vectors.T)).to(like.device, like.dtype)
+        rows = tensor_like(np.ascontiguousarray(vectors.T), like)
         total = torch.zeros_like(rows)
         if self._keep and not self._gradients:
             self._gradients = [self._gradient(batch) for batch in self._batches]
@@ -145,7 +145,7 @@ def inverse_root(
         )
     signs = np.where(pairs.vectors.sum(0) > 0, 1.0, -1.0)
     R = (pairs.vectors * signs / np.sqrt(pairs.values))[:, ::-1]
-    return torch.as_tensor(R.copy()).to(hessian.dtype)
+    return torch.as_tensor(R.copy(), dtype=hessian.dtype, device="cpu")
 
 
 def _graph_bytes(output: Tensor) -> int:

@@ -50,7 +50,7 @@ import torch
 from pinnfluence import distributed
 from pinnfluence.curvature.inverse import Inverse
 from pinnfluence.curvature.operators import Curvature
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.terms import Collocation, Pinn
 
 N_SIGNS = 32
@@ -177,7 +177,7 @@ def signed_gradients(
     chunks = zip(starts, collocation.chunks(batch_size), strict=True)
     for start, chunk in distributed.share(list(chunks)):
         losses = _point_losses(chunk, params, weights)
-        columns = torch.as_tensor(signs[start : start + len(losses)]).to(losses)
+        columns = tensor_like(signs[start : start + len(losses)], losses)
         found = [
             torch.autograd.grad(
                 losses, list(params.values()), column, retain_graph=True, materialize_grads=True

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.gradients import Advance
 from pinnfluence.parallel import pays_in_threads
 from pinnfluence.terms import Collocation
@@ -82,7 +82,7 @@ class Curvature(ABC):
         """Product with a vector, of shape ``[n_params]``."""
         self.n_products += 1
         like = next(iter(self._params.values()))
-        v = torch.as_tensor(np.asarray(vector).reshape(-1)).to(like.device, like.dtype)
+        v = tensor_like(np.asarray(vector).reshape(-1), like)
         parts = self._products(v)
         total = torch.stack(parts).sum(0) if parts else torch.zeros_like(v)
         return float64_array(distributed.sum_over_ranks(total))

@@ -126,7 +126,7 @@ class _Run(Substitute):
             result, numbers = [result], [numbers]
         for part, chosen in zip(result, numbers, strict=False):
             if chosen.ndim == 2 and len(chosen) == 1:
-                picked = chosen[0].tolist()
+                picked = chosen[0].cpu().tolist()
                 if part.shape == (len(whole), len(picked)):
                     self._remember(part, [columns[number] for number in picked])
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pinnfluence.deepxde import derivative_lookup
 from pinnfluence.deepxde.model import dde
 from pinnfluence.deepxde.network import Unknowns
+from pinnfluence.devices import tensor_like
 from pinnfluence.errors import InputError
 from pinnfluence.field import Declared, Field
 from pinnfluence.network import closure
@@ -68,7 +69,7 @@ def declared(
     """A user's function, tried at a few points, as a function of the field."""
     sample = context.sample
     given = Field((), (), sample, {})
-    given.data = torch.as_tensor(np.ascontiguousarray(data(sample.cpu().numpy()))).to(sample)
+    given.data = tensor_like(np.ascontiguousarray(data(sample.cpu().numpy())), sample)
     found: list[int] = []
 
     def trial(x: Tensor, y: Tensor) -> Any:

@@ -23,6 +23,7 @@ from pinnfluence.deepxde.conditions import (
 from pinnfluence.deepxde.functions import Context
 from pinnfluence.deepxde.model import PinnModel, dde
 from pinnfluence.deepxde.network import Unknowns, cast_copy, translate
+from pinnfluence.devices import tensor_like
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Declared, FieldFunction
 from pinnfluence.network import MLP
@@ -87,7 +88,7 @@ def _translated(
     data, unknowns = model.data, Unknowns(model.external_trainable_variables)
     net = cast_copy(model.net, dtype)
     like = next(net.parameters(), torch.zeros(0, dtype=dtype))
-    points = torch.as_tensor(data.train_x[:: max(1, len(data.train_x) // 100)]).to(like)
+    points = tensor_like(data.train_x[:: max(1, len(data.train_x) // 100)], like)
     context = Context(points[:N_SAMPLE], _n_outputs(net, points), unknowns)
     equations = _equations(data, context)
     network = translate(net, unknowns, points, _orders(equations))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pinnfluence import distributed
 from pinnfluence.curvature.inverse_curvature import InverseCurvature, invert
 from pinnfluence.curvature.recipe import Recipe
+from pinnfluence.devices import tensor_like
 from pinnfluence.influence.compression import Factors, compress
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.gradient_rows import TrainingGradients
@@ -155,5 +155,4 @@ def n_gradients(collocation: Collocation) -> int:
 def as_params(array: np.ndarray, pinn: Pinn) -> Tensor:
     """An array in the place and the dtype of a network's parameters; float32 remains what it is."""
     like = next(iter(pinn.params.values()))
-    dtype = torch.float32 if array.dtype == np.float32 else like.dtype
-    return torch.as_tensor(array).to(like.device, dtype)
+    return tensor_like(array, like.float() if array.dtype == np.float32 else like)

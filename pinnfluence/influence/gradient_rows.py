@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence import distributed
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.terms import Collocation, Pinn
 
@@ -53,7 +53,7 @@ class TrainingGradients:
         product = np.zeros((self.n_rows, matrix.shape[1]), np.float32)
         right: Tensor | None = None
         for rows, block in self._blocks():
-            right = torch.as_tensor(matrix).to(block) if right is None else right
+            right = tensor_like(matrix, block) if right is None else right
             product[rows] = (block @ right).cpu().numpy()
         distributed.sum_over_ranks(torch.from_numpy(product))
         return product
@@ -64,7 +64,7 @@ class TrainingGradients:
         some = next(iter(self.collocation.pinn.params.values()))
         product = some.new_zeros(self.collocation.pinn.n_params, matrix.shape[1])
         for rows, block in self._blocks():
-            product += block.T @ torch.as_tensor(matrix[rows]).to(block)
+            product += block.T @ tensor_like(matrix[rows], block)
         return float64_array(distributed.sum_over_ranks(product))
 
     def totals(self, by_row: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.terms import Collocation
 from pinnfluence.weights import training_weights
 
@@ -108,7 +108,7 @@ class LevenbergMarquardt:
         return torch.cat([p.detach().flatten() for p in self._parameters()])
 
     def _move(self, begin: Tensor, step: np.ndarray) -> None:
-        theta = begin + torch.as_tensor(step).to(begin)
+        theta = begin + tensor_like(step, begin)
         parameters = self._parameters()
         parts = theta.split([p.numel() for p in parameters])
         with torch.no_grad():
