@@ -86,9 +86,11 @@ def in_float64(tensor: Tensor) -> Tensor:
 def tensor_like(array: np.ndarray, like: Tensor) -> Tensor:
     """An array as a tensor in the dtype and the place of another, whatever the default device is.
 
-    Cast before it is moved, since not every device has float64.
+    Cast before it is moved, since not every device has float64. Arrays that cannot be written to,
+    such as mapped files, are copied: PyTorch warns of them.
     """
-    return torch.as_tensor(array, dtype=like.dtype, device="cpu").to(like.device)
+    own = array if array.flags.writeable else array.copy()
+    return torch.as_tensor(own, dtype=like.dtype, device="cpu").to(like.device)
 
 
 def float64_array(tensor: Tensor) -> np.ndarray:
