@@ -28,14 +28,13 @@ than neglected), and at least
 No number is tuned and no retraining is looked at. Multiplying the loss by c multiplies the damping
 by c; the order of the points does not matter.
 
-What it gave for the paper's three models after 5,000 Adam steps and up to 3,000 L-BFGS iterations
-(``model_zoo/`` still holds ``broken`` of these), by ``benchmarks/damping.py``; epsilon is that of
-float32:
+What it gives for the paper's three models in ``model_zoo/``, by ``benchmarks/damping.py``; epsilon is
+that of float32:
 
     model   largest eigenvalue   floor    damping   open at the floor   open   neglected
-    good    421                  5.0e-5   2.2e-4    1.22                0.49   0.04
-    broken  631                  7.5e-5   7.1e-4    1.69                0.46   0.04
-    bad     677                  8.1e-5   8.1e-5    0.18                0.18   0.04
+    good    5.39e3               6.4e-4   3.7e-3    0.94                0.47   0.0006
+    broken  1.97e3               2.3e-4   1.1e-3    0.88                0.47   0.0005
+    bad     2.49e3               3.0e-4   3.0e-4    0.43                0.43   0.0018
 """
 
 from __future__ import annotations
