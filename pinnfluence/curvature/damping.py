@@ -28,8 +28,8 @@ than neglected), and at least
 No number is tuned and no retraining is looked at. Multiplying the loss by c multiplies the damping
 by c; the order of the points does not matter.
 
-What it gives for the paper's three models in ``model_zoo/``, by ``benchmarks/damping.py``; epsilon is
-that of float32:
+What it gives for the paper's three models in ``model_zoo/``, by ``benchmarks/damping.py``; epsilon
+is that of float32:
 
     model   largest eigenvalue   floor    damping   open at the floor   open   neglected
     good    5.39e3               6.4e-4   3.7e-3    0.94                0.47   0.0006
