@@ -89,6 +89,9 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if elsewhere and here and func not in BETWEEN_DEVICES:
         raise RuntimeError(f"{func}: expected all tensors on one device, found cpu and {DEVICE}")
     asked = kwargs.get("device")
+    generator = kwargs.get("generator")
+    if asked is not None and generator is not None and torch.device(asked) != generator.device:
+        raise RuntimeError(f"expected a generator on {asked}, found one on {generator.device}")
     if asked is not None:
         kwargs = {**kwargs, "device": CPU}
     args, kwargs = tree_map(_held, args), tree_map(_held, kwargs)
