@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 import torch
-from _captum_costs import batch_cost, batch_sizes, hessian_timer, no_checkpoint
+from _captum_costs import batch_cost, batch_sizes, hessian_timer
 from captum.influence import NaiveInfluenceFunction as Captum
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pinnfluence.captum_api import NaiveInfluenceFunction as DropIn
+from pinnfluence.validation.arnoldi import no_checkpoint
 
 MOST_SECONDS = 60.0
 """Estimated time above which captum is not run completely at a batch size."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import hvp, jacobian
 from torch.utils.data import DataLoader, TensorDataset
 
+from pinnfluence.validation.arnoldi import no_checkpoint
+
 BATCH_SIZES = (1, 100, 1000)
 """Captum's batch sizes, beside that of all samples."""
 
@@ -68,11 +70,6 @@ class AnyDirections(NaiveInfluenceFunction):
 def batch_sizes(n_samples: int) -> list[int]:
     """The batch sizes that are tried for so many samples."""
     return sorted({min(size, n_samples) for size in (*BATCH_SIZES, n_samples)})
-
-
-def no_checkpoint(*_: Any) -> float:
-    """Stands for captum's loading of a checkpoint: the model has its weights."""
-    return 1.0
 
 
 def batch_cost(timer: Timer, n_most: int, budget: float) -> BatchCost:

@@ -104,7 +104,7 @@ class StageStore:
             return None
         try:
             arrays = _read(path)
-            return Saved(arrays, json.loads(arrays.pop(FACTS).tobytes()))
+            return Saved(arrays, _parsed(arrays.pop(FACTS)))
         except UNREADABLE:
             print(f"warning: {path} is damaged; computing it again", file=sys.stderr)
             _remove(path)
@@ -116,7 +116,7 @@ class StageStore:
             return None
         try:
             with zipfile.ZipFile(self._path(stage)) as archive:
-                return _facts(archive)
+                return _parsed(_array(archive, f"{FACTS}.npy"))
         except UNREADABLE:
             return None
 
@@ -199,15 +199,17 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            with archive.open(name) as stream:
-                array = np.lib.format.read_array(stream, allow_pickle=False)
-            arrays[name.removesuffix(".npy")] = array
+            arrays[name.removesuffix(".npy")] = _array(archive, name)
     return arrays
 
 
-def _facts(archive: zipfile.ZipFile) -> dict[str, Any]:
-    with archive.open(f"{FACTS}.npy") as stream:
-        text = np.lib.format.read_array(stream, allow_pickle=False)
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _parsed(text: np.ndarray) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(text.tobytes())
     return facts
 

@@ -77,22 +77,8 @@ def declared(
         found[:] = [column.shape[1] for column in _columns(result, name, len(sample))]
         return result
 
-    try:
-        plan = derivative_lookup.plan(trial, sample, context.n_outputs)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    except Exception as error:  # whatever a user's function raises
-        raise InputError(
-            f"{name}: the function cannot be evaluated with derivatives that are looked up: "
-            f"{type(error).__name__}: {error}; expected derivatives by dde.grad only"
-        ) from error
+    plan = _plan(name, trial, context)
     wanted = closure(plan.needs)
-    if n := len(plan.queries):
-        tell_once(
-            plan,
-            f"slow way: {name} differentiates {n} expression{'s' if n > 1 else ''} and is run again"
-            " for each; derivatives of outputs and of their derivatives are looked up instead",
-        )
 
     def values(f: Field) -> list[Tensor]:
         streams = {index: f.derivative(index) for index in wanted}
@@ -108,6 +94,28 @@ def declared(
         return [column for part in parts for column in part.unbind(1)]
 
     return Declared(_residual_names(name, found), frozenset(wanted), values)
+
+
+def _plan(
+    name: str, trial: Callable[[Tensor, Tensor], Any], context: Context
+) -> derivative_lookup.Plan:
+    """Which derivatives a user's function needs; tells where it must be run more than once."""
+    try:
+        plan = derivative_lookup.plan(trial, context.sample, context.n_outputs)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except Exception as error:  # whatever a user's function raises
+        raise InputError(
+            f"{name}: the function cannot be evaluated with derivatives that are looked up: "
+            f"{type(error).__name__}: {error}; expected derivatives by dde.grad only"
+        ) from error
+    if n := len(plan.queries):
+        tell_once(
+            plan,
+            f"slow way: {name} differentiates {n} expression{'s' if n > 1 else ''} and is run again"
+            " for each; derivatives of outputs and of their derivatives are looked up instead",
+        )
+    return plan
 
 
 def _check_dtype(parts: Sequence[Tensor], dtype: torch.dtype, name: str) -> None:

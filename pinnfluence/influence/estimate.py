@@ -111,15 +111,8 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
         more, memory = _full_rank(curvature, tried, n_sampled, influence.recipe.damping == AUTO)
         memory = max(memory, memory / 2 + embedding)  # half of it is the inverse, kept to the end
     else:
-        n_products = expected_products(rank, curvature.n_params)
-        more = {
-            "eigenpairs": n_products * tried.product * n_train,
-            "training points": tried.losses * n_train,
-        }
-        graph = graph_bytes(train) / distributed.world_size()
-        if not keeps_graph(train):
-            graph *= tried.n / n_train
-        memory = max(graph + 4 * (2 * rank + 1) * curvature.n_params * 8, embedding)
+        more, memory = _low_rank(curvature, tried, rank)
+        memory = max(memory, embedding)
     kept = {} if restart else kept_stages(influence, test_x)
     left = sum(s * (1 - kept.get(name, 0.0)) for name, s in (seconds | more).items())
     return Cost(left, BASE_BYTES + memory, disk + dense_bytes, passing, kept)
@@ -153,6 +146,20 @@ def _fetched(projections: Mapping[str, Projection]) -> None:
     """Wait for a device that computes while Python goes on: for a number of each result."""
     for projection in projections.values():
         projection.gradients[:1, :1].cpu()
+
+
+def _low_rank(curvature: Curvature, tried: _Tried, rank: int) -> tuple[dict[str, float], float]:
+    """Seconds by stage, and bytes: eigenpairs and the training side."""
+    train = curvature.collocation
+    n_train, n_products = len(train.x), expected_products(rank, curvature.n_params)
+    seconds = {
+        "eigenpairs": n_products * tried.product * n_train,
+        "training points": tried.losses * n_train,
+    }
+    graph = graph_bytes(train) / distributed.world_size()
+    if not keeps_graph(train):
+        graph *= tried.n / n_train
+    return seconds, graph + 4 * (2 * rank + 1) * curvature.n_params * 8
 
 
 def _full_rank(

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from pinnfluence.plots.tables import table_figure
 from pinnfluence.plots.validation import METHODS, drawn_methods
-from pinnfluence.validation.agreement import Figure as Interval
 from pinnfluence.validation.agreement import Spread
 from pinnfluence.validation.results import SPECTRUM, Results, Row
 
@@ -26,7 +25,7 @@ def agreement_figure(rows: Sequence[Row], note: str = "") -> Figure:
             str(row.rank),
             f"{row.damping:.1e}",
             row.quantity,
-            *map(_interval, (row.agreement.pearson, row.agreement.spearman, row.agreement.slope)),
+            *map(str, (row.agreement.pearson, row.agreement.spearman, row.agreement.slope)),
             *map(_spread, (row.agreement.by_group, row.agreement.by_test)),
         ]
         for row in rows
@@ -48,7 +47,7 @@ def stages_figure(stages: Mapping[str, Results], note: str = "") -> Figure:
         converged = f"{int(results.converged.sum())} of {len(results.converged)}"
         known = drawn_methods(results)
         cells = [
-            _interval(results.row(method, quantity).agreement.spearman) if method in known else ""
+            str(results.row(method, quantity).agreement.spearman) if method in known else ""
             for method in METHODS
         ]
         body.append(
@@ -81,9 +80,5 @@ def worst_points_figure(
     return table_figure(header, body, note=note)
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
 def _spread(found: Spread) -> str:
-    return f"{_interval(found.median)} ({found.low:.2f})"
+    return f"{found.median} ({found.low:.2f})"

@@ -12,6 +12,7 @@ from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFu
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from pinnfluence.devices import float64_array
 from pinnfluence.terms import Collocation
 
 PROJECTION_DIM, ARNOLDI_DIM = 50, 200
@@ -74,7 +75,7 @@ def arnoldi_influence(
             PointLosses(collocation, weights),
             loader,
             checkpoint="",
-            checkpoints_load_func=_no_checkpoint,
+            checkpoints_load_func=no_checkpoint,
             loss_fn=LossesAsTheyAre(),
             projection_dim=rank,
             arnoldi_dim=ARNOLDI_DIM,
@@ -87,10 +88,9 @@ def arnoldi_influence(
 def projection(fitted: ArnoldiInfluenceFunction) -> np.ndarray:
     """R ``[n_params, rank]`` of captum's fitted class, whose embeddings are ``R^T grad``."""
     columns = [torch.cat([part.flatten() for part in column]) for column in fitted.R]
-    found: np.ndarray = torch.stack(columns, 1).double().cpu().numpy()
-    return found
+    return float64_array(torch.stack(columns, 1))
 
 
-def _no_checkpoint(*_: Any) -> float:
+def no_checkpoint(*_: Any) -> float:
     """Stands for captum's loading of a checkpoint: the model has its weights."""
     return 1.0

@@ -11,9 +11,10 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from pinnfluence.curvature.inverse import without_rows
+from pinnfluence.curvature.inverse import Inverse, without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
+from pinnfluence.devices import float64_array
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
 from pinnfluence.terms import Pinn
@@ -65,6 +66,7 @@ class Predictions:
         self.groups = list(groups)
         self._collocation = pinn.at(train_x)
         self._known: dict[tuple[float, ...], np.ndarray] = {}
+        self._last: Influence | None = None  # a single one: each may hold a whole matrix
 
     def recipes(self) -> Iterator[Method]:
         """The named recipes, as the engine computes them; see ``dampings`` for the rest."""
@@ -82,21 +84,26 @@ class Predictions:
             yield from self._by_recipe(name, replace(GAUSS_NEWTON, damping=value))
 
     def _by_recipe(self, name: str, recipe: Recipe) -> Iterator[Method]:
-        influence = Influence(self.pinn, self.train_x, recipe)
-        inverse = influence.fit().curvature.inverse
-        assert inverse is not None
+        inverse, weights = self._fit(recipe)
         of_all = Method(
             name,
             recipe.curvature,
             recipe.weighting,
             recipe.rank,
             inverse.damping,
-            partial(self._by, inverse.solve, influence.weights),
+            partial(self._by, inverse.solve, weights),
         )
         yield of_all
         if recipe.is_full and OPERATORS[recipe.curvature].has_rows:
-            of_the_rest = partial(self._by_the_rest, inverse.solve, influence.weights)
+            of_the_rest = partial(self._by_the_rest, inverse.solve, weights)
             yield replace(of_all, name=name + OF_THE_REST, predict=of_the_rest)
+
+    def _fit(self, recipe: Recipe) -> tuple[Inverse, dict[str, float]]:
+        """The inverse curvature of a recipe and its weights; the last one is not made again."""
+        if self._last is None or self._last.recipe != recipe:
+            self._last = None
+            self._last = Influence(self.pinn, self.train_x, recipe)
+        return self._last.fit().curvature.inverse, self._last.weights
 
     def leverages(self, damping: float) -> np.ndarray:
         """The largest leverage of each group, ``[n_groups]``, between 0 and 1.
@@ -104,10 +111,8 @@ class Predictions:
         The largest eigenvalue of ``U (G + damping I)^-1 U^T`` with the Gauss-Newton matrix G and
         the rows U of the group: near 1 where the group alone determines something.
         """
-        influence = Influence(self.pinn, self.train_x, replace(GAUSS_NEWTON, damping=damping))
-        inverse = influence.fit().curvature.inverse
-        assert inverse is not None
-        blocks = [self._rows(group, influence.weights) for group in self.groups]
+        inverse, weights = self._fit(replace(GAUSS_NEWTON, damping=damping))
+        blocks = [self._rows(group, weights) for group in self.groups]
         return np.array([np.linalg.eigvalsh(U @ inverse.solve(U.T))[-1] for U in blocks])
 
     def arnoldi(self) -> Iterator[Method]:
@@ -202,8 +207,7 @@ class Predictions:
         """Gradient of the loss of a group's points, ``[n_params]``."""
         places = self._collocation.subset(np.sort(group))
         parts = [point_loss_rows(chunk, weights).sum(0) for chunk in places.chunks(BATCH_SIZE)]
-        total: np.ndarray = torch.stack(parts).sum(0).double().cpu().numpy()
-        return total
+        return float64_array(torch.stack(parts).sum(0))
 
     @cached_property
     def _test_gradients(self) -> list[np.ndarray]:
@@ -212,7 +216,7 @@ class Predictions:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.quantities}
         for chunk in observed.chunks(BATCH_SIZE):
             for name, (_, rows) in jacobian(chunk).items():
-                parts[name].append(rows.double().cpu().numpy())
+                parts[name].append(float64_array(rows))
         return [np.concatenate(parts[name]) for name in self.quantities]
 
 
