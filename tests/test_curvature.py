@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals, gradients
-from torch import Tensor, nn
+from torch import Tensor
+from wrapped import wrapped
 
 from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
@@ -227,17 +228,8 @@ def test_gauss_newton_is_the_hessian_where_residuals_vanish(collocation):
 
 def test_gauss_newton_of_another_module(flow_pinn, collocation, gauss_newton):
     """A module that is no MLP, and one whose residuals ``torch.func`` cannot differentiate."""
-
-    class Wrapped(nn.Module):
-        def __init__(self, inner: nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x)
-
     pinn, v = collocation.pinn, np.random.default_rng(0).standard_normal(len(gauss_newton))
-    module = Pinn(Wrapped(pinn.network), pinn.inputs, pinn.outputs, pinn.equations)
+    module = wrapped(pinn)
     matrix = GaussNewton(module.at(collocation.x), WEIGHTS, 7)
     expected = gauss_newton @ v
     np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)

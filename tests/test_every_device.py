@@ -16,6 +16,7 @@ from helpers import CALC, SMALL, TRAIN, history_of, run_well, short_run
 from pretended_device import without
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+from wrapped import by_kind
 
 from pinnfluence import GAUSS_NEWTON, MLP, Influence, Pinn, load_scores
 from pinnfluence.captum_api import NaiveInfluenceFunction
@@ -141,24 +142,6 @@ def test_script(device: Device, tmp_path: Path, recipe: tuple[Any, ...]) -> None
 
 
 # ---- gradients and curvature
-
-
-class Wrapped(nn.Module):
-    """The same network, hidden from the package's own way for an MLP."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.inner = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)
-
-
-def wrapped(pinn: Pinn) -> Pinn:
-    return replace(pinn, network=Wrapped(pinn.network))
-
-
-by_kind = pytest.mark.parametrize("kind", [lambda pinn: pinn, wrapped], ids=["mlp", "module"])
 
 
 @by_kind

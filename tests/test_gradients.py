@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, FlowColumns, flow_residuals, gradients
-from torch import Tensor, nn
+from torch import Tensor
+from wrapped import by_kind, wrapped
 
 from pinnfluence.gradients import point_loss_gradients, project_gradients, split_basis
 from pinnfluence.network import MLP
@@ -17,22 +18,6 @@ LAYERS = (2, 6, 5, 3)
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 
 
-class Wrapped(nn.Module):
-    """The same network, hidden from the package's own way for an MLP."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.inner = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)
-
-
-def wrapped(pinn: Pinn) -> Pinn:
-    return Pinn(Wrapped(pinn.network), pinn.inputs, pinn.outputs, pinn.equations, pinn.quantities)
-
-
-by_kind = pytest.mark.parametrize("kind", [lambda pinn: pinn, wrapped], ids=["mlp", "module"])
 by_kind_and_batch_size = pytest.mark.parametrize(
     ("kind", "batch_size"),
     [
