@@ -17,8 +17,8 @@ from pinnfluence.curvature.recipe import RECIPES
 from pinnfluence.influence import engine
 from pinnfluence.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
+from pinnfluence.validation import experiments, retraining
 from pinnfluence.validation import predictions as predictions_module
-from pinnfluence.validation import retraining
 from pinnfluence.validation.agreement import agreement, datamodeling_score, rank_correlations
 from pinnfluence.validation.experiments import (
     Experiment,
@@ -252,6 +252,39 @@ def test_interrupted_retraining_goes_on(pinn, points, tmp_path, outcome):
     assert told[0] > 0
     assert sum(told) == len(GROUPS)
     np.testing.assert_array_equal(found.changes, outcome.changes)
+
+
+def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
+    experiment = experiment_of(pinn, points)
+    whole, iterations = experiment.minimum(), []
+    store = StageStore(tmp_path, experiment.key([]))
+    store.is_due = lambda: True  # type: ignore[method-assign]
+    save = store.save
+
+    def stop(stage: str, *what: object) -> None:
+        save(stage, *what)  # type: ignore[arg-type]
+        iterations.append(stage)
+        if len(iterations) == 2:
+            raise KeyboardInterrupt
+
+    store.save = stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        experiment.minimum(store)
+    again = StageStore(tmp_path, store.key)
+    saved = again.load("control_so_far")
+    started = []
+
+    def watch(objective, theta, *rest):
+        started.append(theta)
+        return retrain(objective, theta, *rest)
+
+    monkeypatch.setattr(experiments, "retrain", watch)
+    found = experiment.minimum(again)
+    np.testing.assert_array_equal(started[0].numpy(), saved.arrays["theta"])
+    assert not np.array_equal(saved.arrays["theta"], flat_parameters(pinn).numpy())
+    np.testing.assert_allclose(flat_parameters(found), flat_parameters(whole), atol=1e-7)
+    assert again.load("control_so_far") is None
+    assert again.load("control") is not None
 
 
 def test_processes_give_the_same(pinn, points, outcome):

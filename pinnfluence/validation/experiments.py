@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.gradients import Advance, point_loss_gradients
+from pinnfluence.progress import progress_bar
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Collocation, Pinn
 from pinnfluence.validation.objective import (
@@ -141,9 +142,7 @@ class Experiment:
         saved = store.load("control")
         if saved is not None:
             return torch.as_tensor(saved.arrays["theta"]), saved.facts
-        factor = Preconditioner(self._objective, self._theta)
-        renew = partial(Preconditioner, self._objective)
-        found = retrain(self._objective, self._theta, factor, self._tolerance, renew)
+        found = self._retrain_control(store)
         before, after = (
             values_at(self.pinn, theta, self.test_x) for theta in (self._theta, found.theta)
         )
@@ -158,6 +157,23 @@ class Experiment:
         }
         store.save("control", {"theta": found.theta.numpy()}, facts)
         return found.theta, facts
+
+    def _retrain_control(self, store: StageStore) -> Retrained:
+        """The minimum of F with all points; goes on from the parameters that a store has."""
+        saved = store.load("control_so_far")
+        start = self._theta if saved is None else torch.as_tensor(saved.arrays["theta"])
+        renew = partial(Preconditioner, self._objective)
+        with progress_bar("control", None) as bar:
+
+            def reached(theta: Tensor, norm: float) -> None:
+                bar.set_postfix_str(f"gradient norm {norm:.1e}", refresh=False)
+                bar.update()
+                if store.is_due():
+                    store.save("control_so_far", {"theta": theta.numpy()})
+
+            found = retrain(self._objective, start, renew(start), self._tolerance, renew, reached)
+        store.remove("control_so_far")
+        return found
 
     def _retrain(self, group: np.ndarray, control: Tensor, factor: Preconditioner) -> Retrained:
         objective = self._without(group)

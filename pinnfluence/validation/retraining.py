@@ -56,13 +56,15 @@ def retrain(
     precondition: Precondition,
     tolerance: float,
     renew: Callable[[Tensor], Precondition] | None = None,
+    reached: Callable[[Tensor, float], object] = lambda theta, norm: None,
 ) -> Retrained:
     """Minimise an ``Objective`` from theta until ``||grad F|| <= tolerance``.
 
     Newton's method: each step solves ``H p = -grad F`` by conjugate gradients, preconditioned with
     a damped Gauss-Newton matrix that was factored once; negative curvature ends the solve with
     what was found so far. Then the step is halved until the loss falls enough. Where a solve took
-    many products, ``renew`` gives the matrix at the parameters that were reached.
+    many products, ``renew`` gives the matrix at the parameters that were reached. ``reached`` is
+    told of the parameters and ``||grad F||`` of each iteration.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1.
     """
@@ -71,6 +73,7 @@ def retrain(
         loss, graph, at = objective.gradient(theta)
         gradient = graph.detach()
         norm = float(gradient.norm())
+        reached(theta, norm)
         if norm <= tolerance or iteration == MAX_ITERATIONS or not np.isfinite(norm):
             break
 
