@@ -13,14 +13,18 @@ STAMP  := .venv/.installed
 MODELS  := good broken bad best
 SCORES  := $(MODELS:%=model_zoo/%_influences/influences.safetensors)
 PAPER   := good broken bad
+SEEDS   := bad_43 bad_44
+OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
+GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
-.PHONY: help setup demo test test-slow lint docs validate bench zoo clean FORCE
+.PHONY: help setup demo recipes test test-slow lint docs validate bench zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
 	@echo "make demo       influence scores of the models, then the paper's figures and the explorer"
+	@echo "make recipes    scores by the recipe gauss-newton, too; then make demo compares the two"
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
@@ -50,14 +54,23 @@ demo: build/eval.ipynb build/explorer.html
 # A model is its files, not its folder: the folder's date also changes with files that come and go.
 model_files = $(filter-out %/state.pt,$(wildcard $(addprefix model_zoo/$1/*.,pt json npy)))
 
-$(SCORES): model_zoo/%_influences/influences.safetensors: \
+$(SCORES) $(OF_SEEDS): model_zoo/%_influences/influences.safetensors: \
 		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
-	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --save_path model_zoo/$*_influences
+	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --save_path $(@D)
 	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
 	@touch $@
 
+$(GAUSS_NEWTON): model_zoo/%_gauss-newton_influences/influences.safetensors: \
+		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
+	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --recipe gauss-newton \
+		--save_path $(@D)
+	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
+	@touch $@
+
+recipes: $(OF_SEEDS) $(GAUSS_NEWTON)
+
 # Executes a copy: the committed notebook stays as it is. Again, too, where figures/ is gone.
-build/eval.ipynb: eval.ipynb $(SCORES) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
+build/eval.ipynb: eval.ipynb $(SCORES) $(wildcard $(OF_SEEDS) $(GAUSS_NEWTON)) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb
 
 build/explorer.html: explore.py $(wildcard pinnfluence/explorer/static/*) \
@@ -98,7 +111,11 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
 	$(BIN)/python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 \
 		--n_iterations_lm 200 --dtype float64 --save_path runs/best
-	for model in $(MODELS); do \
+	for seed in 43 44; do \
+		$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --seed $$seed \
+			--save_path runs/bad_$$seed; \
+	done
+	for model in $(MODELS) $(SEEDS); do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
 		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \

@@ -81,15 +81,20 @@ class IndicatorRow:
     ``mean`` is over test points as in the paper, ``area_weighted`` over the domain; ``uniform``
     and ``uniform_area_weighted`` are what equal influence of all training points would give over
     the same ``n_points`` test points. ``n_zero`` test points have no influence and are left out.
+    ``lower`` and ``upper`` are the quartiles over test points. ``recipe``: by which the scores were
+    made.
     """
 
     model: str
+    recipe: str
     quantity: str
     indicator: str
     mean: float
     area_weighted: float
     uniform: float
     uniform_area_weighted: float
+    lower: float
+    upper: float
     n_points: int
     n_zero: int
 
@@ -170,23 +175,28 @@ def summarise(
     uniform: Mapping[str, np.ndarray],
     area: np.ndarray,
     model: str,
+    recipe: str,
     quantity: str,
 ) -> list[IndicatorRow]:
     """Averages of each indicator, of ``values`` ``[n_test]`` by name, and ``area`` ``[n_test]``."""
     rows = []
     for name, value in values.items():
         baseline = np.where(np.isnan(value), np.nan, uniform[name])
-        n_zero = int(np.isnan(value).sum())
+        known = value[~np.isnan(value)]
+        lower, upper = np.quantile(known, (0.25, 0.75)) if known.size else (np.nan, np.nan)
         row = IndicatorRow(
             model=model,
+            recipe=recipe,
             quantity=quantity,
             indicator=name,
             mean=average(value),
             area_weighted=average(value, area),
             uniform=average(baseline),
             uniform_area_weighted=average(baseline, area),
-            n_points=len(value) - n_zero,
-            n_zero=n_zero,
+            lower=float(lower),
+            upper=float(upper),
+            n_points=known.size,
+            n_zero=len(value) - known.size,
         )
         rows.append(row)
     return rows
@@ -200,6 +210,7 @@ def indicator_rows(
     region: Disk,
     model: str,
     quantities: Sequence[str],
+    recipe: str = "paper",
 ) -> list[IndicatorRow]:
     """The paper's table for one model: for each quantity a row an indicator.
 
@@ -210,12 +221,13 @@ def indicator_rows(
         region: the disc of the object indicator.
         model: the model's name, for the table.
         quantities: keys of ``scores``; in the paper outputs, speed, and ``pde``, ``bcs``, ``all``.
+        recipe: the name of the recipe that made the scores.
     """
     uniform = uniform_indicators(train_x, test_x, region)
     rows = []
     for quantity in quantities:
         values = point_indicators(scores[quantity], train_x, test_x, region)
-        rows += summarise(values, uniform, area, model, quantity)
+        rows += summarise(values, uniform, area, model, recipe, quantity)
     return rows
 
 

@@ -74,15 +74,18 @@ def test_hand_computed():
     np.testing.assert_allclose(uniform["object"], 1 / 4)
 
     area = np.array([1.0, 2.0, 1.0, 100.0])
-    directional, near = summarise(values, uniform, area, "good", "bcs")[:2]
+    directional, near = summarise(values, uniform, area, "good", "paper", "bcs")[:2]
     expected = {
         "model": "good",
+        "recipe": "paper",
         "quantity": "bcs",
         "indicator": "directional",
         "mean": pytest.approx((0.1 + 0.75 + 1) / 3),
         "area_weighted": pytest.approx((0.1 + 2 * 0.75 + 1) / 4),
         "uniform": pytest.approx((0.25 + 0.75 + 1) / 3),
         "uniform_area_weighted": pytest.approx((0.25 + 2 * 0.75 + 1) / 4),
+        "lower": pytest.approx((0.1 + 0.75) / 2),
+        "upper": pytest.approx((0.75 + 1) / 2),
         "n_points": 3,
         "n_zero": 1,
     }
@@ -99,7 +102,7 @@ def test_constant_influence_gives_the_uniform_baseline(case):
     uniform = uniform_indicators(train_x, test_x, REGION)
     for name in INDICATORS:
         np.testing.assert_allclose(values[name], uniform[name], rtol=1e-6)
-    for row in summarise(values, uniform, np.linspace(0, 1, 83), "m", "u"):
+    for row in summarise(values, uniform, np.linspace(0, 1, 83), "m", "paper", "u"):
         assert row.mean == pytest.approx(row.uniform, rel=1e-6)
         assert row.area_weighted == pytest.approx(row.uniform_area_weighted, rel=1e-6)
 

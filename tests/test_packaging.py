@@ -23,6 +23,7 @@ PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
 MODELS = ("good", "broken", "bad", "best")
+SEEDS = ("bad_43", "bad_44")
 
 # Left unpinned: the installers, and what torch's CUDA builds bring, each pinned by torch itself.
 UNPINNED = re.compile(r"(pip|setuptools|triton|nvidia-.*|cuda-.*)")
@@ -186,7 +187,10 @@ case "$*" in
 esac
 echo "$(basename "$0") $*" >> calls.txt
 case "$*" in
-  calc_influences.py*) mkdir -p "$5"; echo scores > "$5/influences.safetensors";;
+  calc_influences.py*)
+    folder="${*: -1}"
+    mkdir -p "$folder"
+    echo scores > "$folder/influences.safetensors";;
   *train.py*)
     folder="${*: -1}"
     mkdir -p "$folder"
@@ -213,7 +217,7 @@ class Clone:
             "eval.ipynb",
             "explore.py",
         ]
-        for model in MODELS:
+        for model in (*MODELS, *SEEDS):
             (root / "model_zoo" / model).mkdir(parents=True)
             files += [f"model_zoo/{model}/lbfgs-1.pt", f"model_zoo/{model}/config.json"]
         for file in files:
@@ -293,15 +297,33 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
     assert str(clone.root / "build" / "explorer.html") in printed
 
 
+def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone) -> None:
+    compute = "python calc_influences.py --checkpoint model_zoo/{0}"
+    paper = compute + " --save_path model_zoo/{0}_influences"
+    other = compute + " --recipe gauss-newton --save_path model_zoo/{0}_gauss-newton_influences"
+    clone.make("demo")
+    assert clone.make("recipes") == [
+        *map(paper.format, SEEDS),
+        *map(other.format, ("good", "broken", "bad", *SEEDS)),
+    ]
+    assert clone.make("recipes") == []
+    assert clone.make("demo") == [
+        "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
+    ]
+    assert clone.make("demo") == []
+
+
 def test_zoo_trains_the_models(clone: Clone) -> None:
+    of_a_fifth = "python train.py --num_domain 1500 --num_boundary 500"
     assert clone.make("zoo")[2:] == [
         "python train.py --save_path runs/good",
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
         "python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 "
         "--n_iterations_lm 200 --dtype float64 --save_path runs/best",
+        *(f"{of_a_fifth} --seed {seed} --save_path runs/bad_{seed}" for seed in (43, 44)),
     ]
-    for model in MODELS:
+    for model in (*MODELS, *SEEDS):
         found = sorted(file.name for file in (clone.root / "model_zoo" / model).iterdir())
         assert found == ["config.json", "history.csv", "history.png", "lbfgs-3.pt", "train_x.npy"]
 

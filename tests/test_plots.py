@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Circle
 
 from pinnfluence.comparison import ErrorRow, absolute_errors
@@ -15,6 +15,7 @@ from pinnfluence.indicators import INDICATORS, IndicatorRow
 from pinnfluence.plots import drawing, tables
 from pinnfluence.plots import fields as plots
 from pinnfluence.plots import influence as influence_plots
+from pinnfluence.plots import recipes as recipe_plots
 from pinnfluence.plots.history import history_figure
 from pinnfluence.problems import burgers
 from pinnfluence.problems.cylinder_flow import PROBLEM
@@ -241,10 +242,11 @@ def test_constant_fields_can_be_drawn(points):
     check_drawn(plots.loss_figure(points, zero["u"] + 1))
 
 
-def indicator_rows(models):
+def indicator_rows(models, recipes=("paper",)):
     return [
-        IndicatorRow(model, quantity, kind, 0.604, 0.256, 0.5, 0.02, 9, 1)
+        IndicatorRow(model, recipe, quantity, kind, 0.604, 0.256, 0.5, 0.02, 0.41, 0.83, 9, 1)
         for model in models
+        for recipe in recipes
         for quantity in QUANTITIES
         for kind in INDICATORS
     ]
@@ -260,6 +262,37 @@ def test_indicator_table(models, indicator):
         assert texts.count(name) == 1
     assert INDICATORS[indicator].about in " ".join(texts[-1].split())
     check_no_overlap(figure)
+
+
+@pytest.mark.parametrize("indicator", INDICATORS)
+def test_indicators_of_recipes(indicator):
+    models, recipes = ["good", "bad", "bad_43"], ["paper", "gauss-newton"]
+    rows = indicator_rows(models, recipes)
+    del rows[-1]  # a model that one recipe lacks
+    figure = recipe_plots.recipes_figure(rows, indicator, LABELS)
+    assert len(figure.axes) == len(QUANTITIES)
+    for axis, quantity in zip(figure.axes, QUANTITIES, strict=True):
+        assert axis.get_title() == LABELS.symbol(quantity)
+        assert [text.get_text() for text in axis.get_xticklabels()] == models
+        dots = [line for line in axis.lines if line.get_marker() == "o"]
+        assert [line.get_label() for line in dots] == recipes
+        assert set(np.concatenate([line.get_ydata() for line in dots])) == {0.604}
+        assert len(set(np.concatenate([line.get_xdata() for line in dots]))) >= 5
+        for bars in axis.collections:
+            assert isinstance(bars, LineCollection)
+            assert all(part[:, 1].tolist() == [0.41, 0.83] for part in bars.get_segments())
+        lines = [np.asarray(line.get_ydata()) for line in axis.lines if line not in dots]
+        assert [line.tolist() for line in lines] == [[0.5, 0.5]] * len(models)
+    assert [text.get_text() for text in figure.legends[0].texts] == recipes
+
+    table = recipe_plots.recipes_table_figure(rows, indicator, LABELS)
+    texts = [text.get_text() for text in table.axes[0].texts]
+    missing = indicator == list(INDICATORS)[-1]
+    n_cells = len(models) * len(QUANTITIES)
+    assert texts.count("0.60 [0.41, 0.83]") == 2 * n_cells - missing
+    assert texts.count("0.50") == n_cells
+    assert INDICATORS[indicator].about in " ".join(texts[-1].split())
+    check_no_overlap(table)
 
 
 def test_error_table():

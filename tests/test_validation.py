@@ -261,18 +261,19 @@ def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
     store.is_due = lambda: True  # type: ignore[method-assign]
     save = store.save
 
-    def stop(stage: str, *what: object) -> None:
-        save(stage, *what)  # type: ignore[arg-type]
+    def stop(stage, *what):
+        save(stage, *what)
         iterations.append(stage)
         if len(iterations) == 2:
             raise KeyboardInterrupt
 
-    store.save = stop  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.minimum(store)
     again = StageStore(tmp_path, store.key)
     saved = again.load("control_so_far")
-    started = []
+    assert saved is not None
+    started: list[torch.Tensor] = []
 
     def watch(objective, theta, *rest):
         started.append(theta)

@@ -17,6 +17,7 @@ from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
 from pinnfluence.devices import float64_array
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
+from pinnfluence.progress import Stages
 from pinnfluence.terms import Pinn
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
 from pinnfluence.validation.results import SPECTRUM
@@ -57,12 +58,19 @@ class Predictions:
         pinn: the network theta-hat, float64.
         train_x, test_x: training points, and points at which quantities are predicted.
         groups: indices of training points that are removed together.
+        stages: is told of the making of curvature matrices, for progress bars.
     """
 
     def __init__(
-        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, groups: Sequence[np.ndarray]
+        self,
+        pinn: Pinn,
+        train_x: np.ndarray,
+        test_x: np.ndarray,
+        groups: Sequence[np.ndarray],
+        stages: Stages | None = None,
     ) -> None:
         self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
+        self._stages = stages
         self.groups = list(groups)
         self._collocation = pinn.at(train_x)
         self._known: dict[tuple[float, ...], np.ndarray] = {}
@@ -102,7 +110,7 @@ class Predictions:
         """The inverse curvature of a recipe and its weights; the last one is not made again."""
         if self._last is None or self._last.recipe != recipe:
             self._last = None
-            self._last = Influence(self.pinn, self.train_x, recipe)
+            self._last = Influence(self.pinn, self.train_x, recipe, stages=self._stages)
         return self._last.fit().curvature.inverse, self._last.weights
 
     def leverages(self, damping: float) -> np.ndarray:
@@ -160,7 +168,9 @@ class Predictions:
         yield Method(
             "random scores", "none", "none", 0, 0.0, lambda: generator.standard_normal(shape)
         )
-        other = Predictions(randomised(self.pinn, seed), self.train_x, self.test_x, self.groups)
+        other = Predictions(
+            randomised(self.pinn, seed), self.train_x, self.test_x, self.groups, self._stages
+        )
         for method in other.recipes():
             if method.name in RECIPES:
                 yield replace(method, name=f"randomised network, {method.name}")

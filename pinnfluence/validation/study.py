@@ -12,7 +12,7 @@ import numpy as np
 
 from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.errors import InputError
-from pinnfluence.progress import progress_bar
+from pinnfluence.progress import ProgressStages, progress_bar
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Pinn
 from pinnfluence.validation import report
@@ -91,7 +91,7 @@ class Study:
         Raises:
             InputError: no control converged.
         """
-        predictions = Predictions(self.pinn, self.train_x, self.test_x, plan.groups)
+        predictions = self._predictions(plan.groups)
         recipes = list(_made(predictions.recipes()))
         for method in recipes:
             self.say(f"recipe {method.name}: damping {method.damping:.3g}")
@@ -135,7 +135,7 @@ class Study:
         self.say("random halves: " + report.outcome_line(outcome))
         if not outcome.converged.any():
             return {}
-        predictions = Predictions(self.pinn, self.train_x, self.test_x, groups)
+        predictions = self._predictions(groups)
         found: dict[str, Any] = {}
         for method in predictions.recipes():
             predicted = method.predict()
@@ -147,6 +147,9 @@ class Study:
                 self.say(f"linear datamodeling score, {method.name}, {quantity}: {score}")
                 found.setdefault(method.name, {})[quantity] = vars(score)
         return found
+
+    def _predictions(self, groups: list[np.ndarray]) -> Predictions:
+        return Predictions(self.pinn, self.train_x, self.test_x, groups, ProgressStages())
 
     def _outcome(
         self, name: str, settings: Settings, groups: list[np.ndarray], plan: Plan
