@@ -98,7 +98,7 @@ class Experiment:
 
     def minimum(self, store: StageStore = CLOSED) -> Pinn:
         """The network after retraining with nothing removed."""
-        return with_parameters(self.pinn, self._control(store)[0])
+        return with_parameters(self.pinn, self.control(store)[0])
 
     def run(
         self,
@@ -108,7 +108,7 @@ class Experiment:
         advance: Advance = lambda n: None,
     ) -> Outcome:
         """Retrain without each group of indices; what a store has already is not done again."""
-        control, facts = self._control(store)
+        control, facts = self.control(store)
         done = self._load(store)
         advance(len(done))
         if facts["converged"] and len(done) < len(groups):
@@ -138,7 +138,8 @@ class Experiment:
             facts,
         )
 
-    def _control(self, store: StageStore) -> tuple[Tensor, dict[str, Any]]:
+    def control(self, store: StageStore = CLOSED) -> tuple[Tensor, dict[str, Any]]:
+        """Parameters with nothing removed, and figures of the control; from a store that has it."""
         saved = store.load("control")
         if saved is not None:
             return torch.as_tensor(saved.arrays["theta"]), saved.facts

@@ -156,6 +156,7 @@ class Study:
     ) -> Outcome:
         experiment = Experiment(self.pinn, self.train_x, self.test_x, settings)
         store = self._store(name, experiment, groups)
+        experiment.control(store)  # with a progress bar of its own
         with progress_bar(name, len(groups)) as bar:
             return experiment.run(groups, plan.n_processes, store, bar.update)
 
