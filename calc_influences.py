@@ -48,6 +48,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--weighting", choices=recipes.WEIGHTINGS, help="of loss terms: all 1, or as in training")
     add("--rank", type=recipes.rank_of, help="number of eigenpairs, or full")
     add("--damping", type=recipes.damping_of, help="number added to the diagonal, or auto")
+    leverage = "a removed point takes its curvature along (gauss-newton at full rank)"
+    add("--leverage", action="store_true", default=None, help=leverage)
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
     add("--device", default="auto", choices=devices.NAMES)
@@ -99,7 +101,7 @@ def describe(model: TrainedModel) -> None:
 
 def recipe(arguments: argparse.Namespace) -> recipes.Recipe:
     """The named recipe, with the settings that were given."""
-    names = ("curvature", "weighting", "rank", "damping")
+    names = ("curvature", "weighting", "rank", "damping", "leverage")
     return recipes.recipe_of(arguments.recipe, **{name: getattr(arguments, name) for name in names})
 
 

@@ -1,6 +1,7 @@
 """Full-rank influence against dense algebra with gradients of a loop over points."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from pinnfluence import (
     load_scores,
 )
 from pinnfluence.curvature.recipe import recipe_of
-from pinnfluence.influence import compression
+from pinnfluence.gradients import point_loss_rows
+from pinnfluence.influence import compression, fit, gradient_rows, leverage
 from pinnfluence.influence.report import report
 from pinnfluence.network import MLP
 from pinnfluence.scores.file import Scores
@@ -216,7 +218,10 @@ def test_more_parameters_than_residuals(flow_pinn, flow_points):
 @pytest.mark.parametrize("curvature", ["gauss-newton", "hessian"])
 @pytest.mark.parametrize("weighting", ["uniform", "training"])
 def test_leave_one_out(curvature, weighting):
-    """Of ridge regression: dropping point i changes u by exactly Inf / (1 - h_i)."""
+    """Of ridge regression: dropping point i changes u by exactly Inf / (1 - h_i).
+
+    With leverage by exactly Inf.
+    """
     rng = np.random.default_rng(6)
     x, test_x = (rng.random((n, 2)).astype(np.float32) for n in (25, 9))
     A, B = (np.column_stack([p.astype(np.float64), np.ones(len(p))]) for p in (x, test_x))
@@ -244,6 +249,103 @@ def test_leave_one_out(curvature, weighting):
     expected = np.stack(change, 1) * (1 - np.array(leverage))
     assert largest_error(influence.exact(test_x)["u"], expected) < 1e-6
     assert largest_error(influence.influence(test_x)["u"], expected) < 1e-5
+    if curvature == "gauss-newton":
+        exactly = Influence(pinn, x, replace(chosen, leverage=True))
+        assert largest_error(exactly.exact(test_x)["u"], np.stack(change, 1)) < 1e-6
+        assert largest_error(exactly.influence(test_x)["u"], np.stack(change, 1)) < 1e-5
+        known = exactly.influence(test_x).metadata["leverage"]
+        assert known["largest"] == pytest.approx(max(leverage))
+        assert known["median"] == pytest.approx(np.median(leverage))
+
+
+# ---- leverage: the curvature of the points that are left, one point at a time
+
+
+def by_the_rest(pinn, train_x, test_x, batch_size):
+    """Scores of u at test points, and self-influence, from a fit without each point."""
+    settings = recipe(weighting="uniform")
+    ones = dict.fromkeys(TERMS, 1.0)
+    _, G = gradient_rows.test_gradients(pinn, test_x, batch_size)["u"]
+    changes, own = [], []
+    for i in range(len(train_x)):
+        rest = Influence(pinn, np.delete(train_x, i, 0), settings).fit().curvature.inverse
+        g = point_loss_rows(pinn.at(train_x[i : i + 1]), ones).numpy().T
+        changes.append(G @ rest.solve(g)[:, 0])
+        own.append((g.T @ rest.solve(g)).item())
+    return np.stack(changes, 1), np.array(own)
+
+
+@pytest.mark.parametrize("batch_size", [3, 17, None])
+@pytest.mark.parametrize("layers", [LAYERS, (2, 20, 20, 3)])
+def test_leverage_is_the_curvature_of_the_rest(
+    flow_pinn, flow_points, layers, batch_size, monkeypatch
+):
+    monkeypatch.setattr(leverage, "BLOCK", 7)
+    pinn, test_x = flow_pinn(layers), flow_points(5, 1)
+    train_x = flow_points(12) if layers == LAYERS else flow_points(2)[::4]
+    expected, own = by_the_rest(pinn, train_x, test_x, 10)
+    chosen = recipe(weighting="uniform", leverage=True)
+    influence = Influence(pinn, train_x, chosen, batch_size and min(batch_size, len(train_x)))
+    assert largest_error(influence.exact(test_x)["u"], expected) < 1e-5
+    scores = influence.scores(test_x, "u")
+    assert largest_error(scores, expected) < 1e-5
+    assert largest_error(sum(scores.by_term().values()), expected) < 1e-5
+    np.testing.assert_allclose(influence.self_influence(), own, rtol=1e-5)
+    without = Influence(pinn, train_x, replace(chosen, leverage=False)).exact(test_x)["u"]
+    assert largest_error(without, expected) > 0.1
+
+
+def test_leverage_is_compressed_kept_and_reported(case, tmp_path, monkeypatch):
+    pinn, train_x, test_x = case
+    chosen = recipe(leverage=True)
+    exact = Influence(pinn, train_x, chosen).exact(test_x)
+    scores = Influence(pinn, train_x, chosen, stages_path=tmp_path).influence(test_x)
+    for name in ("u", "speed", "all"):
+        assert largest_error(scores[name], exact[name]) < 0.01
+    found = scores.metadata["leverage"]
+    assert 0 < found["median"] < found["p95"] <= found["largest"] < 1
+    line = "\n".join(report(scores, {})[0])
+    assert f"largest {found['largest']:.4g}" in line
+    assert scores.recipe["name"] == "gauss-newton, damping 0.001, leverage"
+
+    def computed(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(fit, "leverage", computed)
+    again = Influence(pinn, train_x, chosen, stages_path=tmp_path)
+    np.testing.assert_array_equal(again.scores(test_x[:2], "u"), exact_of(case, chosen, test_x[:2]))
+    other = again.influence(test_x[:9])
+    assert largest_error(other["u"], np.asarray(exact["u"])[:9]) < 0.01
+
+
+def exact_of(case, chosen, test_x):
+    pinn, train_x, _ = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "leverage", leverage.leverage)
+        return np.asarray(Influence(pinn, train_x, chosen).scores(test_x, "u"))
+
+
+def test_leverage_of_terms_without_weight(case):
+    """A loss term of weight 0 has no leverage, and its residuals stay as they are."""
+    pinn, train_x, _ = case
+    solve = Influence(pinn, train_x, recipe()).fit().curvature.inverse.solve
+    weights = dict.fromkeys(TERMS, 0.0) | {"continuity": 0.1}
+    found = leverage.leverage(pinn.at(train_x), weights, solve, 10)
+    values = pinn.at(train_x).residuals(pinn.params)
+    for name in TERMS:
+        same = np.allclose(found.residuals[name], values[name].detach().numpy(), rtol=1e-12)
+        assert same == (name != "continuity")
+
+
+def test_a_point_that_alone_determines_something():
+    """Its leverage is 1 up to rounding, its deleted residual stays a number."""
+    x = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
+    network = MLP((2, 1), "tanh").double()
+    pinn = Pinn(network, ("x", "y"), ("u",), (Equation(lambda f: {"fit": f.u - 1}),))
+    influence = Influence(pinn, x, recipe(leverage=True, weighting="uniform", damping=1e-14))
+    scores = influence.exact(x)
+    assert np.isfinite(scores["u"]).all()
+    assert influence.influence(x).metadata["leverage"]["largest"] == pytest.approx(1)
 
 
 # ---- the damping that is chosen, files, what is said
@@ -267,6 +369,7 @@ def test_the_recipe_by_name(case, tmp_path):
         "rank": "full",
         "damping": "auto",
         "threshold": 1e-5,
+        "leverage": False,
     }
     chosen = loaded.metadata["automatic_damping"]
     assert loaded.metadata["damping"] == chosen["value"] >= chosen["floor"] > 0

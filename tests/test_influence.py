@@ -300,6 +300,7 @@ def test_names_and_recipe(scores):
         "rank": RANK,
         "damping": 1e-6,
         "threshold": 1e-5,
+        "leverage": False,
     }
     assert scores.eigenvalues.shape == (RANK,)
     assert (np.diff(scores.eigenvalues) < 0).all()
@@ -368,6 +369,11 @@ def test_no_test_points(case):
         ({"damping": "none"}, "at least 0 or auto, found none"),
         ({"threshold": -1.0}, "threshold must be a number of at least 0, found -1"),
         ({"curvature": "best"}, f"expected curvature {' or '.join(OPERATORS)}, found best"),
+        (
+            {"leverage": True},
+            "leverage needs curvature gauss-newton at rank full, found hessian at",
+        ),
+        ({"curvature": "gauss-newton", "leverage": True}, "found gauss-newton at rank 50"),
         ({"weighting": "none"}, "expected weighting uniform or training, found none"),
     ],
 )

@@ -26,6 +26,7 @@ from pinnfluence.influence import estimate
             recipe_of("gauss-newton", weighting="uniform", damping=1e-3, rank=None),
             "gauss-newton, weighting uniform, damping 0.001",
         ),
+        (recipe_of("gauss-newton", leverage=True), "gauss-newton, leverage"),
         (
             recipe_of("paper", curvature="gauss-newton", threshold=0.0),
             "paper, curvature gauss-newton, threshold 0",
@@ -46,6 +47,7 @@ def test_the_two_recipes():
         "rank": "full",
         "damping": "auto",
         "threshold": 0,
+        "leverage": False,
     }
 
 

@@ -27,13 +27,16 @@ class Recipe:
         rank: number of largest eigenpairs that are kept, or ``full``.
         damping: number that is added to the diagonal, or ``auto``, see ``curvature.damping``.
         threshold: least eigenvalue of ``M + damping I`` that is kept; for a number as rank.
+        leverage: whether a point that is removed takes its part of the curvature along; for
+            ``gauss-newton`` at full rank, see ``influence.leverage``.
 
     Two have names. ``PAPER`` (arXiv 2409.08958): the Hessian of the plain sum of squared residuals,
     its 50 largest eigenpairs. ``GAUSS_NEWTON``: the damped Gauss-Newton matrix of the loss that was
     trained, at full rank.
 
     Raises:
-        InputError: unknown words, a rank below 1, or a negative or infinite number.
+        InputError: unknown words, a rank below 1, a negative or infinite number, or leverage of a
+            matrix that has none.
 
     >>> Recipe(rank=20).name
     'paper, rank 20'
@@ -45,6 +48,7 @@ class Recipe:
     rank: int | str = 50
     damping: float | str = 1e-6
     threshold: float = 1e-5
+    leverage: bool = False
 
     def __post_init__(self) -> None:
         _check_word("curvature", self.curvature, tuple(OPERATORS))
@@ -55,6 +59,11 @@ class Recipe:
         _check_number("threshold", self.threshold)
         if self.damping != AUTO:
             _check_number("damping", self.damping, f" or {AUTO}")
+        if self.leverage and (self.rank != FULL or self.curvature != "gauss-newton"):
+            raise InputError(
+                f"leverage needs curvature gauss-newton at rank {FULL}, found {self.curvature} at "
+                f"rank {self.rank}"
+            )
 
     @property
     def name(self) -> str:
@@ -63,7 +72,8 @@ class Recipe:
         settings = self.settings()
         if named is not None:
             settings = {k: v for k, v in settings.items() if v != getattr(named, k)}
-        return ", ".join([self.base, *(f"{key} {_word(v)}" for key, v in settings.items())])
+        changes = (key if v is True else f"{key} {_word(v)}" for key, v in settings.items())
+        return ", ".join([self.base, *changes])
 
     @property
     def is_full(self) -> bool:

@@ -24,7 +24,6 @@ from pinnfluence.influence.batch_size import default_batch_size
 from pinnfluence.influence.compression import exact_scores
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
-from pinnfluence.influence.gradient_rows import TrainingGradients
 from pinnfluence.influence.identity import fitting_key, scores_key
 from pinnfluence.influence.quantity_scores import QuantityScores, quantity_scores, self_influence
 from pinnfluence.progress import Stages
@@ -216,7 +215,7 @@ class Influence(DataInfluence):
         test_x = _points(inputs)
         names = [*self.pinn.outputs, *self.pinn.quantities] if outputs is None else list(outputs)
         inverse = self.fit().curvature.inverse
-        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
+        train = self._fitter.training_gradients()
         keys, groups = published_keys(names), self.pinn.groups
         parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for start in range(0, len(test_x), EXACT_POINTS):
@@ -248,14 +247,14 @@ class Influence(DataInfluence):
         >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
         """
         solve = self.fit().curvature.inverse.solve
-        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
+        train = self._fitter.training_gradients()
         return quantity_scores(self.pinn, solve, train, _points(inputs), quantity, weights)
 
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""
-        solve = self.fit().curvature.inverse.solve
-        train = TrainingGradients(self._collocation, self.weights, self.batch_size)
-        return self_influence(solve, train)
+        if self.recipe.leverage:
+            return self._fitter.leverage().self_influence
+        return self_influence(self.fit().curvature.inverse.solve, self._fitter.training_gradients())
 
     def _metadata(self) -> dict[str, Any]:
         return {

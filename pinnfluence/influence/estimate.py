@@ -16,7 +16,7 @@ from pinnfluence.curvature.inverse_curvature import expected_products
 from pinnfluence.curvature.matrix_store import COLUMNS
 from pinnfluence.curvature.operators import OPERATORS, Curvature
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES, graph_bytes, keeps_graph
-from pinnfluence.curvature.recipe import AUTO
+from pinnfluence.curvature.recipe import AUTO, Recipe
 from pinnfluence.gradients import Projection, project_gradients
 from pinnfluence.influence import Influence
 from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
@@ -108,7 +108,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
     if full:
         n_points = min(n_test, SAMPLE_POINTS + HELD_OUT_POINTS)
         n_sampled = round(n_points * (n_observables + n_test_rows / n_test))
-        more, memory = _full_rank(curvature, tried, n_sampled, influence.recipe.damping == AUTO)
+        more, memory = _full_rank(curvature, tried, n_sampled, influence.recipe)
         memory = max(memory, memory / 2 + embedding)  # half of it is the inverse, kept to the end
     else:
         more, memory = _low_rank(curvature, tried, rank)
@@ -163,9 +163,10 @@ def _low_rank(curvature: Curvature, tried: _Tried, rank: int) -> tuple[dict[str,
 
 
 def _full_rank(
-    curvature: Curvature, tried: _Tried, n_sampled: int, automatic: bool
+    curvature: Curvature, tried: _Tried, n_sampled: int, recipe: Recipe
 ) -> tuple[dict[str, float], float]:
     """Seconds by stage, and bytes: whole matrix, factorisations, sampled exact scores."""
+    automatic = recipe.damping == AUTO
     p = curvature.n_params
     n_rows = curvature.n_residuals
     n_train = len(curvature.collocation.x)
@@ -180,6 +181,9 @@ def _full_rank(
     seconds["compression"] = operations * each + 2 * tried.losses * n_train
     if automatic:
         seconds["damping"] = (FACTORISATIONS - 1) * factor + 100 * tried.product * n_train
+    if recipe.leverage:
+        solves = 2.0 * n_rows * order * (p if order == p else order + 2 * p)
+        seconds["leverage"] = solves * each + tried.losses * n_train
     matrices = 2 * order**2 + (n_rows * p if order < p else 0)
     sketch = 2 * n_rows * n_sampled + 2 * p * n_sampled
     memory = 8 * matrices + max(8 * sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * automatic)

@@ -13,9 +13,11 @@ from pinnfluence import distributed
 from pinnfluence.curvature.inverse_curvature import InverseCurvature, invert
 from pinnfluence.curvature.recipe import Recipe
 from pinnfluence.devices import tensor_like
+from pinnfluence.gradients import Advance
 from pinnfluence.influence.compression import Factors, compress
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.gradient_rows import TrainingGradients
+from pinnfluence.influence.leverage import Leverage, Solve, leverage
 from pinnfluence.influence.stationarity import stationarity
 from pinnfluence.progress import Stages
 from pinnfluence.stage_store import StageStore
@@ -62,6 +64,7 @@ class Fitter:
         self.batch_size, self.stages, self.store = batch_size, stages, store
         self._fitted: Fitted | None = None
         self._low_rank: Factors | None = None
+        self._leverage: Leverage | None = None
 
     def fit(self) -> Fitted:
         """Inverse curvature and distance from a minimum."""
@@ -94,6 +97,41 @@ class Fitter:
         if self._low_rank is None:
             self._low_rank = self._training_side(fitted.curvature)
         return self._low_rank, fitted.metadata()
+
+    def training_gradients(
+        self, advance: Advance = lambda n: None, expect: Advance = lambda n: None
+    ) -> TrainingGradients:
+        """Gradients of the training points' losses, under a recipe with leverage the deleted ones.
+
+        advance, expect: see ``TrainingGradients``.
+        """
+        residuals = self.leverage().residuals if self.recipe.leverage else None
+        return TrainingGradients(
+            self.collocation, self.weights, self.batch_size, advance, expect, residuals
+        )
+
+    def leverage(self) -> Leverage:
+        """Leverage of the training points; of several processes, the first computes it."""
+        if self._leverage is None:
+            solve = self.fit().curvature.inverse.solve
+            found = self._find_leverage(solve) if distributed.is_first() else None
+            self._leverage = distributed.from_first(found)
+        assert self._leverage is not None
+        return self._leverage
+
+    def _find_leverage(self, solve: Solve) -> Leverage:
+        saved, names = self.store.load("leverage"), self.collocation.pinn.terms
+        if saved:
+            self.stages.found("leverage")
+            arrays = saved.arrays
+            residuals = {name: arrays[TRAIN + name] for name in names}
+            return Leverage(residuals, arrays["largest"], arrays["self_influence"])
+        with self.stages.stage("leverage", len(self.collocation.x)) as advance:
+            found = leverage(self.collocation, self.weights, solve, self.batch_size, advance)
+        arrays = {TRAIN + name: r for name, r in found.residuals.items()}
+        arrays |= {"largest": found.largest, "self_influence": found.self_influence}
+        self.store.save("leverage", arrays)
+        return found
 
     def _stationarity(self) -> dict[str, Any]:
         saved = distributed.from_first(self.store.load("stationarity"))
@@ -129,11 +167,12 @@ class Fitter:
             train = {name: saved.arrays[TRAIN + name] for name in names}
             return Factors(basis, train, saved.facts["compression"]), saved.facts["fit"]
         fitted = self.fit()
+        about = fitted.metadata()
+        if self.recipe.leverage:
+            about["leverage"] = self.leverage().summary()
         n_rows = n_gradients(self.collocation) // distributed.world_size()
         with self.stages.stage("compression", 2 * n_rows) as count:
-            gradients = TrainingGradients(
-                self.collocation, self.weights, self.batch_size, count, count.expect
-            )
+            gradients = self.training_gradients(count, count.expect)
             inverse, pinn = fitted.curvature.inverse, self.collocation.pinn
             factors = distributed.led(
                 lambda gradients: compress(inverse, pinn, gradients, test_x),
@@ -142,9 +181,8 @@ class Fitter:
                 "transposed_times",
             )
         arrays = {BASIS: factors.basis} | {TRAIN + name: a for name, a in factors.train.items()}
-        facts = {"compression": factors.metadata, "fit": fitted.metadata()}
-        store.save("factors", arrays, facts)
-        return factors, fitted.metadata()
+        store.save("factors", arrays, {"compression": factors.metadata, "fit": about})
+        return factors, about
 
 
 def n_gradients(collocation: Collocation) -> int:

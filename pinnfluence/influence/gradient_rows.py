@@ -24,6 +24,7 @@ class TrainingGradients:
         collocation, weights, batch_size: the loss of the training points.
         advance: is told of finished rows. expect: before a product, of rows that are to come at
             least: those of the product, and of a transposed one that ends the work.
+        residuals: take the place of r_k, by loss term ``[n_k]``; see ``leverage``.
 
     Attributes:
         slices: the rows of each loss term, in the order of the loss.
@@ -36,7 +37,9 @@ class TrainingGradients:
         batch_size: int,
         advance: Advance = lambda n: None,
         expect: Advance = lambda n: None,
+        residuals: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        self._residuals = residuals
         self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
         self.advance, self.expect = advance, expect
         self.points = collocation.term_rows()
@@ -85,6 +88,9 @@ class TrainingGradients:
             chunks = list(zip(starts, one.chunks(size), strict=True))
             for start, chunk in distributed.share(chunks):
                 for name, (values, gradients) in jacobian(chunk).items():
+                    if self._residuals is not None:
+                        here = slice(start, start + len(values))
+                        values = tensor_like(self._residuals[name][here], values)
                     first = self.slices[name].start + start
                     factors = 2 * self.weights[name] * values[:, None]
                     yield slice(first, first + len(values)), gradients.mul_(factors)

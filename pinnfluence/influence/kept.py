@@ -39,8 +39,10 @@ def kept_stages(influence: Influence, test_x: np.ndarray) -> dict[str, float]:
 
 def _of_full_rank(influence: Influence, fit: StageStore, test: StageStore) -> dict[str, float]:
     if test.facts("factors") is not None:  # with them, the inverse is not needed any more
-        return dict.fromkeys(("curvature", "damping", "factorisation", "compression"), 1.0)
-    return {"curvature": _of_matrix(influence, fit), "damping": _whole(fit, "damping")}
+        stages = ("curvature", "damping", "factorisation", "leverage", "compression")
+        return dict.fromkeys(stages, 1.0)
+    found = {name: _whole(fit, name) for name in ("damping", "leverage")}
+    return {"curvature": _of_matrix(influence, fit)} | found
 
 
 def _of_matrix(influence: Influence, fit: StageStore) -> float:

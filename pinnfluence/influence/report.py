@@ -24,6 +24,8 @@ def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], lis
     lines = [_recipe_line(scores)]
     if "automatic_damping" in metadata:
         lines.append(_damping_line(metadata["automatic_damping"]))
+    if "leverage" in metadata:
+        lines.append(_leverage_line(metadata["leverage"]))
     if "compression" in metadata:
         lines += _compression_lines(metadata["compression"])
     found = metadata["stationarity"]
@@ -63,6 +65,13 @@ def _damping_line(found: Mapping[str, Any]) -> str:
     return (
         f"damping {AUTO}: {found['value']:.3g}, at least {found['floor']:.3g} for rounding and "
         f"negative curvature; open {here['open']:.2f}, neglected {here['neglected']:.2f}"
+    )
+
+
+def _leverage_line(found: Mapping[str, float]) -> str:
+    return (
+        f"leverage of the training points: median {found['median']:.2g}, 95th percentile "
+        f"{found['p95']:.2g}, largest {found['largest']:.4g}"
     )
 
 
