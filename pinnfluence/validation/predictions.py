@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
@@ -59,6 +60,7 @@ class Predictions:
         train_x, test_x: training points, and points at which quantities are predicted.
         groups: indices of training points that are removed together.
         stages: is told of the making of curvature matrices, for progress bars.
+        stages_path: folder in which they are kept, for other dampings and other calls.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class Predictions:
         test_x: np.ndarray,
         groups: Sequence[np.ndarray],
         stages: Stages | None = None,
+        stages_path: Path | None = None,
     ) -> None:
         self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
-        self._stages = stages
+        self._stages, self._stages_path = stages, stages_path
         self.groups = list(groups)
         self._collocation = pinn.at(train_x)
         self._known: dict[tuple[float, ...], np.ndarray] = {}
@@ -110,7 +113,11 @@ class Predictions:
         """The inverse curvature of a recipe and its weights; the last one is not made again."""
         if self._last is None or self._last.recipe != recipe:
             self._last = None
-            self._last = Influence(self.pinn, self.train_x, recipe, stages=self._stages)
+            path = self._stages_path
+            path = path and path / f"{recipe.curvature}_{recipe.weighting}"
+            self._last = Influence(
+                self.pinn, self.train_x, recipe, stages=self._stages, stages_path=path
+            )
         return self._last.fit().curvature.inverse, self._last.weights
 
     def leverages(self, damping: float) -> np.ndarray:

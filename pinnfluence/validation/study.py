@@ -13,7 +13,7 @@ import numpy as np
 from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.errors import InputError
 from pinnfluence.progress import ProgressStages, progress_bar
-from pinnfluence.stage_store import StageStore
+from pinnfluence.stage_store import STAGES, StageStore
 from pinnfluence.terms import Pinn
 from pinnfluence.validation import report
 from pinnfluence.validation.agreement import datamodeling_score
@@ -149,7 +149,8 @@ class Study:
         return found
 
     def _predictions(self, groups: list[np.ndarray]) -> Predictions:
-        return Predictions(self.pinn, self.train_x, self.test_x, groups, ProgressStages())
+        kept = self.folder / STAGES / "curvature"
+        return Predictions(self.pinn, self.train_x, self.test_x, groups, ProgressStages(), kept)
 
     def _outcome(
         self, name: str, settings: Settings, groups: list[np.ndarray], plan: Plan
@@ -182,7 +183,7 @@ class Study:
         return {"train_x": self.train_x, "test_x": self.test_x, "acting": acting}
 
     def _store(self, name: str, experiment: Experiment, groups: list[np.ndarray]) -> StageStore:
-        return StageStore(self.folder / ".stages" / name, experiment.key(groups))
+        return StageStore(self.folder / STAGES / name, experiment.key(groups))
 
 
 def _made(methods: Iterator[Method]) -> Iterator[Method]:
