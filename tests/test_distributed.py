@@ -80,12 +80,14 @@ def assert_same_scores(a: Path, b: Path, tolerance: float = 1e-5) -> None:
         for name in QUANTITIES:
             x, y = (np.asarray(scores.matrix(name, terms)) for scores in (one, other))
             assert abs(x - y).max() <= tolerance * abs(x).max(), name
-    ignored = ("stationarity", "compression", "automatic_damping", "key", "damping")
+    ignored = ("stationarity", "compression", "automatic_damping", "key", "damping", "leverage")
     for key in one.metadata.keys() - set(ignored):
         assert one.metadata[key] == other.metadata[key], key
     for key in ("gradient_norm", "median_point_gradient_norm", "largest_eigenvalue"):
         values = [scores.metadata["stationarity"][key] for scores in (one, other)]
         assert values[0] == pytest.approx(values[1], rel=1e-9)
+    leverages = [scores.metadata.get("leverage") for scores in (one, other)]
+    assert leverages[0] == pytest.approx(leverages[1], rel=1e-9)
 
 
 def test_torchrun(test_x: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pinnfluence.stage_store import StageStore
 
 FULL = recipe_of("gauss-newton", damping=1e-3)
 HESSIAN = recipe_of("gauss-newton", curvature="hessian", damping=1e4)
+LEVERAGE = recipe_of("gauss-newton", damping=1e-3, leverage=True)
 AUTO = recipe_of("gauss-newton")
 LOW_AUTO = recipe_of("paper", rank=4, damping="auto")
 WHOLE = {
@@ -24,6 +25,7 @@ WHOLE = {
     LOW_AUTO: ("eigenpairs", "damping", "training points"),
     FULL: ("curvature", "damping", "factorisation", "compression"),
     HESSIAN: ("curvature", "damping", "factorisation", "compression"),
+    LEVERAGE: ("curvature", "damping", "factorisation", "leverage", "compression"),
     AUTO: ("curvature", "damping", "factorisation", "compression"),
 }
 recipes = pytest.mark.parametrize("recipe", WHOLE, ids=lambda recipe: recipe.name)
@@ -74,7 +76,7 @@ def test_the_fit_is_kept_for_other_test_points(case, tmp_path: Path, recipe) -> 
     influence_of(case, recipe, tmp_path).influence(case[2])
     found = parts(case, recipe, tmp_path, case[2][::2])
     expected = {*WHOLE[recipe], "stationarity"} - {"factorisation", "compression"}
-    if recipe in (FULL, HESSIAN):  # its damping is given
+    if recipe in (FULL, HESSIAN, LEVERAGE):  # its damping is given
         expected -= {"damping"}
     assert found == dict.fromkeys(expected, 1.0)
 

@@ -38,11 +38,10 @@ def kept_stages(influence: Influence, test_x: np.ndarray) -> dict[str, float]:
 
 
 def _of_full_rank(influence: Influence, fit: StageStore, test: StageStore) -> dict[str, float]:
+    also = ["damping", *(["leverage"] if influence.recipe.leverage else [])]
     if test.facts("factors") is not None:  # with them, the inverse is not needed any more
-        stages = ("curvature", "damping", "factorisation", "leverage", "compression")
-        return dict.fromkeys(stages, 1.0)
-    found = {name: _whole(fit, name) for name in ("damping", "leverage")}
-    return {"curvature": _of_matrix(influence, fit)} | found
+        return dict.fromkeys(("curvature", *also, "factorisation", "compression"), 1.0)
+    return {"curvature": _of_matrix(influence, fit)} | {name: _whole(fit, name) for name in also}
 
 
 def _of_matrix(influence: Influence, fit: StageStore) -> float:
