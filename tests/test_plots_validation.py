@@ -109,6 +109,22 @@ def test_proximal_figure(experiments):
     assert places(headline)[0, 0] == 1e-5
 
 
+def test_proximal_table(experiments):
+    without = replace(experiments[-1], predicted={"paper": experiments[-1].predicted["paper"]})
+    chosen = [*experiments[:-1], without]
+    words = texts(validation_tables.proximal_figure(chosen, "v", "heat"))
+    assert words.count("29 of 30") == len(chosen)
+    for one in chosen:
+        drift = one.facts["control"]["drift"][1]
+        norm = np.median(one.gradient_norms)
+        weight = one.facts["settings"]["proximal"]
+        assert {f"{weight:.0e}", f"{norm:.1e}", f"{drift:.1e}"} <= set(words)
+        found = one.row("paper", "v").agreement
+        assert {f"{f.value:.3f}" for f in (found.pearson, found.slope)} <= set(words)
+    assert words.count("slope") == 3
+    assert words.count("") >= 6  # the methods that the last one lacks
+
+
 def test_single_points_figure(found):
     figure = validation.single_points_figure(found, "u", "gauss-newton", "heat")
     check_drawn(figure)

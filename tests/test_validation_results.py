@@ -22,6 +22,7 @@ def test_what_was_written_is_read(path):
     found, outcome = read(path), outcome_of()
     np.testing.assert_array_equal(found.changes, outcome.changes.astype(np.float32))
     np.testing.assert_array_equal(found.converged, outcome.converged)
+    np.testing.assert_array_equal(found.gradient_norms, outcome.gradient_norms)
     assert [g.tolist() for g in found.groups] == [g.tolist() for g in outcome.groups]
     assert set(found.predicted) == {"paper", "gauss-newton", MATCHED, "random scores"}
     assert (found.quantities, found.terms) == (("u", "v"), ("pde", "edge"))

@@ -27,7 +27,7 @@ def outcome_of(proximal: float = 1e-5) -> Outcome:
     changes = sizes * generator.standard_normal((N_GROUPS, N_TEST, 2))
     converged = np.arange(N_GROUPS) != LOST
     groups = [np.array([2 * i]) for i in range(N_GROUPS)]
-    control = {"loss": 3e-7, "loss_before": 4e-7, "converged": True}
+    control = {"loss": 3e-7, "drift": [2e-5, 4e-6], "loss_before": 4e-7, "converged": True}
     norms = np.full(N_GROUPS, 1e-9)
     return Outcome(Settings(proximal), groups, ("u", "v"), changes, norms, converged, control)
 

@@ -63,6 +63,38 @@ def stages_figure(stages: Mapping[str, Results], note: str = "") -> Figure:
     return table_figure(header, body, note=note)
 
 
+def proximal_figure(experiments: Sequence[Results], quantity: str, note: str = "") -> Figure:
+    """Agreement by proximal weight: a line for each, with what retraining reached.
+
+    Gradient norm: the median over the removed points. Drift: root mean square of the change of the
+    quantity from the trained network to the control.
+    """
+    header = ["weight", "converged", "gradient norm", "drift"]
+    groups = [("", len(header))]
+    methods = [m for m in METHODS if any(m in drawn_methods(one) for one in experiments)]
+    for method in methods:
+        header += ["Pearson", "Spearman", "slope"]
+        groups.append((method, 3))
+    body = []
+    for results in experiments:
+        facts, number = results.facts, results.quantities.index(quantity)
+        cells = [
+            f"{facts['settings']['proximal']:.0e}",
+            f"{int(results.converged.sum())} of {len(results.converged)}",
+            f"{np.median(results.gradient_norms):.1e}",
+            f"{facts['control']['drift'][number]:.1e}",
+        ]
+        known = drawn_methods(results)
+        for method in methods:
+            if method not in known:
+                cells += ["", "", ""]
+                continue
+            found = results.row(method, quantity).agreement
+            cells += [f"{f.value:.3f}" for f in (found.pearson, found.spearman, found.slope)]
+        body.append(cells)
+    return table_figure(header, body, groups, note)
+
+
 def worst_points_figure(
     results: Results, quantity: str, method: str = "gauss-newton", n: int = 10, note: str = ""
 ) -> Figure:

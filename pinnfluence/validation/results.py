@@ -72,9 +72,9 @@ class Results:
     facts: settings, provenance, figures of the control. rows: of all methods and quantities.
     train_x, test_x: points. acting: which loss term acts on which training point,
     ``[n_train, n_terms]``, in the order of ``terms``. groups: indices of the training points that
-    were removed together. changes: of the quantities, ``[n_groups, n_test, n_q]``. converged,
-    leverages: of each group, ``[n_groups]``; leverages are nan where none were computed.
-    predicted: changes by method.
+    were removed together. changes: of the quantities, ``[n_groups, n_test, n_q]``. gradient_norms,
+    converged, leverages: of each group, ``[n_groups]``; what its retraining reached, and nan where
+    no leverages were computed. predicted: changes by method.
     """
 
     facts: dict[str, Any]
@@ -84,6 +84,7 @@ class Results:
     acting: np.ndarray
     groups: list[np.ndarray]
     changes: np.ndarray
+    gradient_norms: np.ndarray
     converged: np.ndarray
     leverages: np.ndarray
     predicted: dict[str, np.ndarray]
@@ -170,7 +171,7 @@ def read(path: str | Path) -> Results:
         )
     rows = [Row.of(flat) for flat in facts.pop("rows")]
     removed, sizes = arrays.pop("removed"), arrays.pop("sizes")
-    names = ("train_x", "test_x", "acting", "changes", "converged", "leverages")
+    names = ("train_x", "test_x", "acting", "changes", "gradient_norms", "converged", "leverages")
     return Results(
         facts=facts,
         rows=rows,
