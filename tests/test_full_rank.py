@@ -264,7 +264,7 @@ def test_leave_one_out(curvature, weighting):
 def by_the_rest(pinn, train_x, test_x, batch_size):
     """Scores of u at test points, and self-influence, from a fit without each point."""
     settings = recipe(weighting="uniform")
-    ones = dict.fromkeys(TERMS, 1.0)
+    ones = dict.fromkeys(pinn.terms, 1.0)
     _, G = gradient_rows.test_gradients(pinn, test_x, batch_size)["u"]
     changes, own = [], []
     for i in range(len(train_x)):
@@ -335,6 +335,19 @@ def test_leverage_of_terms_without_weight(case):
     for name in TERMS:
         same = np.allclose(found.residuals[name], values[name].detach().numpy(), rtol=1e-12)
         assert same == (name != "continuity")
+
+
+def test_leverage_where_no_term_acts(monkeypatch):
+    """Points without a residual have none; some are a whole block."""
+    monkeypatch.setattr(leverage, "BLOCK", 2)
+    x = np.array([[0.1, 0], [0.2, 0], [0.9, 0.5], [0.8, 0.7], [0.3, 0]], np.float32)
+    network = MLP((2, 4, 1), "tanh").double()
+    equation = Equation(lambda f: {"edge": f.u - 1}, lambda x: x[:, 1] == 0)
+    pinn = Pinn(network, ("x", "y"), ("u",), (equation,))
+    influence = Influence(pinn, x, recipe(leverage=True, weighting="uniform"), 2)
+    scores = influence.exact(x)["u"]
+    assert (scores[:, 2:4] == 0).all()
+    assert largest_error(scores, by_the_rest(pinn, x, x, 4)[0]) < 1e-5
 
 
 def test_a_point_that_alone_determines_something():

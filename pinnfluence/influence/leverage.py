@@ -65,34 +65,42 @@ def leverage(
 
     Source: Cook and Weisberg, Residuals and Influence in Regression, 1982, sections 2.1 and 2.2.
     """
-    residuals = {name: np.empty(len(rows)) for name, rows in collocation.term_rows().items()}
     largest, own = np.zeros(len(collocation.x)), np.zeros(len(collocation.x))
-    filled, start = dict.fromkeys(residuals, 0), 0
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in collocation.pinn.terms}
+    start = 0
     for chunk in collocation.chunks(BLOCK):
         rows = list(_rows(chunk, weights, batch_size))
-        points = np.concatenate([row.points for row in rows])
-        s = np.concatenate([row.scale * row.values for row in rows])
-        U = np.concatenate([row.scale * row.gradients for row in rows])
-        order = np.argsort(points, kind="stable")
-        solved, deleted = solve(U.T).T, s.copy()
-        for mine in np.split(order, np.flatnonzero(np.diff(points[order])) + 1):
-            H = U[mine] @ solved[mine].T
-            values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-            values = np.clip(values, 0.0, MOST)
-            inner = vectors.T @ s[mine]
-            deleted[mine] = vectors @ (inner / (1 - values))
-            point = start + points[mine[0]]
-            largest[point] = values[-1]
-            own[point] = inner @ (values / (1 - values) * inner)
-        first = 0
-        for row in rows:
-            n, at = len(row.values), filled[row.name]
-            part = deleted[first : first + n] / row.scale if row.scale else row.values
-            residuals[row.name][at : at + n] = part
-            filled[row.name], first = at + n, first + n
+        if rows:
+            deleted = _deleted(rows, solve, largest[start:], own[start:])
+            for row, values in zip(rows, deleted, strict=True):
+                parts[row.name].append(values / row.scale if row.scale else row.values)
         start += len(chunk.x)
         advance(len(chunk.x))
+    residuals = {name: np.concatenate([np.zeros(0), *found]) for name, found in parts.items()}
     return Leverage(residuals, largest, own)
+
+
+def _deleted(
+    rows: list[_Rows], solve: Solve, largest: np.ndarray, own: np.ndarray
+) -> list[np.ndarray]:
+    """Scaled deleted residuals ``(I - H)^-1 s``, as the rows come.
+
+    largest, own: of the points, to be filled in; see ``Leverage``.
+    """
+    points = np.concatenate([row.points for row in rows])
+    s = np.concatenate([row.scale * row.values for row in rows])
+    U = np.concatenate([row.scale * row.gradients for row in rows])
+    solved, deleted = solve(U.T).T, np.empty_like(s)
+    order = np.argsort(points, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(points[order])) + 1):
+        H = U[mine] @ solved[mine].T
+        values, vectors = np.linalg.eigh(0.5 * (H + H.T))
+        values = np.clip(values, 0.0, MOST)
+        inner = vectors.T @ s[mine]
+        deleted[mine] = vectors @ (inner / (1 - values))
+        point = points[mine[0]]
+        largest[point], own[point] = values[-1], inner @ (values / (1 - values) * inner)
+    return np.split(deleted, np.cumsum([len(row.values) for row in rows])[:-1])
 
 
 @dataclass(frozen=True)
