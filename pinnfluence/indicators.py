@@ -210,7 +210,7 @@ def indicator_rows(
     region: Disk,
     model: str,
     quantities: Sequence[str],
-    recipe: str = "paper",
+    recipe: str,
 ) -> list[IndicatorRow]:
     """The paper's table for one model: for each quantity a row an indicator.
 

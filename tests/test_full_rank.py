@@ -330,7 +330,7 @@ def test_leverage_of_terms_without_weight(case):
     pinn, train_x, _ = case
     solve = Influence(pinn, train_x, recipe()).fit().curvature.inverse.solve
     weights = dict.fromkeys(TERMS, 0.0) | {"continuity": 0.1}
-    found = leverage.leverage(pinn.at(train_x), weights, solve, 10)
+    found = leverage.leverage(pinn.at(train_x), weights, solve, 10, 1 - 1e-9)
     values = pinn.at(train_x).residuals(pinn.params)
     for name in TERMS:
         same = np.allclose(found.residuals[name], values[name].detach().numpy(), rtol=1e-12)
@@ -351,14 +351,33 @@ def test_leverage_where_no_term_acts(monkeypatch):
 
 
 def test_a_point_that_alone_determines_something():
-    """Its leverage is 1 up to rounding, its deleted residual stays a number."""
+    """Its leverage is 1 up to rounding: it is taken as the limit, and the report warns."""
     x = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
     network = MLP((2, 1), "tanh").double()
     pinn = Pinn(network, ("x", "y"), ("u",), (Equation(lambda f: {"fit": f.u - 1}),))
     influence = Influence(pinn, x, recipe(leverage=True, weighting="uniform", damping=1e-14))
-    scores = influence.exact(x)
+    scores = influence.influence(x)
     assert np.isfinite(scores["u"]).all()
-    assert influence.influence(x).metadata["leverage"]["largest"] == pytest.approx(1)
+    known = scores.metadata["leverage"]
+    assert known["n_at_limit"] == 2
+    limit = 1 - 2**-52 * scores.metadata["stationarity"]["largest_eigenvalue"] / 1e-14
+    assert known["largest"] == pytest.approx(limit, abs=1e-12) != 1
+    assert any("leverage of 2 training points" in warning for warning in report(scores, {})[1])
+    held = Influence(pinn, x, recipe(leverage=True, weighting="uniform")).influence(x)
+    assert held.metadata["leverage"]["n_at_limit"] == 0
+    assert not any("leverage" in warning for warning in report(held, {})[1])
+
+
+def test_leverage_and_the_same_without_it_share_their_damping(case, tmp_path):
+    pinn, train_x, _ = case
+    for chosen in (GAUSS_NEWTON, replace(GAUSS_NEWTON, leverage=True), GAUSS_NEWTON):
+        Influence(pinn, train_x, chosen, stages_path=tmp_path).fit()
+    names = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
+    assert names.count("damping") == names.count("stationarity") == 1
+    (kept,) = tmp_path.glob("damping-*")
+    before = kept.stat().st_mtime_ns
+    Influence(pinn, train_x, replace(GAUSS_NEWTON, leverage=True), stages_path=tmp_path).fit()
+    assert kept.stat().st_mtime_ns == before
 
 
 # ---- the damping that is chosen, files, what is said

@@ -215,7 +215,9 @@ def small_scores():
 def test_table_of_a_model(tmp_path):
     scores = small_scores()
     area = np.linspace(0.5, 1.5, 12)
-    rows = indicator_rows(scores, scores.train_x, scores.test_x, area, REGION, "good", QUANTITIES)
+    about = ("good", QUANTITIES, "paper, rank 3")
+    rows = indicator_rows(scores, scores.train_x, scores.test_x, area, REGION, *about)
+    assert {(row.model, row.recipe) for row in rows} == {("good", "paper, rank 3")}
     assert [(row.quantity, row.indicator) for row in rows] == [
         (quantity, indicator) for quantity in QUANTITIES for indicator in INDICATORS
     ]

@@ -112,7 +112,7 @@ def test_proximal_figure(experiments):
 def test_proximal_table(experiments):
     without = replace(experiments[-1], predicted={"paper": experiments[-1].predicted["paper"]})
     chosen = [*experiments[:-1], without]
-    words = texts(validation_tables.proximal_figure(chosen, "v", "heat"))
+    words = texts(validation_tables.proximal_table_figure(chosen, "v", "heat"))
     assert words.count("29 of 30") == len(chosen)
     for one in chosen:
         drift = one.facts["control"]["drift"][1]

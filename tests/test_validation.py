@@ -13,8 +13,8 @@ from scipy.stats import pearsonr, spearmanr
 
 from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.curvature.recipe import RECIPES
-from pinnfluence.influence import engine
+from pinnfluence.curvature.recipe import RECIPES, recipe_of
+from pinnfluence.influence import Influence, engine
 from pinnfluence.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.validation import experiments, retraining
@@ -255,8 +255,8 @@ def test_interrupted_retraining_goes_on(pinn, points, tmp_path, outcome):
 
 
 def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
+    whole, iterations = experiment_of(pinn, points).minimum(), []
     experiment = experiment_of(pinn, points)
-    whole, iterations = experiment.minimum(), []
     store = StageStore(tmp_path, experiment.key([]))
     store.is_due = lambda: True  # type: ignore[method-assign]
     save = store.save
@@ -280,12 +280,28 @@ def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
         return retrain(objective, theta, *rest)
 
     monkeypatch.setattr(experiments, "retrain", watch)
-    found = experiment.minimum(again)
+    found = experiment_of(pinn, points).minimum(again)
     np.testing.assert_array_equal(started[0].numpy(), saved.arrays["theta"])
     assert not np.array_equal(saved.arrays["theta"], flat_parameters(pinn).numpy())
     np.testing.assert_allclose(flat_parameters(found), flat_parameters(whole), atol=1e-7)
     assert again.load("control_so_far") is None
     assert again.load("control") is not None
+
+
+def test_the_control_is_retrained_once(pinn, points, monkeypatch):
+    """Also where nothing can be kept."""
+    experiment, calls = experiment_of(pinn, points), []
+    make = experiment._make_control
+
+    def counted(store):
+        calls.append(1)
+        return make(store)
+
+    monkeypatch.setattr(experiment, "_make_control", counted)
+    experiment.control()
+    experiment.run([GROUPS[0]])
+    experiment.minimum()
+    assert calls == [1]
 
 
 def test_processes_give_the_same(pinn, points, outcome):
@@ -336,6 +352,22 @@ def test_medians_have_intervals_and_the_low_end_none():
     expected = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
     np.testing.assert_allclose((by_test.median.low, by_test.median.high), expected, atol=0.02)
     assert by_test.low == pytest.approx(np.percentile(each, 5))
+
+
+def test_curvature_of_the_rest_is_the_recipe_with_leverage(pinn, points):
+    """Two ways to the same: without the rows of a point, and with its deleted residuals."""
+    x = np.random.default_rng(1).random((20, 2))
+    known = Predictions(pinn, points, x, GROUPS)
+    (of_the_rest,) = [m for m in known.dampings([1e-3], "given") if m.name != "given"]
+    chosen = recipe_of("gauss-newton", damping=1e-3, leverage=True)
+    influence = Influence(pinn, points, chosen)
+    removed = np.concatenate(GROUPS)
+    expected = influence.exact(x)["u"][:, removed].T
+    assert abs(of_the_rest.predict()[..., 0] - expected).max() < 1e-5 * abs(expected).max()
+    largest = influence.influence(x).metadata["leverage"]["largest"]
+    every = [np.array([i]) for i in range(len(points))]
+    leverages = Predictions(pinn, points, x, every).leverages(1e-3)
+    assert leverages.max() == pytest.approx(largest, rel=1e-9)
 
 
 def test_leverages_are_those_of_the_dense_matrix(pinn, points):

@@ -123,7 +123,9 @@ class Influence(DataInfluence):
     def _open_store(self) -> StageStore:
         if not self._folder:
             return StageStore(None)
-        others = {}
+        settings = self.recipe.settings()
+        del settings["leverage"]
+        others = dict.fromkeys(("damping", "stationarity"), self._key_of(settings))
         if self.recipe.is_full:  # its matrix serves all dampings: where one was too small, the next
             others[STAGE] = self._key_of({"curvature": self.recipe.curvature})
         return StageStore(self._folder, self._key, others)

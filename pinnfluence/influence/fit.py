@@ -17,7 +17,7 @@ from pinnfluence.gradients import Advance
 from pinnfluence.influence.compression import Factors, compress
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.gradient_rows import TrainingGradients
-from pinnfluence.influence.leverage import Leverage, Solve, leverage
+from pinnfluence.influence.leverage import Leverage, leverage, limit_of
 from pinnfluence.influence.stationarity import stationarity
 from pinnfluence.progress import Stages
 from pinnfluence.stage_store import StageStore
@@ -113,21 +113,25 @@ class Fitter:
     def leverage(self) -> Leverage:
         """Leverage of the training points; of several processes, the first computes it."""
         if self._leverage is None:
-            solve = self.fit().curvature.inverse.solve
-            found = self._find_leverage(solve) if distributed.is_first() else None
+            curvature = self.fit().curvature
+            found = self._find_leverage(curvature) if distributed.is_first() else None
             self._leverage = distributed.from_first(found)
         assert self._leverage is not None
         return self._leverage
 
-    def _find_leverage(self, solve: Solve) -> Leverage:
+    def _find_leverage(self, curvature: InverseCurvature) -> Leverage:
+        inverse = curvature.inverse
+        limit = limit_of(curvature.largest, inverse.damping)
         saved, names = self.store.load("leverage"), self.collocation.pinn.terms
         if saved:
             self.stages.found("leverage")
             arrays = saved.arrays
             residuals = {name: arrays[TRAIN + name] for name in names}
-            return Leverage(residuals, arrays["largest"], arrays["self_influence"])
+            return Leverage(residuals, arrays["largest"], arrays["self_influence"], limit)
         with self.stages.stage("leverage", len(self.collocation.x)) as advance:
-            found = leverage(self.collocation, self.weights, solve, self.batch_size, advance)
+            found = leverage(
+                self.collocation, self.weights, inverse.solve, self.batch_size, limit, advance
+            )
         arrays = {TRAIN + name: r for name, r in found.residuals.items()}
         arrays |= {"largest": found.largest, "self_influence": found.self_influence}
         self.store.save("leverage", arrays)

@@ -14,9 +14,6 @@ from pinnfluence.terms import Collocation
 BLOCK = 500
 """Training points whose gradients ``[n_rows, n_params]`` are held at a time."""
 
-MOST = 1 - 1e-9
-"""Leverages beyond are taken as that: what is left of ``1 - h`` in float64 is rounding."""
-
 Solve = Callable[[np.ndarray], np.ndarray]
 """Product of ``(G + damping I)^-1`` with ``[n_params, k]``."""
 
@@ -26,17 +23,20 @@ class Leverage:
     """Leverage of training points, and what it makes of their residuals and their scores.
 
     residuals: deleted residuals by loss term, ``[n_k]`` where it acts. largest: of each point,
-    between 0 and 1, ``[n_train]``. self_influence: ``Inf(l_i; z_i)``, ``[n_train]``.
+    between 0 and 1, ``[n_train]``. self_influence: ``Inf(l_i; z_i)``, ``[n_train]``. limit: what
+    larger ones were taken as, because rounding hides them.
     """
 
     residuals: dict[str, np.ndarray]
     largest: np.ndarray
     self_influence: np.ndarray
+    limit: float
 
     def summary(self) -> dict[str, float]:
-        """Median, 95th percentile and maximum over the training points."""
-        median, p95, largest = np.percentile(self.largest, [50, 95, 100])
-        return {"median": float(median), "p95": float(p95), "largest": float(largest)}
+        """Median, 95th percentile and maximum over the training points, and points at the limit."""
+        median, p95, largest = np.percentile(self.largest, [50, 95, 100]).tolist()
+        n_hidden = int((self.largest >= self.limit).sum())
+        return {"median": median, "p95": p95, "largest": largest, "n_at_limit": n_hidden}
 
 
 def leverage(
@@ -44,6 +44,7 @@ def leverage(
     weights: Mapping[str, float],
     solve: Solve,
     batch_size: int,
+    limit: float,
     advance: Advance = lambda n: None,
 ) -> Leverage:
     """Leverage of each training point under a damped Gauss-Newton matrix G.
@@ -61,6 +62,7 @@ def leverage(
         collocation, weights: the loss at the training points.
         solve: product with the inverse.
         batch_size: points that are differentiated at a time.
+        limit: larger leverages are taken as that, see ``limit_of``.
         advance: is told of finished points.
 
     Source: Cook and Weisberg, Residuals and Influence in Regression, 1982, sections 2.1 and 2.2.
@@ -71,17 +73,26 @@ def leverage(
     for chunk in collocation.chunks(BLOCK):
         rows = list(_rows(chunk, weights, batch_size))
         if rows:
-            deleted = _deleted(rows, solve, largest[start:], own[start:])
+            deleted = _deleted(rows, solve, limit, largest[start:], own[start:])
             for row, values in zip(rows, deleted, strict=True):
                 parts[row.name].append(values / row.scale if row.scale else row.values)
         start += len(chunk.x)
         advance(len(chunk.x))
     residuals = {name: np.concatenate([np.zeros(0), *found]) for name, found in parts.items()}
-    return Leverage(residuals, largest, own)
+    return Leverage(residuals, largest, own, limit)
+
+
+def limit_of(largest: float, damping: float) -> float:
+    """The largest leverage h whose ``1 - h`` is not hidden by rounding.
+
+    A solve has the relative error eps times the condition number, ``largest / damping``.
+    """
+    condition = largest / damping if damping else np.inf
+    return 1 - min(0.5, float(np.finfo(float).eps) * condition)
 
 
 def _deleted(
-    rows: list[_Rows], solve: Solve, largest: np.ndarray, own: np.ndarray
+    rows: list[_Rows], solve: Solve, limit: float, largest: np.ndarray, own: np.ndarray
 ) -> list[np.ndarray]:
     """Scaled deleted residuals ``(I - H)^-1 s``, as the rows come.
 
@@ -95,7 +106,7 @@ def _deleted(
     for mine in np.split(order, np.flatnonzero(np.diff(points[order])) + 1):
         H = U[mine] @ solved[mine].T
         values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-        values = np.clip(values, 0.0, MOST)
+        values = np.clip(values, 0.0, limit)
         inner = vectors.T @ s[mine]
         deleted[mine] = vectors @ (inner / (1 - values))
         point = points[mine[0]]

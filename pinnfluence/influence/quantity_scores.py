@@ -60,6 +60,8 @@ class QuantityScores:
         """Scores ``[n_test, n_train]`` by loss term of the training points; they sum to the whole.
 
         What removing the point from that term alone would do; zero where the term does not act.
+        Under a recipe with leverage, which ties the terms of a point together: the term's part of
+        removing the point from all.
         """
         found = {}
         for term, part in self._parts.items():
@@ -84,7 +86,8 @@ class QuantityScores:
     def group(self, points: Sequence[int] | np.ndarray) -> np.ndarray:
         """Influence of removing several training points together, ``[n_test]``.
 
-        To first order the sum of their scores: curvature is that of all points, so it is good for
+        To first order the sum of their scores: curvature is that of all points, under a recipe
+        with leverage that without the one point, never that without the group. So it is good for
         groups that are a small part of them.
 
         Args:

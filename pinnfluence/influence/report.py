@@ -105,6 +105,12 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
             + "; that was taken: the model is far from a minimum"
             + ("" if is_open else ", or the curvature far from the Hessian")
         )
+    n_hidden = metadata.get("leverage", {}).get("n_at_limit", 0)
+    if n_hidden:
+        found.append(
+            f"rounding hides how far from 1 the leverage of {n_hidden} training points is: their "
+            "scores are too small or too large; give a larger --damping"
+        )
     errors = metadata.get("compression", {}).get("errors", {})
     above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]
     if above:

@@ -37,9 +37,7 @@ def recipes_figure(rows: Sequence[IndicatorRow], indicator: str, labels: Labels 
             shift = APART * (number - (len(recipes) - 1) / 2)
             _draw_means(axis, [models.index(model) + shift for model in known], found, recipe)
         for place, model in enumerate(models):
-            uniform = next(
-                row.uniform for key, row in chosen.items() if key[:2] == (quantity, model)
-            )
+            uniform = _uniform(chosen, quantity, model)
             axis.plot([place - 0.4, place + 0.4], 2 * [uniform], color="black", linewidth=0.8)
         axis.set_title(labels.symbol(quantity))
         axis.set_xticks(range(len(models)), models, rotation=90)
@@ -72,14 +70,19 @@ def recipes_table_figure(
         for recipe in recipes:
             found = [chosen.get((quantity, model, recipe)) for model in models]
             body.append([labels.symbol(quantity), recipe, *map(_cell, found)])
-        by_model = {key[1]: row.uniform for key, row in chosen.items() if key[0] == quantity}
-        body.append(["", "uniform", *(f"{by_model[model]:.2f}" for model in models)])
+        uniform = (f"{_uniform(chosen, quantity, model):.2f}" for model in models)
+        body.append(["", "uniform", *uniform])
     note = (
         f"{indicator.capitalize()} indicator, the share of influence from "
         f"{INDICATORS[indicator].about}: mean over test points, and in brackets its quartiles; "
         "uniform is the mean for equal influence of all training points."
     )
     return table_figure(["quantity", "recipe", *models], body, note=note)
+
+
+def _uniform(chosen: Rows, quantity: str, model: str) -> float:
+    """Of the first recipe: they differ where other test points have no influence."""
+    return next(row.uniform for key, row in chosen.items() if key[:2] == (quantity, model))
 
 
 def _cell(row: IndicatorRow | None) -> str:

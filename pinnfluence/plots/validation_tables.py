@@ -63,7 +63,7 @@ def stages_figure(stages: Mapping[str, Results], note: str = "") -> Figure:
     return table_figure(header, body, note=note)
 
 
-def proximal_figure(experiments: Sequence[Results], quantity: str, note: str = "") -> Figure:
+def proximal_table_figure(experiments: Sequence[Results], quantity: str, note: str = "") -> Figure:
     """Agreement by proximal weight: a line for each, with what retraining reached.
 
     Gradient norm: the median over the removed points. Drift: root mean square of the change of the

@@ -87,6 +87,7 @@ class Experiment:
         self.quantities = (*pinn.outputs, *pinn.quantities)
         self._objective = self._without(np.arange(0))
         self._tolerance = settings.tolerance * self._median_point_gradient()
+        self._found: tuple[Tensor, dict[str, Any]] | None = None
 
     def key(self, groups: Sequence[np.ndarray]) -> str:
         """A hash over all that determines the outcome."""
@@ -140,9 +141,16 @@ class Experiment:
 
     def control(self, store: StageStore = CLOSED) -> tuple[Tensor, dict[str, Any]]:
         """Parameters with nothing removed, and figures of the control; from a store that has it."""
-        saved = store.load("control")
-        if saved is not None:
-            return torch.as_tensor(saved.arrays["theta"]), saved.facts
+        if self._found is None:
+            saved = store.load("control")
+            self._found = (
+                self._make_control(store)
+                if saved is None
+                else (torch.as_tensor(saved.arrays["theta"]), saved.facts)
+            )
+        return self._found
+
+    def _make_control(self, store: StageStore) -> tuple[Tensor, dict[str, Any]]:
         found = self._retrain_control(store)
         before, after = (
             values_at(self.pinn, theta, self.test_x) for theta in (self._theta, found.theta)
@@ -157,6 +165,7 @@ class Experiment:
             "loss": plain.loss(found.theta),
         }
         store.save("control", {"theta": found.theta.numpy()}, facts)
+        store.remove("control_so_far")
         return found.theta, facts
 
     def _retrain_control(self, store: StageStore) -> Retrained:
@@ -172,9 +181,7 @@ class Experiment:
                 if store.is_due():
                     store.save("control_so_far", {"theta": theta.numpy()})
 
-            found = retrain(self._objective, start, renew(start), self._tolerance, renew, reached)
-        store.remove("control_so_far")
-        return found
+            return retrain(self._objective, start, renew(start), self._tolerance, renew, reached)
 
     def _retrain(self, group: np.ndarray, control: Tensor, factor: Preconditioner) -> Retrained:
         objective = self._without(group)
