@@ -63,7 +63,7 @@ $(SCORES) $(OF_SEEDS): model_zoo/%_influences/influences.safetensors: \
 $(GAUSS_NEWTON): model_zoo/%_gauss-newton_influences/influences.safetensors: \
 		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
 	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --recipe gauss-newton \
-		--save_path $(@D)
+		--test_points 1000 --save_path $(@D)
 	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
 	@touch $@
 

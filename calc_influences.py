@@ -36,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--checkpoint", type=Path, required=True, help="a .pt file of DeepXDE, or its folder")
     add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
     add("--test_x_path", type=Path, help="test points, .npy (default: the reference's points)")
+    add("--test_points", type=int, help="so many of the test points, drawn at random")
     add("--problem", choices=problems.names())
     add("--variant", help="the variant that was trained")
     add("--broken", action="store_true", help="short for --variant broken")
@@ -109,7 +110,7 @@ def main() -> None:
     arguments = parse_arguments()
     devices.set_threads(arguments.threads)
     model = load(arguments)
-    test_x = load_test_points(arguments.test_x_path, model.problem)
+    test_x = load_test_points(arguments.test_x_path, model.problem, arguments.test_points)
     folder, stages = target(arguments), ProgressStages()
     settings = model.pinn, model.train_x, recipe(arguments), arguments.batch_size, stages
     influence = Influence(*settings, folder / STAGES, model.provenance())

@@ -40,17 +40,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def points_of(arguments: argparse.Namespace, model: TrainedModel) -> np.ndarray:
-    """Test points: those of the file, or some of the reference's."""
-    points = load_test_points(arguments.test_x_path, model.problem)
-    if arguments.test_points >= len(points):
-        return points
-    chosen = np.random.default_rng(arguments.seed).choice(
-        len(points), arguments.test_points, replace=False
-    )
-    return points[np.sort(chosen)]
-
-
 def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that cannot be, before anything is read."""
     least = {"removed": 1, "test_points": 2, "group_size": 1, "processes": 1}
@@ -84,7 +73,10 @@ def main() -> None:
     default = given.with_name(f"{given.name if given.is_dir() else given.stem}_validation")
     folder = arguments.save_path or default
     check_target(folder)
-    study = Study(model.pinn, model.train_x, points_of(arguments, model), folder)
+    test_x = load_test_points(
+        arguments.test_x_path, model.problem, arguments.test_points, arguments.seed
+    )
+    study = Study(model.pinn, model.train_x, test_x, folder)
     study.facts |= model.provenance()
     settings = Settings(0.0, arguments.tolerance, arguments.renormalise)
     if arguments.polish is not None:

@@ -184,17 +184,28 @@ def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
     return points
 
 
-def load_test_points(path: Path | None, problem: Problem) -> np.ndarray:
+def load_test_points(
+    path: Path | None, problem: Problem, n: int | None = None, seed: int = 0
+) -> np.ndarray:
     """Test points of a file, else those of the problem's reference.
 
+    Args:
+        n: so many of them at random, in their order; None, or more than there are: all.
+
     Raises:
-        InputError: see ``load_points_inside``; neither file nor reference.
+        InputError: see ``load_points_inside``; neither file nor reference; n below 1.
     """
+    if n is not None and n < 1:
+        raise InputError(f"expected --test_points of at least 1, found {n}")
     if path is not None:
-        return load_points_inside(path, problem, "test")
-    if problem.reference is None:
+        points = load_points_inside(path, problem, "test")
+    elif problem.reference is None:
         raise InputError(f"{problem.name} has no reference points; give --test_x_path")
-    return problem.reference().points
+    else:
+        points = problem.reference().points
+    if n is None or n >= len(points):
+        return points
+    return points[np.sort(np.random.default_rng(seed).choice(len(points), n, replace=False))]
 
 
 def _refuse_contradictions(

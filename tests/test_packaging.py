@@ -300,7 +300,8 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
 def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone) -> None:
     compute = "python calc_influences.py --checkpoint model_zoo/{0}"
     paper = compute + " --save_path model_zoo/{0}_influences"
-    other = compute + " --recipe gauss-newton --save_path model_zoo/{0}_gauss-newton_influences"
+    other = compute + " --recipe gauss-newton --test_points 1000"
+    other += " --save_path model_zoo/{0}_gauss-newton_influences"
     clone.make("demo")
     assert clone.make("recipes") == [
         *map(paper.format, SEEDS),

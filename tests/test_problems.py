@@ -3,10 +3,13 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pinnfluence import problems
+from pinnfluence.comparison import match_points
 from pinnfluence.network import MLP
+from pinnfluence.trained_model import load_test_points
 
 
 @pytest.mark.parametrize("name", problems.names())
@@ -28,3 +31,15 @@ def test_a_new_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert problems.load("warmth").name == "warmth"
     with pytest.raises(ValueError, match=r"unknown problem 'cold', expected one of .*warmth"):
         problems.load("cold")
+
+
+def test_some_of_the_test_points_are_drawn_at_random() -> None:
+    problem = problems.load(problems.DEFAULT)
+    points = load_test_points(None, problem)
+    some = load_test_points(None, problem, 300)
+    np.testing.assert_array_equal(some, load_test_points(None, problem, 300))
+    assert not np.array_equal(some, load_test_points(None, problem, 300, seed=1))
+    places = match_points(some, points)
+    assert (np.diff(places) > 0).all()
+    assert abs(places.mean() / len(points) - 0.5) < 0.06
+    np.testing.assert_array_equal(load_test_points(None, problem, len(points) + 1), points)
