@@ -184,6 +184,27 @@ def test_batch_size_and_order_of_the_points(case, exact_by_rank):
         assert largest_error(other[name], np.asarray(matrix)[:, order]) < 1e-6
 
 
+def test_few_training_rows_are_decomposed_on_their_side(case):
+    """The same scores, whichever Gram matrix is the smaller one."""
+    pinn, train_x, test_x = case
+    few = train_x[::6]
+    influence = Influence(pinn, few, recipe(leverage=True))
+    sides = []
+    decompose = compression._largest_eigenvectors
+
+    def watched(rows):
+        sides.append(rows.shape)
+        return decompose(rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "_largest_eigenvectors", watched)
+        found = influence.influence(test_x)
+    assert sides[-1][0] > sides[-1][1]  # many test rows, few training rows
+    exact = influence.exact(test_x)
+    for name in ("u", "speed", "all"):
+        assert largest_error(found[name], exact[name]) < 0.01
+
+
 def test_same_result_twice(case, scores):
     pinn, train_x, test_x = case
     other = Influence(pinn, train_x, recipe()).influence(test_x)

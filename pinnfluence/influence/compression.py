@@ -197,14 +197,26 @@ class _Span:
         self.norms = np.sqrt(np.square(balanced, dtype=np.float64).sum(1))
         self.norms[self.norms == 0] = 1.0
         balanced /= self.norms[:, None].astype(np.float32)
-        blocks = [slice(a, a + BLOCK_ROWS) for a in range(0, len(balanced), BLOCK_ROWS)]
-        gram = np.zeros((balanced.shape[1],) * 2, order="F")
-        for rows in blocks:
-            gram = add_gram(gram, torch.from_numpy(balanced[rows]).double())
-        least = SMALLEST_SINGULAR_VALUE**2 * np.trace(gram)
-        values, U = eigh(gram, subset_by_value=(least, np.inf), driver="evr", check_finite=False)
-        U = (U / np.sqrt(values))[:, ::-1]
-        self.V = np.concatenate([balanced[rows] @ U for rows in blocks])
+        if len(balanced) < balanced.shape[1]:  # few training rows: V are the eigenvectors of B B^T
+            self.V = _largest_eigenvectors(balanced.T)[1]
+            return
+        values, U = _largest_eigenvectors(balanced)
+        U /= np.sqrt(values)
+        self.V = np.concatenate([balanced[rows] @ U for rows in _row_blocks(balanced)])
+
+
+def _largest_eigenvectors(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenpairs of ``rows^T rows``, falling, without those that rounding hides."""
+    gram = np.zeros((rows.shape[1],) * 2, order="F")
+    for block in _row_blocks(rows):
+        gram = add_gram(gram, torch.from_numpy(rows[block]).double())
+    least = SMALLEST_SINGULAR_VALUE**2 * np.trace(gram)
+    values, U = eigh(gram, subset_by_value=(least, np.inf), driver="evr", check_finite=False)
+    return values[::-1], U[:, ::-1]
+
+
+def _row_blocks(rows: np.ndarray) -> list[slice]:
+    return [slice(start, start + BLOCK_ROWS) for start in range(0, len(rows), BLOCK_ROWS)]
 
 
 class _Error:
