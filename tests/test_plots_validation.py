@@ -48,7 +48,7 @@ def test_scatter_shows_every_pair(found):
     for number, row in enumerate((figure.axes[:3], figure.axes[3:])):
         for axis, method in zip(row, ("paper", "gauss-newton", MATCHED), strict=True):
             drawn = [line for line in axis.lines if line.get_marker() == "."]
-            assert [line.get_label() for line in drawn] == ["pde", "pde + edge"]
+            assert [line.get_label() for line in drawn] == ["edge", "pde"]
             pairs = np.concatenate([places(line) for line in drawn])
             good = np.arange(N_GROUPS) != LOST
             assert len(pairs) == (N_GROUPS - 1) * N_TEST
@@ -155,7 +155,7 @@ def test_tables(found):
     assert stages.count(str(found.row("paper", "u").agreement.spearman)) == 2
     worst = texts(validation_tables.worst_points_figure(found, "u", n=3))
     assert str(2 * WORST) in worst
-    assert worst.count("pde") + worst.count("pde + edge") == 3
+    assert worst.count("pde") + worst.count("edge") == 3
 
 
 def test_methods_that_are_missing_are_left_out(found):

@@ -29,7 +29,7 @@ def test_what_was_written_is_read(path):
     assert found.facts["settings"]["proximal"] == 1e-5
     assert found.train_x.shape == (80, 2)
     assert found.leverages[-1] == pytest.approx(0.9)
-    assert found.kinds()[0] == "pde + edge"
+    assert found.kinds()[0] == "edge"
     assert found.kinds()[-1] == "pde"
 
 

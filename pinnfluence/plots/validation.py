@@ -51,7 +51,7 @@ def scatter_figure(results: Results, name: str = "", labels: Labels = PLAIN) -> 
             axis.set_xlabel(f"predicted change of {labels.with_unit(quantity)}")
         axes[number, 0].set_ylabel(f"actual change of {labels.with_unit(quantity)}")
     handles, kinds = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, kinds, loc="outside right upper", frameon=False, markerscale=4)
+    figure.legend(handles, kinds, loc="outside lower left", ncols=2, frameon=False, markerscale=4)
     figure.suptitle(f"{name}  Spearman's correlation over all pairs", x=0.01, ha="left")
     return figure
 
@@ -213,7 +213,9 @@ def single_points_figure(
         axis.set(xscale="log", yscale="log", xlabel=label)
         axis.grid(linewidth=0.3, alpha=0.5)
     axes[0].set_ylabel("relative error")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    below.legend(
+        *axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False
+    )
     symbol = labels.symbol(quantity)
     above.suptitle(
         f"{name}  each removed point's effect on {symbol} by {method}", x=0.01, ha="left"

@@ -111,12 +111,14 @@ class Results:
         raise KeyError(f"no row of {method} and {quantity}")
 
     def kinds(self) -> list[str]:
-        """The loss terms that act on each group, in words, ``[n_groups]``."""
-        acting = (self.acting[group].any(0) for group in self.groups)
-        return [
-            " + ".join(name for name, acts in zip(self.terms, row, strict=True) if acts)
-            for row in acting
-        ]
+        """The loss terms that act on each group, in words, ``[n_groups]``.
+
+        Terms that act on all groups are named only where no others do.
+        """
+        acting = np.array([self.acting[group].any(0) for group in self.groups])
+        names, special = np.array(self.terms), acting & ~acting.all(0)
+        chosen = np.where(special.any(1, keepdims=True), special, acting)
+        return [" + ".join(names[row]) for row in chosen]
 
     def by_group(self, method: str, quantity: str) -> GroupFigures:
         """How each group whose retraining converged was predicted."""
