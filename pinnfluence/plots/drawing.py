@@ -88,7 +88,7 @@ def save(figure: Figure, path: str | Path, dpi: float = 200) -> Path:
     return path
 
 
-def preview(path: str | Path, scale: float = 0.44) -> bytes:
+def preview(path: str | Path, scale: float = 0.42) -> bytes:
     """A saved ``.png`` made smaller, as PNG: for a page that shows many of them."""
     with Image.open(path) as image:
         size = (round(image.width * scale), round(image.height * scale))
