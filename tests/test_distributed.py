@@ -86,7 +86,7 @@ def assert_same_scores(a: Path, b: Path, tolerance: float = 1e-5) -> None:
     for key in ("gradient_norm", "median_point_gradient_norm", "largest_eigenvalue"):
         values = [scores.metadata["stationarity"][key] for scores in (one, other)]
         assert values[0] == pytest.approx(values[1], rel=1e-9)
-    leverages = [scores.metadata.get("leverage") for scores in (one, other)]
+    leverages = [scores.metadata.get("leverage", {}) for scores in (one, other)]
     assert leverages[0] == pytest.approx(leverages[1], rel=1e-9)
 
 
