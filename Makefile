@@ -54,16 +54,12 @@ demo: build/eval.ipynb build/explorer.html
 # A model is its files, not its folder: the folder's date also changes with files that come and go.
 model_files = $(filter-out %/state.pt,$(wildcard $(addprefix model_zoo/$1/*.,pt json npy)))
 
-$(SCORES) $(OF_SEEDS): model_zoo/%_influences/influences.safetensors: \
-		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
-	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --save_path $(@D)
-	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
-	@touch $@
+$(GAUSS_NEWTON): FLAGS := --recipe gauss-newton --test_points 1000
 
-$(GAUSS_NEWTON): model_zoo/%_gauss-newton_influences/influences.safetensors: \
-		$$(call model_files,$$*) calc_influences.py $(SOURCES) | $(STAMP)
-	$(BIN)/python calc_influences.py --checkpoint model_zoo/$* --recipe gauss-newton \
-		--test_points 1000 --save_path $(@D)
+$(SCORES) $(OF_SEEDS) $(GAUSS_NEWTON): model_zoo/%_influences/influences.safetensors: \
+		$$(call model_files,$$(subst _gauss-newton,,$$*)) calc_influences.py $(SOURCES) | $(STAMP)
+	$(BIN)/python calc_influences.py --checkpoint model_zoo/$(subst _gauss-newton,,$*) $(FLAGS) \
+		--save_path $(@D)
 	@test -s $@ || { echo "calc_influences.py did not write $@" >&2; exit 1; }
 	@touch $@
 

@@ -21,7 +21,7 @@ from pinnfluence.network import ACTIVATIONS
 from pinnfluence.progress import ProgressStages
 from pinnfluence.scores.file import find_scores
 from pinnfluence.stage_store import STAGES
-from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
+from pinnfluence.trained_model import TrainedModel, folder_beside, load_model, load_test_points
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -84,9 +84,7 @@ def load(arguments: argparse.Namespace) -> TrainedModel:
 def target(arguments: argparse.Namespace) -> Path:
     """The folder of the scores."""
     if arguments.save_path is None:
-        given = arguments.checkpoint.resolve()
-        name = given.name if given.is_dir() else given.stem
-        return given.with_name(f"{name}_influences")
+        return folder_beside(arguments.checkpoint, "influences")
     if arguments.save_path.suffix in (".safetensors", ".npz"):
         raise InputError(f"--save_path must be a folder, found {arguments.save_path}")
     return arguments.save_path

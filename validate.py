@@ -12,7 +12,7 @@ import torch
 
 from pinnfluence.errors import InputError, Parser, run_script
 from pinnfluence.files import check_target
-from pinnfluence.trained_model import TrainedModel, load_model, load_test_points
+from pinnfluence.trained_model import TrainedModel, folder_beside, load_model, load_test_points
 from pinnfluence.validation.experiments import Settings, random_groups, spread_points
 from pinnfluence.validation.study import Plan, Study
 
@@ -69,9 +69,7 @@ def main() -> None:
     check(arguments)
     torch.set_num_threads(1)  # a process a core
     model = load_model(arguments.checkpoint, arguments.train_x_path, torch.float64)
-    given = arguments.checkpoint.resolve()
-    default = given.with_name(f"{given.name if given.is_dir() else given.stem}_validation")
-    folder = arguments.save_path or default
+    folder = arguments.save_path or folder_beside(arguments.checkpoint, "validation")
     check_target(folder)
     test_x = load_test_points(
         arguments.test_x_path, model.problem, arguments.test_points, arguments.seed

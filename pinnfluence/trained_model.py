@@ -184,6 +184,12 @@ def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
     return points
 
 
+def folder_beside(checkpoint: Path, what: str) -> Path:
+    """The folder ``<checkpoint>_<what>`` beside a checkpoint or its folder."""
+    given = checkpoint.resolve()
+    return given.with_name(f"{given.name if given.is_dir() else given.stem}_{what}")
+
+
 def load_test_points(
     path: Path | None, problem: Problem, n: int | None = None, seed: int = 0
 ) -> np.ndarray:
