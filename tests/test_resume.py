@@ -204,14 +204,29 @@ def test_twenty_kills_do_not_change_a_bit(tmp_path: Path, phase: str) -> None:
     assert_as_undisturbed(folder, undisturbed)
 
 
-@pytest.mark.parametrize(("phase", "number"), [("adam", signal.SIGINT), ("lbfgs", signal.SIGTERM)])
-def test_a_signal_ends_a_run_at_a_complete_state(tmp_path: Path, phase: str, number: int) -> None:
+STEP = """
+import itertools, os, time
+from pinnfluence.deepxde.model import PinnModel
+calls, gradient_step = itertools.count(1), PinnModel.gradient_step
+def step(self):
+    {beforehand}
+    return gradient_step(self)
+PinnModel.gradient_step = step
+"""
+"""Does something before each evaluation of the loss; ``calls`` counts them, from 1."""
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "call"), [("adam", signal.SIGINT, 30), ("lbfgs", signal.SIGTERM, 105)]
+)
+def test_a_signal_ends_a_run_at_a_complete_state(
+    tmp_path: Path, phase: str, number: int, call: int
+) -> None:
     folder = tmp_path / "run"
     rarely = [*SHORT[:-1], 1000]
-    child = start(TRAIN, *rarely, "--save_path", folder, prelude=QUICK)
-    child.wait_for(folder / ("train_x.npy" if phase == "adam" else "adam-80.pt"))
-    child.signal(number)
-    result = child.wait()
+    kills_itself = f"next(calls) == {call} and os.kill(os.getpid(), {int(number)})"
+    prelude = QUICK + STEP.format(beforehand=kills_itself)
+    result = run(TRAIN, *rarely, "--save_path", folder, prelude=prelude)
     assert result.code == 130
     assert result.last_line.startswith(f"stopped ({phase}, step ")
     assert result.last_line.endswith("the same command goes on from there")
@@ -219,26 +234,37 @@ def test_a_signal_ends_a_run_at_a_complete_state(tmp_path: Path, phase: str, num
     state = torch.load(folder / "state.pt", weights_only=True)["state"]
     assert state["phase"] == phase
     again = run_well(TRAIN, *rarely, "--save_path", folder, prelude=QUICK)
-    if state["step"]:
-        assert f"from step {state['step']}" in again.stdout
+    assert f"from step {state['step']}" in again.stdout
     assert_as_undisturbed(folder, short_run())
 
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
-    prelude = QUICK + (
-        "import time\n"
-        "from pinnfluence.deepxde.model import PinnModel\n"
-        "PinnModel.gradient_step = lambda self: time.sleep(60)\n"
-    )
-    folder = tmp_path / "run"
+    folder, begun = tmp_path / "run", tmp_path / "begun"
+    waits = f"open({str(begun)!r}, 'w').close() or time.sleep(60)"
+    prelude = QUICK + STEP.format(beforehand=waits)
     child = start(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
-    child.wait_for(folder / "train_x.npy")
+    child.wait_for(begun)
     for _ in range(2):
         child.signal(signal.SIGINT)
         time.sleep(0.5)
     result = child.wait()
     assert result.code == 130
     assert result.last_line == "stopped at once; the same command goes on from the last save"
+
+
+def test_a_signal_at_the_first_file_ends_a_run_that_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    prelude = QUICK + (
+        "import os, signal\n"
+        "from pinnfluence.training import run\n"
+        "write = run.write_npy\n"
+        "run.write_npy = lambda *a: write(*a) or os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    result = run(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
+    assert result.code == 130
+    assert result.last_line.startswith("stopped (adam, step ")
+    run_well(TRAIN, *SHORT, "--save_path", folder, prelude=QUICK)
+    assert_as_undisturbed(folder, short_run())
 
 
 def test_a_signal_before_training_ends_with_one_line(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ class Run:
 
     def train(self) -> State:
         """Train to the end of the schedule, or of what its phases can reach."""
-        write_npy(self.folder / checkpoint.POINTS, self.model.train_x)
         with self.stop.listening():
+            write_npy(self.folder / checkpoint.POINTS, self.model.train_x)
             while not self.finished:
                 TRAIN[self.state.phase](self)
         return self.state
