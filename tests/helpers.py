@@ -203,16 +203,19 @@ def kill_after(child: Child, seconds: float) -> Result:
 def kill(
     folder: Path, n_kills: int, flags: tuple[Any, ...], first: Path, longest: float, prelude: str
 ) -> None:
-    """Start a run again and again and kill it at random moments after ``first`` was written."""
+    """Start a run again and again and kill it at random moments after ``first`` was written.
+
+    A run that gets to its end before it is killed begins anew, and is killed sooner.
+    """
     random_numbers, killed = random.Random(0), 0
     while killed < n_kills:
         child = start(TRAIN, *flags, "--save_path", folder, prelude=prelude)
         child.wait_for(first)
         if kill_after(child, longest * random_numbers.random()).code == -signal.SIGKILL:
             killed += 1
-        else:  # it was at its end before it was killed
+        else:
             shutil.rmtree(folder)
-            killed = 0
+            killed, longest = 0, longest / 2
 
 
 QUICK = """

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def assert_same_scores(a: Path, b: Path, tolerance: float = 1e-5) -> None:
 
 def test_torchrun(test_x: Path, tmp_path: Path) -> None:
     run_well(CALC, *flags(test_x, tmp_path / "one", "--rank", 5))
-    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", free_port())
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
     command = [sys.executable, *torchrun, CALC, *flags(test_x, tmp_path / "two", "--rank", 5)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     found = subprocess.run(
@@ -100,7 +99,6 @@ def test_torchrun(test_x: Path, tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("wrote ") == found.stdout.count("estimate: ") == 1
@@ -192,13 +190,11 @@ if os.environ["RANK"] == "{rank}":
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_in_one_process_ends_both(test_x: Path, tmp_path: Path, rank: int) -> None:
     prelude = FAILS.format(rank=rank, statement="raise InputError('a cat on the keyboard')")
-    began = time.monotonic()
     codes, result = pair(tmp_path, *flags(test_x, tmp_path / "no"), prelude=prelude)
     assert codes == [2, 2]
     assert result.stderr.count("error: ") == 1
     assert "error: a cat on the keyboard" in result.stderr
     assert "Traceback" not in result.stderr
-    assert time.monotonic() - began < 60
     assert not (tmp_path / "no" / "influences.safetensors").exists()
 
 

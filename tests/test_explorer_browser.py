@@ -283,7 +283,7 @@ def test_backgrounds_limits_and_address(page, browser, written):
     page.check("#log")
     page.locator("#percent").fill("95")
     page.locator("#model-choice label:has([value='0'])").click()
-    page.wait_for_timeout(500)
+    page.wait_for_url(re.compile("models=[^&%]*&.*limits=95"))  # one model
     address = page.url
     before = page.locator("figure.points canvas").nth(1).screenshot()
     again = browser.new_page(viewport={"width": 1440, "height": 900})
