@@ -110,13 +110,16 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --save_path runs/good
 	$(BIN)/python train.py --broken --save_path runs/broken
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
-	$(BIN)/python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 \
-		--n_iterations_lm 200 --dtype float64 --save_path runs/best
+	$(BIN)/python train.py --variant best --save_path runs/best
 	for seed in 43 44; do \
 		$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --seed $$seed \
 			--save_path runs/bad_$$seed; \
 	done
-	for model in $(MODELS) $(SEEDS); do \
+	$(BIN)/python train.py --problem heat --n_iterations 15000 --n_iterations_lbfgs 5000 \
+		--n_iterations_lm 120 --dtype float64 --save_path runs/heat
+	$(BIN)/python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 \
+		--n_iterations_lm 200 --dtype float64 --save_path runs/burgers
+	for model in $(MODELS) $(SEEDS) heat burgers; do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
 		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \
@@ -124,4 +127,4 @@ zoo: $(STAMP)
 	done
 
 clean:
-	rm -rf build dist figures model_zoo/*_influences .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist figures model_zoo/*_influences runs/heat_validation .pytest_cache .mypy_cache .ruff_cache

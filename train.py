@@ -3,7 +3,7 @@
 python train.py --save_path runs/good
 python train.py --broken --save_path runs/broken
 python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
-python train.py --problem heat --save_path runs/heat
+python train.py --problem heat
 
 The same command goes on where it was stopped.
 """
@@ -29,11 +29,14 @@ RESULTS_DEPEND_ON = ("problem", "variant", "conditions", "layers", "seed", *NUMB
 
 
 def parse_arguments() -> argparse.Namespace:
+    paper = ", ".join(f"{key} {value}" for key, value in TRAINING.items())
     parser = Parser(
-        description="Train a physics-informed network: Adam, L-BFGS, Levenberg-Marquardt."
+        description="Train a physics-informed network: Adam, L-BFGS, Levenberg-Marquardt.",
+        epilog="Numbers of points and iterations, layers, lr and dtype that are not given are those"
+        f" of the problem's variant; where it has none: {paper}.",
     )
     add = parser.add_argument
-    add("--problem", default=problems.DEFAULT, choices=problems.names())
+    add("--problem", default=problems.DEFAULT, choices=problems.names(), help="what to solve")
     add("--variant", help="a variant of the problem (default: its first)")
     add("--broken", action="store_true", help="short for --variant broken")
     add("--conditions", help="a set of conditions (default: the problem's first)")
@@ -43,13 +46,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--n_iterations_lm", type=int, help="most Levenberg-Marquardt iterations")
     add("--start_from", type=Path, help="checkpoint with the first weights (default: random)")
     add("--lr", type=float, help="Adam's learning rate")
-    add("--dtype", choices=("float32", "float64"))
+    add("--dtype", choices=("float32", "float64"), help="of parameters and points")
     add("--num_domain", type=int, help="training points inside the domain")
     add("--num_boundary", type=int, help="training points on the boundary")
     add("--num_initial", type=int, help="training points at the initial time")
     add("--save_path", type=Path, help="run folder (default: runs/[<problem>_]<variant>)")
-    add("--device", default="auto", choices=devices.NAMES)
-    add("--seed", type=int, default=42)
+    add("--device", default="auto", choices=devices.NAMES, help="auto takes an accelerator if any")
+    add("--seed", type=int, default=42, help="of weights and points")
     add("--compile", default="auto", choices=loss_step.COMPILE_MODES, help="compile the loss")
     add("--threads", type=int, help="processor threads (default: all)")
     add("--save_seconds", type=float, default=30, help="save the state so often, at least")

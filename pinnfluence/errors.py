@@ -8,7 +8,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -29,8 +29,22 @@ def input_errors(where: str = "") -> Iterator[None]:
         raise InputError(f"{where}: {error}" if where else str(error)) from None
 
 
+class _WithDefaults(argparse.HelpFormatter):
+    """Names each default that the help does not name in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if default is None or default is False or default == argparse.SUPPRESS or "default" in text:
+            return text
+        values = default if isinstance(default, (list, tuple)) else [default]
+        return f"{text} (default: {' '.join(map(str, values))})"
+
+
 class Parser(argparse.ArgumentParser):
-    """Argument parser whose errors are one line, with exit code 2."""
+    """Argument parser with errors of one line, exit code 2 and a help that names defaults."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_WithDefaults, **settings)
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(f"error: {message} (see {self.prog} --help)".split())

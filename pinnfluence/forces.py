@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NEEDED = ("u_x", "u_y", "v_x", "v_y", "p")
-Evaluate = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+FlowField = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """From points ``[n, 2]`` to ``u_x, u_y, v_x, v_y`` in 1/s and ``p`` in Pa, each ``[n]``."""
 
 
@@ -22,7 +22,7 @@ class Forces:
 
 
 def cylinder_forces(
-    field: Evaluate,
+    field: FlowField,
     center: Sequence[float],
     radius: float,
     rho: float,

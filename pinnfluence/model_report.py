@@ -7,7 +7,6 @@ prints the table as Markdown.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from pinnfluence.checkpoint import HISTORY
 from pinnfluence.comparison import relative_l2, with_quantities
-from pinnfluence.errors import run_script
+from pinnfluence.errors import Parser, run_script
 from pinnfluence.reference import Reference
 from pinnfluence.trained_model import TrainedModel, load_model
 from pinnfluence.training.history import read_history
@@ -99,10 +98,13 @@ def markdown(reports: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     return "\n".join(lines)
 
 
-def main(paths: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of the models in the given folders."""
+    about = "What models learned, as one table in Markdown."
+    parser = Parser(prog="python -m pinnfluence.model_report", description=about)
+    parser.add_argument("models", type=Path, nargs="+", help="folders or checkpoints")
     reports: dict[str, Any] = {}
-    for path in map(Path, paths if paths is not None else sys.argv[1:]):
+    for path in parser.parse_args(arguments).models:
         model = load_model(path)
         reference = model.problem.reference
         reports[path.name] = model_report(model, reference() if reference else None)

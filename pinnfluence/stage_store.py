@@ -223,3 +223,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         print(f"warning: cannot remove {path}: {error.strerror}", file=sys.stderr)
+
+
+CLOSED = StageStore(None)
+"""Keeps nothing."""

@@ -21,7 +21,7 @@ from pinnfluence.field import (
     evaluate,
 )
 from pinnfluence.network import MultiIndex, Tape
-from pinnfluence.problem import Equation
+from pinnfluence.problem import Equation, Problem
 
 Params = Mapping[str, Tensor]
 LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
@@ -89,6 +89,22 @@ class Pinn:
                 f"loss weights must be at least 0, of {', '.join(self.terms)}; found "
                 + ", ".join(f"{name} {self.loss_weights[name]}" for name in unfit)
             )
+
+    @classmethod
+    def of(cls, problem: Problem, conditions: str, network: nn.Module) -> Pinn:
+        """A network that solves a problem under a set of its conditions.
+
+        Raises:
+            ValueError: no such conditions.
+        """
+        return cls(
+            network,
+            problem.inputs,
+            problem.outputs,
+            problem.equations(conditions),
+            problem.quantities,
+            problem.loss_weights,
+        )
 
     @cached_property
     def params(self) -> dict[str, Tensor]:

@@ -18,10 +18,9 @@ from pinnfluence.devices import float64_array
 from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
-from pinnfluence.influence.stationarity import mean_squares
+from pinnfluence.losses import loss_density, mean_squares
 from pinnfluence.network import MLP
 from pinnfluence.problem import Equation, Problem
-from pinnfluence.problems import pinn_of
 from pinnfluence.terms import Pinn
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
@@ -59,15 +58,7 @@ class TrainedModel:
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
-        density = np.zeros(len(points))
-        start = 0
-        for chunk in self.pinn.at(points).chunks(BATCH_SIZE):
-            with torch.no_grad():
-                residuals = chunk.residuals(self.pinn.params)
-            for name, rows in chunk.term_rows().items():
-                density[start + rows] += float64_array(residuals[name]) ** 2
-            start += len(chunk.x)
-        return density
+        return loss_density(self.pinn.at(points), BATCH_SIZE)
 
     def mean_losses(self) -> dict[str, float]:
         """Mean squared residual of each loss term over the training points on which it acts."""
@@ -109,7 +100,7 @@ class TrainedModel:
         like = next(iter(self.pinn.params.values()))
         for p in network.parameters():
             torch.nn.init.zeros_(p)
-        pinn = pinn_of(problem, self.config["conditions"], network.to(like))
+        pinn = Pinn.of(problem, self.config["conditions"], network.to(like))
         return TrainedModel(pinn, self.problem, self.config, self.train_x, self.path)
 
 
@@ -155,7 +146,7 @@ def load_model(
     network = MLP(layers, config["activation"], config["scale"], problem.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
-    pinn = pinn_of(problem, config["conditions"], network)
+    pinn = Pinn.of(problem, config["conditions"], network)
     points = Path(train_x_path or file.parent / checkpoint.POINTS)
     train_x = load_points_inside(points, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)

@@ -83,6 +83,10 @@ def test_the_table_has_a_column_a_model(capsys: pytest.CaptureFixture[str]) -> N
     ]
     model_report.main([str(short_run())])
     assert "| training points | 80 |" in capsys.readouterr().out
+    for arguments, code in ([], 2), (["--help"], 0):
+        with pytest.raises(SystemExit) as end:
+            model_report.main(arguments)
+        assert end.value.code == code
 
 
 @pytest.mark.parametrize(

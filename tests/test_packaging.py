@@ -312,9 +312,7 @@ def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone
         "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
     ]
     assert clone.make("demo") == []
-    os.utime(
-        clone.root / "pinnfluence" / "terms.py"
-    )  # what make demo does not need is left as it is
+    os.utime(clone.root / "pinnfluence" / "terms.py")  # what make demo does not need stays
     assert not any("gauss-newton" in call or "bad_4" in call for call in clone.make("demo"))
 
 
@@ -324,11 +322,14 @@ def test_zoo_trains_the_models(clone: Clone) -> None:
         "python train.py --save_path runs/good",
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
-        "python train.py --variant best --n_iterations 100 --lr 2e-3 --n_iterations_lbfgs 0 "
-        "--n_iterations_lm 200 --dtype float64 --save_path runs/best",
+        "python train.py --variant best --save_path runs/best",
         *(f"{of_a_fifth} --seed {seed} --save_path runs/bad_{seed}" for seed in (43, 44)),
+        "python train.py --problem heat --n_iterations 15000 --n_iterations_lbfgs 5000 "
+        "--n_iterations_lm 120 --dtype float64 --save_path runs/heat",
+        "python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 "
+        "--n_iterations_lm 200 --dtype float64 --save_path runs/burgers",
     ]
-    for model in (*MODELS, *SEEDS):
+    for model in (*MODELS, *SEEDS, "heat", "burgers"):
         found = sorted(file.name for file in (clone.root / "model_zoo" / model).iterdir())
         assert found == ["config.json", "history.csv", "history.png", "lbfgs-3.pt", "train_x.npy"]
 

@@ -9,6 +9,7 @@ import pytest
 from pinnfluence import problems
 from pinnfluence.comparison import match_points
 from pinnfluence.network import MLP
+from pinnfluence.terms import Pinn
 from pinnfluence.trained_model import load_test_points
 
 
@@ -19,7 +20,7 @@ def test_a_problem_bears_the_name_of_its_file(name: str) -> None:
     for variant, conditions in itertools.product(problem.variants, problem.conditions):
         one = problem.variant(variant)
         network = MLP(one.layers, one.activation, one.scale)
-        pinn = problems.pinn_of(one, conditions, network)
+        pinn = Pinn.of(one, conditions, network)
         assert len(set(pinn.terms)) == len(pinn.terms) > len(pinn.groups["bcs"]) > 0
 
 

@@ -33,7 +33,7 @@ is that of float32:
 
     model   largest eigenvalue   floor    damping   open at the floor   open   neglected
     good    5.39e3               6.4e-4   3.7e-3    0.94                0.47   0.0006
-    broken  1.97e3               2.3e-4   1.1e-3    0.88                0.47   0.0005
+    broken  1.97e3               2.3e-4   1.0e-3    0.88                0.47   0.0005
     bad     2.49e3               3.0e-4   3.0e-4    0.43                0.43   0.0018
 """
 

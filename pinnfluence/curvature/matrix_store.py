@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pinnfluence import distributed
-from pinnfluence.stage_store import StageStore
+from pinnfluence.stage_store import CLOSED, StageStore
 
 COLUMNS = 512
 """Columns of the lower triangle that are one array of the file."""
 
 STAGE = "matrix"
 FINISHED = -1
-CLOSED = StageStore(None)
 
 
 class MatrixStore:

@@ -11,7 +11,7 @@ import torch
 from pinnfluence.deepxde.model import PinnModel, dde
 from pinnfluence.deepxde.network import cast_copy
 from pinnfluence.errors import InputError
-from pinnfluence.influence.stationarity import mean_squares
+from pinnfluence.losses import mean_squares
 from pinnfluence.terms import Pinn
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}

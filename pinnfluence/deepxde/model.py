@@ -19,7 +19,6 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field import Field, parse
 from pinnfluence.network import MLP
 from pinnfluence.problem import NUMBERS, Equation, Predicate, Problem
-from pinnfluence.problems import pinn_of
 from pinnfluence.terms import LossStep, Pinn
 
 
@@ -201,7 +200,7 @@ def build(
         problem.equations(conditions)
         _check_numbers(problem, layers, numbers, seed)
     network = MLP(layers, problem.activation, problem.scale, problem.envelope)
-    pinn = pinn_of(problem, conditions, network)
+    pinn = Pinn.of(problem, conditions, network)
     pde, icbcs = operators(pinn.equations, pinn.names, problem)
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")

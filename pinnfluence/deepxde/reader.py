@@ -61,7 +61,7 @@ def from_deepxde(
         model: compiled, and trained or restored; it is left as it is.
         inputs: a letter an input; default x, y, z for places, t for time, last.
         outputs: names of outputs; default u, v, w, or u1, u2, ... if there are more than three.
-        quantities: derived quantities by name, such as ``lambda f: f.u_y - f.v_x``.
+        quantities: derived quantities by name, such as ``lambda f: f.v_x - f.u_y``.
         dtype: in which everything is computed, whatever the model was trained in.
 
     Raises:

@@ -3,10 +3,7 @@
 Drawn by hand-written code of 77 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
 are 1.65 MB: it has no glyph for a field between scattered points, so that the map, and nearly all
 of the page besides, would still be code like this. Here a click multiplies embeddings, and a table
-of each pixel's triangle turns the values into an image. Measured with three models of 10,000,
-10,000 and 2,000 training points and 4,000 test points in headless Chromium, on one core that was
-shared with other work: 18.9 MB, first paint after 0.1 to 0.3 s, ready after 1.0 to 2.2 s, from a
-click to six new drawings 36 to 74 ms (medians).
+of each pixel's triangle turns the values into an image. Sizes and times: ``docs/performance.md``.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class Influence(DataInfluence):
         For few points or an integral; ``influence`` treats all quantities at many points. See
         ``quantity_scores``.
 
-        >>> scores = influence.scores(test_x, lambda f: f.u_y - f.v_x)   # doctest: +SKIP
+        >>> scores = influence.scores(test_x, lambda f: f.v_x - f.u_y)   # doctest: +SKIP
         >>> points, values = scores.top(10)                              # doctest: +SKIP
         >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
         """

@@ -126,7 +126,7 @@ def quantity_scores(
         train: gradients of the losses of the training points.
         test_x: test points ``[n_test, n_inputs]``.
         quantity: an output, a derived quantity, a loss term (its square, where it acts), ``pde``,
-            ``bcs`` or ``all``; or a function of the field, such as ``lambda f: f.u_y - f.v_x``.
+            ``bcs`` or ``all``; or a function of the field, such as ``lambda f: f.v_x - f.u_y``.
         weights: ``[n_test]``; given, the quantity is ``sum_i weights_i f(x_i)`` and has one row:
             an integral, with the weights of a quadrature.
 

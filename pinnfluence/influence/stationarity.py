@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from pinnfluence.devices import in_float64
 from pinnfluence.gradients import point_loss_gradients
+from pinnfluence.losses import mean_squares
 from pinnfluence.terms import Collocation
 
 STATIONARITY_LIMIT = 1.0
@@ -32,15 +30,3 @@ def stationarity(
         "median_point_gradient_norm": median,
         "ratio": norm / median if median else float("inf"),
     }
-
-
-def mean_squares(collocation: Collocation, batch_size: int) -> dict[str, float]:
-    """Mean squared residual of each term over the points on which it acts; 0 without any."""
-    sums = dict.fromkeys(collocation.pinn.terms, 0.0)
-    for chunk in collocation.chunks(batch_size):
-        with torch.no_grad():
-            residuals = chunk.residuals(chunk.pinn.params)
-        for name, r in residuals.items():
-            sums[name] += float(in_float64(r).square().sum())
-    rows = collocation.term_rows()
-    return {name: total / max(1, len(rows[name])) for name, total in sums.items()}

@@ -3,10 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from torch import nn
-
 from pinnfluence.problem import Problem
-from pinnfluence.terms import Pinn
 
 DEFAULT = "cylinder_flow"
 
@@ -26,19 +23,3 @@ def load(name: str) -> Problem:
         raise ValueError(f"unknown problem {name!r}, expected one of {', '.join(names())}")
     problem: Problem = import_module(f"{__name__}.{name}").PROBLEM
     return problem
-
-
-def pinn_of(problem: Problem, conditions: str, network: nn.Module) -> Pinn:
-    """A problem under a set of conditions, with a network.
-
-    Raises:
-        ValueError: no such conditions.
-    """
-    return Pinn(
-        network,
-        problem.inputs,
-        problem.outputs,
-        problem.equations(conditions),
-        problem.quantities,
-        problem.loss_weights,
-    )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pinnfluence.domain import TOLERANCE, Disk, Rectangle
 from pinnfluence.field import Field
-from pinnfluence.forces import NEEDED, Evaluate, Forces, cylinder_forces
+from pinnfluence.forces import NEEDED, FlowField, Forces, cylinder_forces
 from pinnfluence.problem import Equation, Problem, Variant
 from pinnfluence.reference import Reference, load_reference
 
@@ -91,7 +91,7 @@ def speed(f: Field) -> Tensor:
     return torch.where(moving, torch.sqrt(torch.where(moving, squared, 1.0)), 0.0)
 
 
-def forces(field: Evaluate) -> Forces:
+def forces(field: FlowField) -> Forces:
     """Drag, lift and pressure difference of a flow given by ``field``."""
     return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pinnfluence.gradients import Advance, point_loss_gradients
 from pinnfluence.progress import progress_bar
-from pinnfluence.stage_store import StageStore
+from pinnfluence.stage_store import CLOSED, StageStore
 from pinnfluence.terms import Collocation, Pinn
 from pinnfluence.validation.objective import (
     Objective,
@@ -29,8 +29,6 @@ from pinnfluence.weights import training_weights
 
 FEW_POINTS = 40
 """Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""
-
-CLOSED = StageStore(None)
 
 
 @dataclass(frozen=True)

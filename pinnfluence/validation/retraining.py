@@ -134,7 +134,7 @@ class Preconditioner:
     """``(G + 2 mu I)^-1`` of all training points at one theta, and without some of them.
 
     G is the Gauss-Newton matrix under the objective's weights. Removing points takes
-    ``G - U U^T`` with their few rows U, whose inverse costs a solve with U (Woodbury).
+    ``G - U^T U`` with their few rows U, whose inverse costs a solve with U (Woodbury).
 
     Args:
         objective: of all training points.

@@ -20,7 +20,7 @@ GRAPH_TENSORS = 14
 
 
 class Hessian(Curvature):
-    """Hessian ``H = sum_i sum_k w_k nabla^2 r_k(z_i; theta)^2`` of the summed loss, as an operator.
+    """Hessian ``H = sum_ik w_k nabla^2 [r_k(z_i; theta)^2]`` of the summed loss, as an operator.
 
     Products are reverse over reverse. See ``Curvature`` for the other arguments.
 
