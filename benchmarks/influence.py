@@ -176,6 +176,7 @@ def extrapolated(sizes: Sizes, small: bool, known: Mapping[str, Any]) -> dict[st
         "n_params": pinn.n_params,
         "n_train": len(train_x),
         "n_test": len(test_x),
+        "pinnfluence_seconds": ours,
         "best_batch_sizes": best,
         "step_seconds_by_batch_size": unit.seconds,
         "step_gigabytes_by_batch_size": unit.gigabytes,

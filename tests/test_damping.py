@@ -16,7 +16,7 @@ from pinnfluence.curvature.damping import (
     rounding,
     signed_gradients,
 )
-from pinnfluence.curvature.inverse import FullRank
+from pinnfluence.curvature.factorisations import FullRank
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 

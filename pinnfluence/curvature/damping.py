@@ -47,7 +47,7 @@ import numpy as np
 import torch
 
 from pinnfluence import distributed
-from pinnfluence.curvature.inverse import Inverse
+from pinnfluence.curvature.factorisations import Inverse
 from pinnfluence.curvature.operators import Curvature
 from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.terms import Collocation, Pinn

@@ -18,7 +18,7 @@ from pinnfluence.curvature.damping import (
     signed_gradients,
 )
 from pinnfluence.curvature.eigenpairs import Eigenpairs, is_small, keep_above, top_eigenpairs
-from pinnfluence.curvature.inverse import Elsewhere, FullRank, Inverse, LowRank
+from pinnfluence.curvature.factorisations import Elsewhere, FullRank, Inverse, LowRank
 from pinnfluence.curvature.operators import OPERATORS, Curvature, Hessian
 from pinnfluence.curvature.recipe import AUTO, Recipe
 from pinnfluence.progress import Stages

@@ -10,8 +10,8 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
+from pinnfluence.curvature.factorisations import Inverse
 from pinnfluence.curvature.gram import add_gram
-from pinnfluence.curvature.inverse import Inverse
 from pinnfluence.errors import InputError
 from pinnfluence.influence.gradient_rows import TrainingGradients, test_gradients
 from pinnfluence.terms import Pinn

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from pinnfluence import distributed
+from pinnfluence.curvature.factorisations import prefers_residual_space
 from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
-from pinnfluence.curvature.inverse import prefers_residual_space
 from pinnfluence.curvature.inverse_curvature import expected_products
 from pinnfluence.curvature.matrix_store import COLUMNS
 from pinnfluence.curvature.operators import OPERATORS, Curvature

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from pinnfluence.curvature.inverse import Inverse, without_rows
+from pinnfluence.curvature.factorisations import Inverse, without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
 from pinnfluence.devices import float64_array

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.curvature.inverse import FullRank, Inverse, without_rows
+from pinnfluence.curvature.factorisations import FullRank, Inverse, without_rows
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.terms import Collocation, Pinn
 from pinnfluence.validation.objective import Objective, with_parameters

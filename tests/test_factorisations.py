@@ -9,7 +9,7 @@ from brute_force import TERMS
 
 from pinnfluence import InputError
 from pinnfluence.curvature.eigenpairs import Eigenpairs
-from pinnfluence.curvature.inverse import (
+from pinnfluence.curvature.factorisations import (
     Cholesky,
     FullRank,
     LowRank,
