@@ -78,8 +78,10 @@ def configure(arguments: argparse.Namespace) -> tuple[Problem, dict[str, Any]]:
     settings["layers"] = list(settings["layers"])
     settings["variant"] = whole.variant_with(variant, {key: settings[key] for key in NUMBERS})
     settings |= {"activation": problem.activation, "scale": list(problem.scale)}
-    settings["loss_weights"] = dict(problem.loss_weights)
-    settings["start_from"] = sha256(arguments.start_from) if arguments.start_from else None
+    settings |= {"loss_weights": dict(problem.loss_weights), "start_from": None}
+    if arguments.start_from:
+        arguments.start_from = checkpoint.find_checkpoint(arguments.start_from)
+        settings["start_from"] = sha256(arguments.start_from)
     return problem, settings
 
 
@@ -119,13 +121,13 @@ def main() -> None:
     schedule = Schedule(**lengths, save_seconds=arguments.save_seconds)
     numbers = {key: settings[key] for key in ("layers", "seed", *NUMBERS)}
     model = deepxde_model.build(problem, settings["conditions"], **numbers)
+    model.net.to(device, dtype)
+    if arguments.start_from:
+        start_from(model, arguments.start_from)
     folder = arguments.save_path or folder_of(settings)
     for note in run_folder.prepare(folder, settings, device.type, arguments.restart):
         print(note)
 
-    model.net.to(device, dtype)
-    if arguments.start_from:
-        start_from(model, arguments.start_from)
     run = Run(model, folder, schedule, problem.reference() if problem.reference else None)
     finished = "was finished before," if run.finished else "finished"
     if not run.finished:

@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that cannot be, before anything is read."""
-    least = {"removed": 1, "test_points": 2, "group_size": 1, "processes": 1}
+    least = {"removed": 1, "test_points": 2, "group_size": 1, "processes": 1, "seed": 0}
     for name, lowest in least.items():
         value = getattr(arguments, name)
         if value is not None and value < lowest:
@@ -50,8 +50,8 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.halves == 1 or arguments.halves < 0:
         raise InputError(f"expected --halves 0, or at least 2, found {arguments.halves}")
     weights = [*arguments.proximal, *([] if arguments.polish is None else [arguments.polish])]
-    if any(not 0 <= weight < np.inf for weight in weights):
-        raise InputError(f"expected weights --proximal of at least 0, found {min(weights)}")
+    if unfit := [weight for weight in weights if not 0 <= weight < np.inf]:
+        raise InputError(f"expected --proximal and --polish of at least 0, found {unfit[0]}")
     if not 0 < arguments.tolerance < 1:
         raise InputError(f"expected --tolerance between 0 and 1, found {arguments.tolerance}")
 
@@ -59,6 +59,8 @@ def check(arguments: argparse.Namespace) -> None:
 def groups_of(arguments: argparse.Namespace, model: TrainedModel) -> list[np.ndarray]:
     """Groups of training points that are removed: each point, or random ones together."""
     n_train, n, size = len(model.train_x), arguments.removed, arguments.group_size
+    if size >= n_train:
+        raise InputError(f"expected --group_size below the {n_train} training points, found {size}")
     if size > 1:
         return random_groups(n_train, size, n or 50, arguments.seed)
     return spread_points(model.pinn.at(model.train_x), n or n_train, arguments.seed)
@@ -74,6 +76,7 @@ def main() -> None:
     test_x = load_test_points(
         arguments.test_x_path, model.problem, arguments.test_points, arguments.seed
     )
+    groups = groups_of(arguments, model)
     study = Study(model.pinn, model.train_x, test_x, folder)
     study.facts |= model.provenance()
     settings = Settings(0.0, arguments.tolerance, arguments.renormalise)
@@ -81,7 +84,7 @@ def main() -> None:
         study.polish(Settings(arguments.polish, arguments.tolerance))
     path = study.run(
         Plan(
-            groups_of(arguments, model),
+            groups,
             arguments.proximal,
             settings,
             arguments.halves,

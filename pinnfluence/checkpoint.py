@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from pinnfluence.config import CONFIG
 from pinnfluence.errors import InputError
 from pinnfluence.files import write_bytes
+from pinnfluence.points import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
 PHASES = ("adam", "lbfgs", "lm")
@@ -45,6 +47,9 @@ def read_tensors(path: Path) -> Any:
     )
     content = io.BytesIO(path.read_bytes())
     try:
+        if zipfile.is_zipfile(content) and zipfile.ZipFile(content).testzip() is not None:
+            raise broken  # a checksum that PyTorch does not look at
+        content.seek(0)
         with warnings.catch_warnings(action="ignore"):
             return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -172,18 +177,11 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
         raise InputError(
             f"{path} is not a readable .npy file of plain numbers; write it with numpy.save"
         ) from None
-    if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape[1] != n_inputs:
-        shape = getattr(points, "shape", "an archive")
-        raise InputError(f"{path}: expected {what} points of shape [n, {n_inputs}], found {shape}")
-    if points.dtype not in (np.float32, np.float64):
+    if not isinstance(points, np.ndarray):
+        raise InputError(f"{path}: expected {what} points in an array, found an archive")
+    if points.ndim == 2 and points.dtype not in (np.float32, np.float64):
         raise InputError(f"{path}: expected float32 or float64, found {points.dtype}")
-    if len(points) == 0:
-        raise InputError(f"{path} holds no {what} points")
-    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"{path}: {len(bad)} points are NaN or infinite, the first is row {bad[0]}"
-        )
+    check_points(points, n_inputs, what, str(path))
     with np.errstate(over="ignore"):  # infinity is outside of every domain
         return points.astype(np.float32)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def _check_types(config: Mapping[str, Any], path: Path) -> None:
         "activation": ("a name", _is_name),
         "layers": ("at least two positive whole numbers", _is_layers),
         "scale": ("one positive number an input", _is_scale),
+        "loss_weights": ("positive numbers by loss term", _are_weights),
     }
     for key, (what, is_valid) in expected.items():
         if key in config and not is_valid(config[key]):
@@ -62,7 +63,13 @@ def _is_layers(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    def is_length(number: Any) -> bool:
-        return type(number) in (int, float) and 0 < number < math.inf
+    return isinstance(value, list) and len(value) > 0 and all(map(_is_positive, value))
 
-    return isinstance(value, list) and len(value) > 0 and all(map(is_length, value))
+
+def _are_weights(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_positive, value.values()))
+
+
+def _is_positive(number: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    return type(number) in (int, float) and 0 < number <= sys.float_info.max

@@ -51,6 +51,8 @@ def check_target(folder: str | Path, n_bytes: int = 0) -> None:
     """
     place = Path(os.path.abspath(folder))
     while not place.exists():
+        if place.is_symlink():
+            raise InputError(f"cannot write into {folder}: {place} is a link that leads nowhere")
         place = place.parent
     if not place.is_dir():
         raise InputError(f"cannot write into {folder}: {place} is a file, expected a folder")

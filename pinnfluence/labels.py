@@ -1,8 +1,8 @@
-"""How figures and tables call the inputs and fields of a problem."""
+"""How figures and tables call the inputs and fields of a problem, and models side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LOSSES = {"pde": "PDE loss", "bcs": "BC loss", "all": "all losses"}
@@ -45,3 +45,13 @@ class Labels:
 
 PLAIN = Labels()
 """Every name stands for itself."""
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names with a number behind those that came before."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return found

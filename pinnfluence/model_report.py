@@ -16,6 +16,7 @@ import numpy as np
 from pinnfluence.checkpoint import HISTORY
 from pinnfluence.comparison import relative_l2, with_quantities
 from pinnfluence.errors import Parser, run_script
+from pinnfluence.labels import distinct
 from pinnfluence.reference import Reference
 from pinnfluence.trained_model import TrainedModel, load_model
 from pinnfluence.training.history import read_history
@@ -104,10 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m pinnfluence.model_report", description=about)
     parser.add_argument("models", type=Path, nargs="+", help="folders or checkpoints")
     reports: dict[str, Any] = {}
-    for path in parser.parse_args(arguments).models:
+    paths = parser.parse_args(arguments).models
+    for path, name in zip(paths, distinct([path.resolve().name for path in paths]), strict=True):
         model = load_model(path)
         reference = model.problem.reference
-        reports[path.name] = model_report(model, reference() if reference else None)
+        reports[name] = model_report(model, reference() if reference else None)
     print(markdown(reports))
 
 

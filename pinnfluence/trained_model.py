@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
 from pinnfluence.losses import loss_density, mean_squares
 from pinnfluence.network import MLP
+from pinnfluence.points import check_points, repeats_warning
 from pinnfluence.problem import Equation, Problem
 from pinnfluence.terms import Pinn
 
@@ -45,10 +46,12 @@ class TrainedModel:
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
+        check_points(points, len(self.pinn.inputs), "the")
         return predict(self.pinn.network, points, self.pinn.outputs)
 
     def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
+        check_points(points, len(self.pinn.inputs), "the")
         wanted = Equation(lambda f: {name: getattr(f, name) for name in names})
         parts = []
         for chunk in self.pinn.at(points, [wanted]).chunks(BATCH_SIZE):
@@ -58,6 +61,7 @@ class TrainedModel:
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
+        check_points(points, len(self.pinn.inputs), "the")
         return loss_density(self.pinn.at(points), BATCH_SIZE)
 
     def mean_losses(self) -> dict[str, float]:
@@ -65,11 +69,13 @@ class TrainedModel:
         return mean_squares(self.pinn.at(self.train_x), BATCH_SIZE)
 
     def warnings(self) -> list[str]:
-        """What looks implausible: terms without points, a loss above that of a field of zeros."""
+        """What looks implausible: no points of a term, many repeated, a loss above that of 0."""
         rows = self.pinn.at(self.train_x).term_rows()
         found = [
             f"loss term {name} acts on no training point" for name in rows if not len(rows[name])
         ]
+        if repeats := repeats_warning(self.train_x):
+            found.append(repeats)
         loss = sum(self.mean_losses().values())
         zero_loss = sum(self._of_zeros().mean_losses().values())
         if not loss < zero_loss:
@@ -146,7 +152,8 @@ def load_model(
     network = MLP(layers, config["activation"], config["scale"], problem.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
-    pinn = Pinn.of(problem, config["conditions"], network)
+    with input_errors(str(config_file)):
+        pinn = Pinn.of(problem, config["conditions"], network)
     points = Path(train_x_path or file.parent / checkpoint.POINTS)
     train_x = load_points_inside(points, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)
@@ -157,6 +164,8 @@ def _complete(config: dict[str, Any]) -> Problem:
     """The problem of a configuration, and its own settings where there are none."""
     problem = problems.load(config.setdefault("problem", problems.DEFAULT))
     problem = problem.variant(config.setdefault("variant", next(iter(problem.variants))))
+    if "loss_weights" in config:  # those of the training, whatever the problem says today
+        problem = replace(problem, loss_weights=config["loss_weights"])
     problem.equations(config.setdefault("conditions", next(iter(problem.conditions))))
     config.setdefault("activation", problem.activation)
     config.setdefault("scale", list(problem.scale))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import CALC, SMALL, TRAIN, Result, assert_refused, run, short_run, snapshot
 
+from pinnfluence import load_model
 from pinnfluence.errors import Parser, run_script
 from pinnfluence.network import MLP
 from pinnfluence.problems import names
@@ -194,6 +195,10 @@ def test_unfit_flags(model: Path, flags: tuple[Any, ...], words: tuple[str, ...]
         ({"scale": [float("nan"), 1]}, "found [NaN, 1]"),
         ({"scale": [float("inf"), 1]}, "found [Infinity, 1]"),
         ({"scale": 2}, "found 2"),
+        ({"scale": [10**400, 1]}, "expected scale to be one positive number an input"),
+        ({"loss_weights": [1]}, "expected loss_weights to be positive numbers by loss term"),
+        ({"loss_weights": {"continuity": 0}}, 'found {"continuity": 0}'),
+        ({"loss_weights": {"heat": 2}}, "found heat 2"),
         ({"scale": ["1", "1"]}, "expected scale"),
         ({"scale": [1]}, "scale needs 2 values, one an input, found [1]"),
         ({"scale": [1, 1, 1]}, "scale needs 2 values"),
@@ -218,6 +223,13 @@ def test_bad_config(model: Path, content: Any, words: str) -> None:
     calc_is_refused(model, words, str(path))
 
 
+def test_the_loss_weights_of_the_training_are_taken(model: Path) -> None:
+    path = model / "config.json"
+    content = json.loads(path.read_text()) | {"loss_weights": {"continuity": 7.0}}
+    path.write_text(json.dumps(content))
+    assert load_model(model).pinn.loss_weights == {"continuity": 7.0}
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"layers": "abc"}'])
 def test_bad_config_in_a_run_folder(model: Path, content: str) -> None:
     (model / "config.json").write_text(content)
@@ -237,13 +249,13 @@ def spoil(points: np.ndarray, row: int, *values: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: spoil(x, 7, np.nan, 0), ("1 points are NaN or infinite, the first is row 7",)),
-        (lambda x: spoil(x, 0, np.inf, 0), ("1 points are NaN or infinite, the first is row 0",)),
+        (lambda x: spoil(x, 7, np.nan, 0), ("points are NaN or infinite, the first is row 7",)),
+        (lambda x: spoil(x, 0, np.inf, 0), ("points are NaN or infinite, the first is row 0",)),
         (lambda x: x[:, 0], ("of shape [n, 2], found (80,)",)),
         (lambda x: np.c_[x, x[:, 0]], ("of shape [n, 2], found (80, 3)",)),
         (lambda x: np.zeros((5, 2), int), ("expected float32 or float64, found int64",)),
         (lambda x: x.astype(object), ("not a readable .npy file of plain numbers",)),
-        (lambda x: x[:0], ("points", "holds no")),
+        (lambda x: x[:0], ("no ", " points, expected at least one")),
         (lambda x: x - 1, ("of 80 points lie outside the domain, the first is row 0",)),
         (lambda x: spoil(x, 3, 0.2, 0.2), ("1 of 80", "row 3 (0.2, 0.2), 0.05 away")),
         (lambda x: spoil(x, 4, 2.2 + 1e-5, 0.2), ("1 of 80", "row 4 (2.20001, 0.2), 1e-05 away")),
@@ -254,6 +266,16 @@ def test_bad_points(model: Path, side: str, change: Any, words: tuple[str, ...])
     path = model.parent / "x.npy"
     np.save(path, change(np.load(model / "train_x.npy")), allow_pickle=True)
     calc_is_refused(model, str(path), *words, flags=(f"--{side}_x_path", path))
+
+
+def test_repeated_points_are_told(model: Path) -> None:
+    points = np.load(model / "train_x.npy")
+    for n_more, told in ((3, False), (5, True)):  # one is there twice already
+        np.save(model / "train_x.npy", np.concatenate([points, points[:n_more]]))
+        flags = ("--test_x_path", model / "train_x.npy", "--dry-run")
+        result = run(CALC, "--checkpoint", model, *flags)
+        assert result.code == 0
+        assert ("6 of 85 training points are repeated" in result.stderr) == told
 
 
 def test_points_a_rounding_outside_are_inside(model: Path) -> None:

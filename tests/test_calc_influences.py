@@ -22,6 +22,7 @@ from helpers import (
 )
 
 import pinnfluence
+from pinnfluence.errors import InputError
 from pinnfluence.files import check_target
 from pinnfluence.influence import estimate
 from pinnfluence.problems.cylinder_flow import PROBLEM
@@ -331,6 +332,9 @@ def test_dense_is_refused_where_the_disk_cannot_hold_it(
 def test_the_free_disk_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
     check_target(tmp_path / "not" / "yet" / "there", 1)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match="link that leads nowhere"):
+        check_target(tmp_path / "link" / "scores")
 
 
 # ---- interrupted

@@ -82,6 +82,12 @@ def test_mini_batches_of_a_point_set():
     refused(on_interval([condition]), "PointSetBC with batch_size=2: mini-batches cannot be")
 
 
+def test_a_point_set_of_more_values_than_components():
+    points = np.linspace(-1, 1, 6)[:, None]
+    condition = dde.icbc.PointSetBC(points, np.hstack([points, points]), component=0)
+    refused(on_interval([condition]), r"values have shape \(6, 2\), expected \(6, 1\)")
+
+
 def test_resampled_points():
     found = model()
     resampler = dde.callbacks.PDEPointResampler(period=2)

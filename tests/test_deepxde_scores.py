@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -186,6 +186,34 @@ def test_a_derived_quantity_is_one_line(pointset):
     close(vorticity, (sum(expected.gradients.values()) @ solved).T, "pointset")
 
 
+@pytest.mark.parametrize(
+    ("quantity", "message"),
+    [
+        (lambda f: f.u - f.u.mean(), "depends on other points than its own"),
+        (lambda f: f.u / f.v.max(), "depends on other points than its own"),
+        (lambda f: f.u.mean(), r"has shape \(\) at 5 points"),
+        (lambda f: f.u[:, None], r"has shape \(5, 1\) at 5 points"),
+        (lambda f: (f.u,), "gives tuple, expected a tensor"),
+        (lambda f: 3.0, "gives float, expected a tensor"),
+        (lambda f: f.u > 0, "gives torch.bool, expected a tensor of floats"),
+        (lambda f: f.u.detach(), "cannot be differentiated"),
+    ],
+)
+def test_what_is_no_function_of_one_point(pointset, quantity, message):
+    x = points_of("pointset", 5)
+    with pytest.raises(InputError, match=message):
+        pointset.scores(x, quantity)
+    pinn = replace(pointset.pinn, quantities={"mine": quantity})
+    with pytest.raises(InputError, match=f"the quantity mine.*{message}"):
+        Influence(pinn, pointset.train_x, recipe("gauss-newton"), 4).influence(x)
+
+
+def test_repeated_training_points_are_told():
+    model = model_of("pointset")
+    with pytest.warns(UserWarning, match="training points are repeated.*train_x_all does not"):
+        Influence(model, np.repeat(model.data.train_x_all, 2, 0), batch_size=4)
+
+
 def test_an_integral_has_one_row(pointset):
     x, weights = points_of("pointset", 7), np.linspace(0.2, 1.4, 7)
     single = pointset.scores(x, "u").values
@@ -194,6 +222,8 @@ def test_an_integral_has_one_row(pointset):
     np.testing.assert_allclose(integral[0], weights @ single, atol=1e-6 * np.abs(single).max())
     with pytest.raises(InputError, match="expected 7 weights, found shape"):
         pointset.scores(x, "u", weights=weights[:3])
+    with pytest.raises(InputError, match="finite weights"):
+        pointset.scores(x, "u", weights=weights * np.inf)
 
 
 def test_top_and_groups(pointset):

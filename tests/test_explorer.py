@@ -293,6 +293,11 @@ def test_a_retrained_checkpoint_is_not_taken_for_that_of_the_scores(files, tmp_p
 # ---- refusals and the script
 
 
+def replace_train(scores: Scores, parts: dict[str, Embedding]) -> Scores:
+    sides = {**scores.train, **parts}, scores.test
+    return Scores(scores.train_x, scores.test_x, *sides, scores.metadata, scores.eigenvalues)
+
+
 def test_what_cannot_be_drawn_is_refused(files, tmp_path):
     scores, path = load(files[0]), tmp_path / "page.html"
     dense = {"output_dim_0": np.zeros((2, 3), "f4"), "train_x": np.zeros((3, 2), "f4")}
@@ -312,6 +317,14 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
         write_explorer(path, [tmp_path / "wide"])
     with pytest.raises(InputError, match="a checkpoint for each of the 2"):
         write_explorer(path, files, [tmp_path])
+    other = files[1].with_name(files[1].name.removesuffix("_influences"))
+    with pytest.raises(InputError, match="is not the checkpoint of the scores in"):
+        write_explorer(path, files[:1], [other])
+    term = next(iter(scores.train))
+    broken = Embedding(np.full_like(scores.train[term].values, np.nan), scores.train[term].rows)
+    replace_train(scores, {term: broken}).save(tmp_path / "nan")
+    with pytest.raises(InputError, match="has NaN or infinity"):
+        write_explorer(path, [tmp_path / "nan"])
     scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
     scores.save(tmp_path / "other")
     with pytest.raises(InputError, match="another problem"):

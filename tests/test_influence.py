@@ -351,9 +351,34 @@ def test_batch_size_out_of_range(case, batch_size):
         Influence(pinn, train_x, batch_size=batch_size)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :1], r"of shape \[n, 2\], found \(\d+, 1\)"),
+        (lambda x: x[0], r"of shape \[n, 2\], found \(2,\)"),
+        (lambda x: np.c_[x, x], r"of shape \[n, 2\], found \(\d+, 4\)"),
+        (lambda x: x + 1j, "of real numbers, found complex"),
+        (lambda x: x.astype(object), "of real numbers, found object"),
+        (lambda x: x * [np.nan, 1], "points are NaN or infinite, the first is row 0"),
+    ],
+)
+def test_what_are_no_points(case, change, message):
+    pinn, train_x, test_x = case
+    influence = Influence(pinn, train_x, Recipe(rank=3))
+    bad = change(test_x)
+    with pytest.raises(InputError, match=f"test points.*{message}|test {message}"):
+        influence.influence(bad)
+    with pytest.raises(InputError, match=message):
+        influence.scores(bad, "u")
+    with pytest.raises(InputError, match=message):
+        influence.exact(bad)
+    with pytest.raises(InputError, match=message):
+        Influence(pinn, change(train_x), Recipe(rank=3))
+
+
 def test_no_test_points(case):
     pinn, train_x, test_x = case
-    with pytest.raises(InputError, match="no test points: expected at least one"):
+    with pytest.raises(InputError, match="no test points, expected at least one"):
         Influence(pinn, train_x, Recipe(rank=3)).influence(test_x[:0])
 
 

@@ -83,6 +83,8 @@ def test_the_table_has_a_column_a_model(capsys: pytest.CaptureFixture[str]) -> N
     ]
     model_report.main([str(short_run())])
     assert "| training points | 80 |" in capsys.readouterr().out
+    model_report.main([str(short_run()), str(short_run())])
+    assert capsys.readouterr().out.startswith("| | `run` | `run 2` |")
     for arguments, code in ([], 2), (["--help"], 0):
         with pytest.raises(SystemExit) as end:
             model_report.main(arguments)

@@ -226,6 +226,14 @@ def test_foreign_safetensors(scores, tmp_path, metadata):
         {"train/noslip/embedding": np.zeros((4, RANK + 1), np.float32)},
         {"train/noslip/rows": np.array([0, 1, 2, N_TRAIN], np.int32)},
         {"train/noslip/rows": np.array([0, 1, 2, -1], np.int32)},
+        {"train/noslip/rows": np.array([0, 2, 1, 3], np.int32)},
+        {"train/noslip/rows": np.array([0, 1, 2, 2], np.int32)},
+        {"train/noslip/rows": np.array([0.0, 1, 2, 3])},
+        {"train/noslip/rows": np.array([[0, 1], [2, 3]])},
+        {"train/noslip/embedding": np.zeros((4, RANK), int)},
+        {"train_x": np.zeros(N_TRAIN, np.float32)},
+        {"train_x": np.zeros((), np.float32)},
+        {"test_x": np.full((N_TEST, 2), np.nan, np.float32)},
         {"eigenvalues": np.ones(RANK - 1)},
     ],
     ids=lambda change: str(next(iter(change.items())))[:40],
@@ -235,6 +243,25 @@ def test_content_that_does_not_fit(scores, tmp_path, change):
     metadata = safetensors.safe_open(path, framework="numpy").metadata()
     rewritten(path, metadata, **change)
     one_line(path, "make it again")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"config": None}, {"checkpoint": [1]}, {"recipe": None}, {"inputs": 3}, {"terms": "pde"}],
+)
+def test_metadata_of_other_types(scores, tmp_path, changes):
+    path = scores.save(tmp_path)
+    said = json.loads(safetensors.safe_open(path, framework="numpy").metadata()["pinnfluence"])
+    rewritten(path, {"pinnfluence": json.dumps(said | changes)})
+    one_line(path, "is no (object|list); make it again")
+
+
+def test_the_ending_of_the_other_score_file_is_refused(scores, tmp_path):
+    with pytest.raises(ValueError, match=r"a file \.safetensors, found .*a\.npz"):
+        scores.save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a file \.npz, found .*a\.safetensors"):
+        scores.save_dense(tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.npz"])

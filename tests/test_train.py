@@ -27,6 +27,7 @@ from helpers import (
     run,
     run_well,
     short_run,
+    snapshot,
     weights_of,
 )
 
@@ -422,5 +423,11 @@ def test_training_goes_on_from_another_runs_weights(tmp_path: Path) -> None:
     assert_refused(run(TRAIN, *SMALL, *flags, "--save_path", second), "start_from")
     wide = ("--layers", 2, 9, 3, "--start_from", given, "--save_path", tmp_path / "third")
     assert_refused(run(TRAIN, *SMALL, *wide), "--start_from", "layers")
-    missing = tmp_path / "none.pt"
-    assert_refused(run(TRAIN, *SMALL, "--start_from", missing), "none.pt")
+    assert not (tmp_path / "third").exists()
+    missing = ("--start_from", tmp_path / "none.pt", "--restart", "--save_path", second)
+    before = snapshot(second)
+    assert_refused(run(TRAIN, *SMALL, *missing), "none.pt")
+    assert snapshot(second) == before
+    itself = ("--start_from", second, "--restart", "--save_path", second)
+    run_well(TRAIN, *SMALL, *flags, *itself)
+    assert_same_weights(second / "adam-0.pt", next(tmp_path.glob("second.*/lbfgs-30.pt")))

@@ -447,3 +447,7 @@ def test_script_refuses_what_cannot_be(heat_run, tmp_path):
     assert_refused(run(VALIDATE, *flags, "--removed", 0), "--removed", "0")
     assert_refused(run(VALIDATE, *flags, "--tolerance", 0), "--tolerance", "0")
     assert_refused(run(VALIDATE, *flags, "--halves", 1), "--halves", "1")
+    assert_refused(run(VALIDATE, *flags, "--polish", "nan"), "--polish", "found nan")
+    assert_refused(run(VALIDATE, *flags, "--seed", -1), "--seed", "-1")
+    assert_refused(run(VALIDATE, *flags, "--group_size", 60), "below the 60 training points")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
@@ -102,12 +103,18 @@ def recipe_of(base: str, **changes: Any) -> Recipe:
 
 def rank_of(text: str) -> int | str:
     """A rank as written on the command line: a whole number or ``full``."""
-    return FULL if text == FULL else int(text)
+    try:
+        return FULL if text == FULL else int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a whole number or {FULL}, found {text!r}") from None
 
 
 def damping_of(text: str) -> float | str:
     """A damping as written on the command line: a number or ``auto``."""
-    return AUTO if text == AUTO else float(text)
+    try:
+        return AUTO if text == AUTO else float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number or {AUTO}, found {text!r}") from None
 
 
 def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:

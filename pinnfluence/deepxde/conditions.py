@@ -203,7 +203,11 @@ def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equati
     if values.ndim == 1 and len(values) > 1:
         raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")
     components = np.atleast_1d(getattr(condition, "component", 0)).tolist()
-    values = np.broadcast_to(values, (len(points), len(components)))
+    expected = (len(points), len(components))
+    try:
+        values = np.broadcast_to(values, expected)
+    except ValueError:
+        raise InputError(f"{name}: values have shape {values.shape}, expected {expected}") from None
 
     def data(x: np.ndarray) -> np.ndarray:
         chosen = _nearest(points, x)[1] if len(x) else np.zeros(0, int)

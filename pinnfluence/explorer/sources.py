@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from pinnfluence import problems
+from pinnfluence.checkpoint import find_checkpoint
 from pinnfluence.comparison import match_points, with_quantities
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
+from pinnfluence.labels import distinct
 from pinnfluence.problem import Problem
 from pinnfluence.scores.file import Scores, load_scores
 from pinnfluence.trained_model import load_model
@@ -96,7 +98,7 @@ def find_sources(
         )
     if not paths:
         raise InputError("expected at least one score file, found none")
-    names = _distinct([_name(Path(path)) for path in paths])
+    names = distinct([_name(Path(path)) for path in paths])
     found = [
         _open(Path(path), name, Path(checkpoints[i]) if checkpoints else None)
         for i, (path, name) in enumerate(zip(paths, names, strict=True))
@@ -126,10 +128,18 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
             f"expected points of two coordinates, found {scores.train_x.shape[1]} in {path}; "
             "write what ParaView reads with scores.to_vtk"
         )
+    for embedding in (*scores.train.values(), *scores.test.values()):
+        if not np.isfinite(embedding.values).all():
+            raise InputError(f"{path} is damaged, it has NaN or infinity; make it again")
     named = scores.metadata.get("config", {}).get("problem")
     problem = problems.load(named) if named in problems.names() else None
     if checkpoint is None:
         checkpoint = _checkpoint_of(path, scores)
+    else:
+        checkpoint = find_checkpoint(checkpoint)
+        said = scores.metadata.get("checkpoint", {}).get("sha256")
+        if checkpoint.is_file() and said not in (None, sha256(checkpoint)):
+            raise InputError(f"{checkpoint} is not the checkpoint of the scores in {path}")
     return Source(name, scores, problem, checkpoint)
 
 
@@ -138,23 +148,13 @@ def _checkpoint_of(path: Path, scores: Scores) -> Path | None:
     said = scores.metadata.get("checkpoint", {})
     folder = path if path.is_dir() else path.parent
     folder = folder.resolve()
-    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / said.get("name", "")
+    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / str(said.get("name", ""))
     return file if file.is_file() and sha256(file) == said.get("sha256") else None
 
 
 def _name(path: Path) -> str:
     folder = path.resolve() if path.suffix != ".safetensors" else path.resolve().parent
     return folder.name.removesuffix(SUFFIX) or "model"
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names with a number behind those that came before."""
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return found
 
 
 def plain_unit(text: str) -> str:

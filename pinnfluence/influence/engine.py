@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -25,7 +26,9 @@ from pinnfluence.influence.compression import exact_scores
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
 from pinnfluence.influence.identity import fitting_key, scores_key
+from pinnfluence.influence.pointwise import check_pointwise
 from pinnfluence.influence.quantity_scores import QuantityScores, quantity_scores, self_influence
+from pinnfluence.points import as_array, check_points, repeats_warning
 from pinnfluence.progress import Stages
 from pinnfluence.scores.dense import DenseScores, published_keys
 from pinnfluence.scores.file import Embedding, Scores
@@ -93,12 +96,16 @@ class Influence(DataInfluence):
             from pinnfluence.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
 
             model = from_deepxde(model)
+            warning = None if train_x is None else repeats_warning(as_array(train_x))
+            if warning:
+                warnings.warn(warning, stacklevel=2)
         if train_x is None:
             train_x = model.training_points
         self.pinn = replace(model, network=copy.deepcopy(model.network))
         self.recipe = recipe
         self.model = self.pinn.network
-        self.train_x = np.ascontiguousarray(_array(train_x))
+        self.train_x = np.ascontiguousarray(as_array(train_x))
+        check_points(self.train_x, len(model.inputs), "training")
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
         if batch_size is not None and not 1 <= batch_size <= len(train_x):
             raise InputError(
@@ -140,7 +147,7 @@ class Influence(DataInfluence):
 
     def key(self, inputs: np.ndarray | Tensor) -> str:
         """SHA-256 of all that determines the bytes of the scores at the points ``inputs``."""
-        return scores_key(self._key, self.pinn, _points(inputs))
+        return scores_key(self._key, self.pinn, self._points(inputs))
 
     def stores(self, test_x: np.ndarray) -> tuple[StageStore, StageStore]:
         """Where stages are kept: those of the fit, and those that depend on the test points."""
@@ -178,7 +185,8 @@ class Influence(DataInfluence):
         """
         if unknown:
             raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
-        test_x = _points(self.train_x if inputs is None else inputs)
+        test_x = self._points(self.train_x if inputs is None else inputs)
+        self._check_quantities(test_x)
         key = self.key(test_x) if self._folder else ""
         store = self._store.with_key(key)
         factors, about = self._fitter.factors(test_x, store)
@@ -214,7 +222,8 @@ class Influence(DataInfluence):
 
         >>> influence.exact(test_x[:3]).save("runs/good_exact")      # doctest: +SKIP
         """
-        test_x = _points(inputs)
+        test_x = self._points(inputs)
+        self._check_quantities(test_x)
         names = [*self.pinn.outputs, *self.pinn.quantities] if outputs is None else list(outputs)
         inverse = self.fit().curvature.inverse
         train = self._fitter.training_gradients()
@@ -250,7 +259,7 @@ class Influence(DataInfluence):
         """
         solve = self.fit().curvature.inverse.solve
         train = self._fitter.training_gradients()
-        return quantity_scores(self.pinn, solve, train, _points(inputs), quantity, weights)
+        return quantity_scores(self.pinn, solve, train, self._points(inputs), quantity, weights)
 
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""
@@ -273,14 +282,11 @@ class Influence(DataInfluence):
         """Inverse curvature and distance from a minimum, computed once."""
         return self._fitter.fit()
 
+    def _check_quantities(self, test_x: np.ndarray) -> None:
+        for name, function in self.pinn.quantities.items():
+            check_pointwise(self.pinn, function, test_x, f"the quantity {name}")
 
-def _array(points: np.ndarray | Tensor) -> np.ndarray:
-    """Points as an array, wherever they are."""
-    return points.detach().cpu().numpy() if isinstance(points, Tensor) else np.asarray(points)
-
-
-def _points(inputs: np.ndarray | Tensor) -> np.ndarray:
-    points = _array(inputs)
-    if len(points) == 0:
-        raise InputError("no test points: expected at least one")
-    return points
+    def _points(self, inputs: np.ndarray | Tensor) -> np.ndarray:
+        points = as_array(inputs)
+        check_points(points, len(self.pinn.inputs), "test")
+        return points

@@ -13,6 +13,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
 from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence.gradient_rows import TrainingGradients
+from pinnfluence.influence.pointwise import check_pointwise
 from pinnfluence.problem import Equation
 from pinnfluence.terms import Collocation, Pinn
 
@@ -131,10 +132,12 @@ def quantity_scores(
             an integral, with the weights of a quadrature.
 
     Raises:
-        InputError: no such quantity, or weights that do not fit.
+        InputError: no such quantity, weights that do not fit, or see ``check_pointwise``.
     """
     if weights is not None and np.shape(weights) != (len(test_x),):
         raise InputError(f"expected {len(test_x)} weights, found shape {np.shape(weights)}")
+    if weights is not None and not np.isfinite(weights).all():
+        raise InputError("expected finite weights, found NaN or infinity")
     blocks = _gradients(pinn, test_x, quantity, train.batch_size)
     if weights is not None:
         total, start = 0.0, 0
@@ -169,6 +172,10 @@ def _gradients(
         for chunk in pinn.at(x).chunks(BLOCK):
             yield _loss_gradients(chunk, weights, batch_size)
         return
+    if callable(quantity) or quantity in pinn.quantities:
+        function = quantity if callable(quantity) else pinn.quantities[quantity]
+        name = "the quantity" if callable(quantity) else f"the quantity {quantity}"
+        check_pointwise(pinn, function, x, name)
     equation = Equation(_one(pinn, quantity))
     for chunk in pinn.at(x, [equation]).chunks(BLOCK):
         parts = [float64_array(jacobian(part)["value"][1]) for part in chunk.chunks(batch_size)]

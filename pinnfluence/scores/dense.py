@@ -70,8 +70,14 @@ def write_dense(
     train_x: np.ndarray,
     test_x: np.ndarray,
 ) -> Path:
-    """Write matrices by key as float32 arrays, block by block; a folder gets the usual name."""
+    """Write matrices by key as float32 arrays, block by block; a folder gets the usual name.
+
+    Raises:
+        ValueError: the ending of the other score file.
+    """
     path = Path(path)
+    if path.suffix == ".safetensors":
+        raise ValueError(f"expected a folder or a file .npz, found {path}")
     path = path if path.suffix == ".npz" else path / DENSE_FILE_NAME
     arrays: dict[str, Any] = {
         key: Rows(matrix.shape, partial(_dense_rows, matrix)) for key, matrix in matrices.items()

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from pinnfluence.files import map_npz, write_bytes
+from pinnfluence.points import check_points
 from pinnfluence.scores.dense import (
     PUBLISHED_LOSSES,
     DenseScores,
@@ -29,6 +30,10 @@ from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
 FORMAT_VERSION = 1
 FILE_NAME = "influences.safetensors"
 METADATA_KEY = "pinnfluence"
+
+OBJECTS = ("groups", "recipe", "stationarity", "compression", "checkpoint", "config", "versions")
+LISTS = ("inputs", "outputs", "terms", "test_quantities")
+"""What the metadata has, if at all, as these types of JSON."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,14 @@ class Embedding:
     def check(self, name: str, n_points: int, rank: int) -> None:
         """Raise ValueError where shape or rows do not fit."""
         n_rows = len(self.rows)
-        inside = n_rows == 0 or 0 <= self.rows.min() <= self.rows.max() < n_points
+        is_index = self.rows.ndim == 1 and self.rows.dtype.kind in "iu"
+        if not is_index or self.values.dtype.kind != "f":
+            raise ValueError(f"{name}: expected floats and indices of their points")
+        inside = n_rows == 0 or 0 <= self.rows[0] <= self.rows[-1] < n_points
         if self.values.shape != (n_rows, rank) or not inside:
             raise ValueError(f"{name}: shape {self.values.shape} does not fit {n_points} points")
+        if (np.diff(self.rows) <= 0).any():
+            raise ValueError(f"{name}: its points are not in their order")
 
 
 class Scores(Mapping[str, ScoreMatrix]):
@@ -171,8 +181,14 @@ class Scores(Mapping[str, ScoreMatrix]):
         return total
 
     def save(self, path: str | Path) -> Path:
-        """Write the score file atomically; a folder gets ``influences.safetensors``."""
+        """Write the score file atomically; a folder gets ``influences.safetensors``.
+
+        Raises:
+            ValueError: another ending than ``.safetensors``.
+        """
         path = _score_path(path)
+        if path.suffix != ".safetensors":
+            raise ValueError(f"expected a folder or a file .safetensors, found {path}")
         tensors = {"train_x": self.train_x, "test_x": self.test_x, "eigenvalues": self.eigenvalues}
         for side, embeddings in (("train", self.train), ("test", self.test)):
             for name, embedding in embeddings.items():
@@ -255,7 +271,7 @@ def load_scores(
         )
     try:
         return _assemble(metadata, map_safetensors(path))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
 
 
@@ -269,6 +285,15 @@ def find_scores(path: str | Path, key: str) -> Scores | None:
 
 
 def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Scores:
+    for name in OBJECTS:
+        if not isinstance(metadata.get(name, {}), dict):
+            raise ValueError(f"{name} is no object")
+    for name in LISTS:
+        if not isinstance(metadata.get(name, []), list):
+            raise ValueError(f"{name} is no list")
+    n_inputs = tensors["train_x"].shape[-1]
+    check_points(tensors["train_x"], n_inputs, "training")
+    check_points(tensors["test_x"], n_inputs, "test")
     for name in PUBLISHED_LOSSES:
         known = set(metadata["terms"]) & set(metadata["test_quantities"])
         unknown = set(metadata["groups"][name]) - known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -27,8 +28,15 @@ def in_processes(
         return
     _function = function
     context = multiprocessing.get_context("fork")
-    with context.Pool(n_processes, torch.set_num_threads, (1,)) as pool:
+    with context.Pool(n_processes, _begin) as pool:
         yield from pool.imap(_call, items)
+
+
+def _begin() -> None:
+    """One thread; an interruption is the parent's to tell, which ends its processes."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _call(item: Any) -> Any:

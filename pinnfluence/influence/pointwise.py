@@ -1,0 +1,66 @@
+"""Quantities must be functions of the field at one point, which can be differentiated."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnfluence.errors import InputError
+from pinnfluence.field import Field, FieldFunction
+from pinnfluence.gradients import jacobian
+from pinnfluence.problem import Equation
+from pinnfluence.terms import Pinn
+
+PROBES = 16
+"""Test points at which a function is tried, together and in halves."""
+
+TOLERANCE = 1e-3
+"""Relative difference from which on these disagree; derivatives in float32 have few digits."""
+
+
+def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: str) -> None:
+    """Refuse a quantity whose gradients at single points are not what its author meant.
+
+    Args:
+        function: of a ``Field``, to be ``[n]``. x: test points ``[n, n_inputs]``.
+        name: what messages call it.
+
+    Raises:
+        InputError: it gives no tensor ``[n]``, depends on other points than its own, such as
+            ``f.u - f.u.mean()``, or cannot be differentiated by the parameters.
+    """
+
+    def value(f: Field) -> dict[str, Tensor]:
+        found = function(f)
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"{name} gives {kind}, expected a tensor of floats [n] from the field")
+        return {"value": found}
+
+    def values(points: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            found = pinn.at(points, [Equation(value)]).residuals(pinn.params)["value"]
+        if found.shape != (len(points),):
+            raise InputError(
+                f"{name} has shape {tuple(found.shape)} at {len(points)} points, expected one "
+                "value a point; weights= makes sums over points"
+            )
+        return found
+
+    x = x[np.unique(np.linspace(0, len(x) - 1, PROBES).astype(int))]
+    whole, half = values(x), len(x) // 2
+    parts = torch.cat([values(part) for part in (x[:half], x[half:]) if len(part)])
+    if bool((parts - whole).abs().max() > TOLERANCE * whole.abs().max()):
+        raise InputError(
+            f"{name} depends on other points than its own, such as through a mean or a maximum; "
+            "expected a function of the field at one point; weights= makes sums over points"
+        )
+    try:
+        jacobian(pinn.at(x[:1], [Equation(value)]))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{name} cannot be differentiated by the network's parameters ({reason}); expected "
+            "PyTorch functions of its outputs and their derivatives"
+        ) from None

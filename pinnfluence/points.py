@@ -1,0 +1,52 @@
+"""Points as arrays: what is accepted as a set of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from pinnfluence.errors import InputError
+
+REPEATED = 0.05
+"""Part of repeated training points above which they are told: corners alone are far fewer."""
+
+
+def as_array(points: np.ndarray | Tensor) -> np.ndarray:
+    """Points as an array, wherever they are."""
+    return points.detach().cpu().numpy() if isinstance(points, Tensor) else np.asarray(points)
+
+
+def check_points(points: np.ndarray, n_inputs: int, what: str, where: str = "") -> None:
+    """Refuse what is no set of points ``[n, n_inputs]``.
+
+    Args:
+        what: the points are for, such as test. where: a file that they come from.
+
+    Raises:
+        InputError: another shape, no real numbers, no points, NaN or infinite ones.
+    """
+    lead = f"{where}: " if where else ""
+    if points.ndim != 2 or points.shape[1] != n_inputs:
+        raise InputError(
+            f"{lead}expected {what} points of shape [n, {n_inputs}], found {points.shape}"
+        )
+    if points.dtype.kind not in "fiu":
+        raise InputError(f"{lead}expected {what} points of real numbers, found {points.dtype}")
+    if len(points) == 0:
+        raise InputError(f"{lead}no {what} points, expected at least one")
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{lead}{len(bad)} {what} points are NaN or infinite, the first is row {bad[0]}"
+        )
+
+
+def repeats_warning(train_x: np.ndarray) -> str | None:
+    """A warning where many training points are repeated, as in DeepXDE's ``data.train_x``."""
+    n_repeated = len(train_x) - len(np.unique(train_x, axis=0))
+    if n_repeated <= REPEATED * len(train_x):
+        return None
+    return (
+        f"{n_repeated} of {len(train_x)} training points are repeated, and each counts again; "
+        "DeepXDE's data.train_x repeats those of the conditions, data.train_x_all does not"
+    )
