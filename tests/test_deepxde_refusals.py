@@ -96,6 +96,13 @@ def test_resampled_points():
     refused(found, r"resampled points \(PDEPointResampler\) cannot be treated")
 
 
+def test_an_equation_with_a_network_of_its_own_in_another_dtype():
+    other = fnn(1, 3, 1)
+    found = model(pde=lambda x, y: hessian(y, x) - other(x))
+    refused(found, r"expected one dtype throughout: from_deepxde\(model, dtype=torch.float32\)")
+    from_deepxde(found, dtype=torch.float32)
+
+
 def test_auxiliary_variables():
     def pde(x, y, auxiliary):
         return hessian(y, x) - auxiliary

@@ -425,9 +425,9 @@ def test_training_goes_on_from_another_runs_weights(tmp_path: Path) -> None:
     assert_refused(run(TRAIN, *SMALL, *wide), "--start_from", "layers")
     assert not (tmp_path / "third").exists()
     missing = ("--start_from", tmp_path / "none.pt", "--restart", "--save_path", second)
-    before = snapshot(second)
+    held = snapshot(second)
     assert_refused(run(TRAIN, *SMALL, *missing), "none.pt")
-    assert snapshot(second) == before
+    assert snapshot(second) == held
     itself = ("--start_from", second, "--restart", "--save_path", second)
     run_well(TRAIN, *SMALL, *flags, *itself)
     assert_same_weights(second / "adam-0.pt", next(tmp_path.glob("second.*/lbfgs-30.pt")))

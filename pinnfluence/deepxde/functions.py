@@ -105,9 +105,12 @@ def _plan(
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except Exception as error:  # whatever a user's function raises
+        expected = "derivatives by dde.grad only"
+        if "dtype" in str(error):
+            expected = "one dtype throughout: from_deepxde(model, dtype=torch.float32) keeps that"
         raise InputError(
             f"{name}: the function cannot be evaluated with derivatives that are looked up: "
-            f"{type(error).__name__}: {error}; expected derivatives by dde.grad only"
+            f"{type(error).__name__}: {error}; expected {expected}"
         ) from error
     if n := len(plan.queries):
         tell_once(
