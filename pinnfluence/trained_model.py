@@ -112,7 +112,7 @@ class TrainedModel:
 
 def load_model(
     path: str | Path,
-    train_x_path: str | Path | None = None,
+    train_x: str | Path | np.ndarray | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     **settings: Any,
@@ -123,7 +123,7 @@ def load_model(
 
     Args:
         path: a ``.pt`` file, or a run folder, of which the last checkpoint is taken.
-        train_x_path: the training points; default ``train_x.npy`` beside the checkpoint.
+        train_x: the training points, or their file; default ``train_x.npy`` beside the checkpoint.
         dtype, device: of the network.
         settings: ``problem``, ``variant``, ``conditions``, ``layers``, ``activation``, ``scale``,
             or None.
@@ -154,8 +154,9 @@ def load_model(
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
         pinn = Pinn.of(problem, config["conditions"], network)
-    points = Path(train_x_path or file.parent / checkpoint.POINTS)
-    train_x = load_points_inside(points, problem, "training")
+    if not isinstance(train_x, np.ndarray):
+        path = Path(train_x or file.parent / checkpoint.POINTS)
+        train_x = load_points_inside(path, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)
     return TrainedModel(pinn, problem, config, train_x, file, assumed)
 

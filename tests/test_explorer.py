@@ -1,5 +1,6 @@
 """The explorer's page: what is in it against the score file, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +289,10 @@ def test_a_retrained_checkpoint_is_not_taken_for_that_of_the_scores(files, tmp_p
         (first / "adam-10.pt").write_bytes(kept)
     assert source.checkpoint is None
     assert not read_page(path)[0]["models"][0]["predicted"]
+    shutil.copy(first / "adam-10.pt", tmp_path / "theirs.pt")  # without its training points
+    (source,) = write_explorer(path, files[:1], [tmp_path / "theirs.pt"])
+    assert source.checkpoint == tmp_path / "theirs.pt"
+    assert read_page(path)[0]["models"][0]["predicted"]
 
 
 # ---- refusals and the script

@@ -59,7 +59,7 @@ class Source:
         """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
         if self.checkpoint is None or self.problem is None:
             return {}
-        model = load_model(self.checkpoint, **self._settings())
+        model = load_model(self.checkpoint, self.scores.train_x, **self._settings())
         return with_quantities(self.problem, points, model.predict(points))
 
     def reference(self, points: np.ndarray) -> dict[str, np.ndarray]:
