@@ -32,7 +32,7 @@ help:
 	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
 	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
-	@echo "make clean      remove what the others made, except .venv and the models"
+	@echo "make clean      remove what the others made, except .venv, model_zoo/ and runs/"
 
 # ---- installation: again only when pyproject.toml or constraints.txt changed
 
@@ -111,6 +111,8 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --broken --save_path runs/broken
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
 	$(BIN)/python train.py --variant best --save_path runs/best
+	$(BIN)/python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 \
+		--dtype float64 --save_path runs/good_float64
 	for seed in 43 44; do \
 		$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --seed $$seed \
 			--save_path runs/bad_$$seed; \
@@ -119,7 +121,7 @@ zoo: $(STAMP)
 		--n_iterations_lm 120 --dtype float64 --save_path runs/heat
 	$(BIN)/python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 \
 		--n_iterations_lm 200 --dtype float64 --save_path runs/burgers
-	for model in $(MODELS) $(SEEDS) heat burgers; do \
+	for model in $(MODELS) good_float64 $(SEEDS) heat burgers; do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
 		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \
@@ -127,4 +129,4 @@ zoo: $(STAMP)
 	done
 
 clean:
-	rm -rf build dist figures model_zoo/*_influences runs/heat_validation .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist figures model_zoo/*_influences .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,9 +50,8 @@ PLAIN = Labels()
 
 def distinct(names: Sequence[str]) -> list[str]:
     """Names with a number behind those that came before."""
-    seen: dict[str, int] = {}
-    found = []
+    found: list[str] = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        candidates = itertools.chain([name], (f"{name} {n}" for n in itertools.count(2)))
+        found.append(next(candidate for candidate in candidates if candidate not in found))
     return found

@@ -20,7 +20,7 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
 from pinnfluence.losses import loss_density, mean_squares
 from pinnfluence.network import MLP
-from pinnfluence.points import check_points, repeats_warning
+from pinnfluence.points import as_array, check_points, repeats_warning
 from pinnfluence.problem import Equation, Problem
 from pinnfluence.terms import Pinn
 
@@ -46,23 +46,20 @@ class TrainedModel:
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
-        check_points(points, len(self.pinn.inputs), "the")
-        return predict(self.pinn.network, points, self.pinn.outputs)
+        return predict(self.pinn.network, self._checked(points), self.pinn.outputs)
 
     def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
-        check_points(points, len(self.pinn.inputs), "the")
         wanted = Equation(lambda f: {name: getattr(f, name) for name in names})
         parts = []
-        for chunk in self.pinn.at(points, [wanted]).chunks(BATCH_SIZE):
+        for chunk in self.pinn.at(self._checked(points), [wanted]).chunks(BATCH_SIZE):
             with torch.no_grad():
                 parts.append(chunk.residuals(self.pinn.params))
         return {name: float64_array(torch.cat([part[name] for part in parts])) for name in names}
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
-        check_points(points, len(self.pinn.inputs), "the")
-        return loss_density(self.pinn.at(points), BATCH_SIZE)
+        return loss_density(self.pinn.at(self._checked(points)), BATCH_SIZE)
 
     def mean_losses(self) -> dict[str, float]:
         """Mean squared residual of each loss term over the training points on which it acts."""
@@ -99,6 +96,11 @@ class TrainedModel:
             "config": self.config,
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         }
+
+    def _checked(self, points: np.ndarray) -> np.ndarray:
+        points = as_array(points)
+        check_points(points, len(self.pinn.inputs), "given")
+        return points
 
     def _of_zeros(self) -> TrainedModel:
         problem = self.problem
@@ -154,7 +156,10 @@ def load_model(
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
         pinn = Pinn.of(problem, config["conditions"], network)
-    if not isinstance(train_x, np.ndarray):
+    if isinstance(train_x, np.ndarray):
+        check_points(train_x, len(problem.inputs), "training")
+        train_x = train_x.astype(np.float32)
+    else:
         path = Path(train_x or file.parent / checkpoint.POINTS)
         train_x = load_points_inside(path, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)

@@ -221,6 +221,16 @@ def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
         checkpoint.load_weights(tmp_path / "m.pt", 2, 3)
 
 
+def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model_state_dict": network().state_dict()}, tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    checkpoint.load_weights(tmp_path / "model.pt", 2, 3)
+
+
 @pytest.mark.parametrize("new_format", [True, False])
 def test_no_damage_gives_anything_but_an_input_error(tmp_path: Path, new_format: bool) -> None:
     """Truncated anywhere, or with a few bytes changed: whole, or one line that says what is wrong.

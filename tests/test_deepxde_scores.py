@@ -191,6 +191,9 @@ def test_a_derived_quantity_is_one_line(pointset):
     [
         (lambda f: f.u - f.u.mean(), "depends on other points than its own"),
         (lambda f: f.u / f.v.max(), "depends on other points than its own"),
+        (lambda f: 1e4 + f.u - f.u.mean(), "depends on other points than its own"),
+        (lambda f: torch.log(f.u - f.u.median()), "depends on other points than its own"),
+        (lambda f: f.u * torch.ones(3, dtype=f.u.dtype), "cannot be evaluated.*some of the points"),
         (lambda f: f.u.mean(), r"has shape \(\) at 5 points"),
         (lambda f: f.u[:, None], r"has shape \(5, 1\) at 5 points"),
         (lambda f: (f.u,), "gives tuple, expected a tensor"),
@@ -201,11 +204,19 @@ def test_a_derived_quantity_is_one_line(pointset):
 )
 def test_what_is_no_function_of_one_point(pointset, quantity, message):
     x = points_of("pointset", 5)
+    fresh = Influence(pointset.pinn, pointset.train_x, recipe("gauss-newton"), 4)
+    fresh.fit = pytest.fail  # refused before any work
     with pytest.raises(InputError, match=message):
-        pointset.scores(x, quantity)
+        fresh.scores(x, quantity)
     pinn = replace(pointset.pinn, quantities={"mine": quantity})
     with pytest.raises(InputError, match=f"the quantity mine.*{message}"):
         Influence(pinn, pointset.train_x, recipe("gauss-newton"), 4).influence(x)
+
+
+def test_values_that_are_not_finite_everywhere_are_functions_of_one_point(pointset):
+    x = points_of("pointset", 5)
+    middle = float(np.median(pointset.scores(x, "u").values))  # some number
+    pointset.scores(x, lambda f: torch.where(f.u > middle, f.u, f.u / 0))
 
 
 def test_repeated_training_points_are_told():

@@ -328,7 +328,7 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
     term = next(iter(scores.train))
     broken = Embedding(np.full_like(scores.train[term].values, np.nan), scores.train[term].rows)
     replace_train(scores, {term: broken}).save(tmp_path / "nan")
-    with pytest.raises(InputError, match="has NaN or infinity"):
+    with pytest.raises(InputError, match=f"the term {term} has NaN or infinity at"):
         write_explorer(path, [tmp_path / "nan"])
     scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
     scores.save(tmp_path / "other")

@@ -323,13 +323,15 @@ def test_zoo_trains_the_models(clone: Clone) -> None:
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
         "python train.py --variant best --save_path runs/best",
+        "python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 "
+        "--dtype float64 --save_path runs/good_float64",
         *(f"{of_a_fifth} --seed {seed} --save_path runs/bad_{seed}" for seed in (43, 44)),
         "python train.py --problem heat --n_iterations 15000 --n_iterations_lbfgs 5000 "
         "--n_iterations_lm 120 --dtype float64 --save_path runs/heat",
         "python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 "
         "--n_iterations_lm 200 --dtype float64 --save_path runs/burgers",
     ]
-    for model in (*MODELS, *SEEDS, "heat", "burgers"):
+    for model in (*MODELS, "good_float64", *SEEDS, "heat", "burgers"):
         found = sorted(file.name for file in (clone.root / "model_zoo" / model).iterdir())
         assert found == ["config.json", "history.csv", "history.png", "lbfgs-3.pt", "train_x.npy"]
 

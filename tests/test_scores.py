@@ -228,6 +228,7 @@ def test_foreign_safetensors(scores, tmp_path, metadata):
         {"train/noslip/rows": np.array([0, 1, 2, -1], np.int32)},
         {"train/noslip/rows": np.array([0, 2, 1, 3], np.int32)},
         {"train/noslip/rows": np.array([0, 1, 2, 2], np.int32)},
+        {"train/noslip/rows": np.array([0, 9, 1, 3], np.uint32)},
         {"train/noslip/rows": np.array([0.0, 1, 2, 3])},
         {"train/noslip/rows": np.array([[0, 1], [2, 3]])},
         {"train/noslip/embedding": np.zeros((4, RANK), int)},

@@ -128,9 +128,13 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
             f"expected points of two coordinates, found {scores.train_x.shape[1]} in {path}; "
             "write what ParaView reads with scores.to_vtk"
         )
-    for embedding in (*scores.train.values(), *scores.test.values()):
-        if not np.isfinite(embedding.values).all():
-            raise InputError(f"{path} is damaged, it has NaN or infinity; make it again")
+    for what, side in (("term", scores.train), ("quantity", scores.test)):
+        for key, embedding in side.items():
+            if n_bad := int((~np.isfinite(embedding.values)).any(1).sum()):
+                raise InputError(
+                    f"{path}: the {what} {key} has NaN or infinity at {n_bad} points; compute "
+                    "scores without it, or at other points"
+                )
     named = scores.metadata.get("config", {}).get("problem")
     problem = problems.load(named) if named in problems.names() else None
     if checkpoint is None:

@@ -27,7 +27,12 @@ from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
 from pinnfluence.influence.identity import fitting_key, scores_key
 from pinnfluence.influence.pointwise import check_pointwise
-from pinnfluence.influence.quantity_scores import QuantityScores, quantity_scores, self_influence
+from pinnfluence.influence.quantity_scores import (
+    QuantityScores,
+    check_quantity,
+    quantity_scores,
+    self_influence,
+)
 from pinnfluence.points import as_array, check_points, repeats_warning
 from pinnfluence.progress import Stages
 from pinnfluence.scores.dense import DenseScores, published_keys
@@ -251,15 +256,17 @@ class Influence(DataInfluence):
         """Influence of all training points on one quantity at some test points, exactly.
 
         For few points or an integral; ``influence`` treats all quantities at many points. See
-        ``quantity_scores``.
+        ``quantity_scores``, and ``check_quantity`` for what is refused.
 
         >>> scores = influence.scores(test_x, lambda f: f.v_x - f.u_y)   # doctest: +SKIP
         >>> points, values = scores.top(10)                              # doctest: +SKIP
         >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
         """
+        test_x = self._points(inputs)
+        check_quantity(self.pinn, test_x, quantity, weights)
         solve = self.fit().curvature.inverse.solve
         train = self._fitter.training_gradients()
-        return quantity_scores(self.pinn, solve, train, self._points(inputs), quantity, weights)
+        return quantity_scores(self.pinn, solve, train, test_x, quantity, weights)
 
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""

@@ -16,7 +16,8 @@ PROBES = 16
 """Test points at which a function is tried, together and in halves."""
 
 TOLERANCE = 1e-3
-"""Relative difference from which on these disagree; derivatives in float32 have few digits."""
+"""Difference from which on these disagree, relative to how far the values spread; derivatives in
+float32 have few digits."""
 
 
 def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: str) -> None:
@@ -32,7 +33,14 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
     """
 
     def value(f: Field) -> dict[str, Tensor]:
-        found = function(f)
+        try:
+            found = function(f)
+        except (RuntimeError, IndexError) as error:  # shapes that do not fit, NumPy's functions
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise InputError(
+                f"{name} cannot be evaluated: {reason}; it is called at some of the points at a "
+                "time, expected PyTorch functions of the field; factors of points are weights="
+            ) from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
             raise InputError(f"{name} gives {kind}, expected a tensor of floats [n] from the field")
@@ -51,7 +59,7 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
     x = x[np.unique(np.linspace(0, len(x) - 1, PROBES).astype(int))]
     whole, half = values(x), len(x) // 2
     parts = torch.cat([values(part) for part in (x[:half], x[half:]) if len(part)])
-    if bool((parts - whole).abs().max() > TOLERANCE * whole.abs().max()):
+    if _differ(parts, whole):
         raise InputError(
             f"{name} depends on other points than its own, such as through a mean or a maximum; "
             "expected a function of the field at one point; weights= makes sums over points"
@@ -64,3 +72,16 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
             f"{name} cannot be differentiated by the network's parameters ({reason}); expected "
             "PyTorch functions of its outputs and their derivatives"
         ) from None
+
+
+def _differ(found: Tensor, expected: Tensor) -> bool:
+    """Whether values differ by more than rounding, or are finite at other places."""
+    finite = found.isfinite()
+    if not torch.equal(finite, expected.isfinite()):
+        return True
+    found, expected = found[finite], expected[finite]
+    if len(found) == 0:
+        return False
+    rounding = 32 * torch.finfo(expected.dtype).eps * expected.abs().max()
+    limit = TOLERANCE * (expected - expected.mean()).abs().max() + rounding
+    return bool((found - expected).abs().max() > limit)

@@ -111,6 +111,29 @@ class QuantityScores:
         return self.values[:, chosen.astype(int)].sum(1)
 
 
+def check_quantity(
+    pinn: Pinn, test_x: np.ndarray, quantity: str | FieldFunction, weights: np.ndarray | None
+) -> None:
+    """Refuse what ``quantity_scores`` cannot treat rightly, before anything is computed.
+
+    Raises:
+        InputError: no such quantity, weights that do not fit, or see ``check_pointwise``.
+    """
+    if weights is not None and np.shape(weights) != (len(test_x),):
+        raise InputError(f"expected {len(test_x)} weights, found shape {np.shape(weights)}")
+    if weights is not None and not np.isfinite(weights).all():
+        raise InputError("expected finite weights, found NaN or infinity")
+    if callable(quantity):
+        check_pointwise(pinn, quantity, test_x, "the quantity")
+    elif quantity in pinn.quantities:
+        check_pointwise(pinn, pinn.quantities[quantity], test_x, f"the quantity {quantity}")
+    elif quantity not in (*pinn.outputs, *pinn.terms, *pinn.groups):
+        known = ", ".join([*pinn.outputs, *pinn.quantities, *pinn.terms, *pinn.groups])
+        raise InputError(
+            f"no quantity {quantity!r}, expected one of {known}, or a function of a field"
+        )
+
+
 def quantity_scores(
     pinn: Pinn,
     solve: Solve,
@@ -131,13 +154,8 @@ def quantity_scores(
         weights: ``[n_test]``; given, the quantity is ``sum_i weights_i f(x_i)`` and has one row:
             an integral, with the weights of a quadrature.
 
-    Raises:
-        InputError: no such quantity, weights that do not fit, or see ``check_pointwise``.
+    The quantity and the weights are taken as they are: see ``check_quantity``.
     """
-    if weights is not None and np.shape(weights) != (len(test_x),):
-        raise InputError(f"expected {len(test_x)} weights, found shape {np.shape(weights)}")
-    if weights is not None and not np.isfinite(weights).all():
-        raise InputError("expected finite weights, found NaN or infinity")
     blocks = _gradients(pinn, test_x, quantity, train.batch_size)
     if weights is not None:
         total, start = 0.0, 0
@@ -172,10 +190,6 @@ def _gradients(
         for chunk in pinn.at(x).chunks(BLOCK):
             yield _loss_gradients(chunk, weights, batch_size)
         return
-    if callable(quantity) or quantity in pinn.quantities:
-        function = quantity if callable(quantity) else pinn.quantities[quantity]
-        name = "the quantity" if callable(quantity) else f"the quantity {quantity}"
-        check_pointwise(pinn, function, x, name)
     equation = Equation(_one(pinn, quantity))
     for chunk in pinn.at(x, [equation]).chunks(BLOCK):
         parts = [float64_array(jacobian(part)["value"][1]) for part in chunk.chunks(batch_size)]
@@ -188,10 +202,7 @@ def _one(pinn: Pinn, quantity: str | FieldFunction) -> FieldFunction:
         return lambda f: {"value": quantity(f)}
     if quantity in pinn.quantities:
         return lambda f: {"value": pinn.quantities[quantity](f)}
-    if quantity in pinn.outputs:
-        return lambda f: {"value": getattr(f, quantity)}
-    known = ", ".join([*pinn.outputs, *pinn.quantities, *pinn.terms, *pinn.groups])
-    raise InputError(f"no quantity {quantity!r}, expected one of {known}, or a function of a field")
+    return lambda f: {"value": getattr(f, quantity)}
 
 
 def _loss_gradients(

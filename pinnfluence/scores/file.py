@@ -58,7 +58,7 @@ class Embedding:
         inside = n_rows == 0 or 0 <= self.rows[0] <= self.rows[-1] < n_points
         if self.values.shape != (n_rows, rank) or not inside:
             raise ValueError(f"{name}: shape {self.values.shape} does not fit {n_points} points")
-        if (np.diff(self.rows) <= 0).any():
+        if (self.rows[1:] <= self.rows[:-1]).any():
             raise ValueError(f"{name}: its points are not in their order")
 
 
