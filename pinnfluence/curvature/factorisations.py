@@ -22,6 +22,10 @@ MAX_CONDITION = 1e15
 """Condition number from which on a matrix counts as singular: in float64 no digit is left."""
 
 
+Solve = Callable[[np.ndarray], np.ndarray]
+"""From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
+
+
 class Inverse(Protocol):
     """``(M + damping I)^-1``, or what is left of it on some eigenpairs."""
 
@@ -169,9 +173,7 @@ class FullRank:
         return Cholesky(self._matrix, damping, self.lowest)
 
 
-def without_rows(
-    solve: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
+def without_rows(solve: Solve, rows: np.ndarray) -> Solve:
     """``(M - U^T U + damping I)^-1`` from ``(M + damping I)^-1``, for few rows U ``[m, n_params]``.
 
     What remains of a Gauss-Newton matrix when the points of these rows of A are taken away

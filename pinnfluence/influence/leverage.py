@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from pinnfluence.curvature.factorisations import Solve
 from pinnfluence.devices import float64_array
 from pinnfluence.gradients import Advance, jacobian
 from pinnfluence.terms import Collocation
 
 BLOCK = 500
 """Training points whose gradients ``[n_rows, n_params]`` are held at a time."""
-
-Solve = Callable[[np.ndarray], np.ndarray]
-"""Product of ``(G + damping I)^-1`` with ``[n_params, k]``."""
 
 
 @dataclass(frozen=True)

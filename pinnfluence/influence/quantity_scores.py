@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from pinnfluence.curvature.factorisations import Solve
 from pinnfluence.devices import float64_array
 from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
@@ -19,9 +20,6 @@ from pinnfluence.terms import Collocation, Pinn
 
 BLOCK = 1000
 """Rows of gradients ``[n, n_params]`` that are held at a time."""
-
-Solve = Callable[[np.ndarray], np.ndarray]
-"""Product of ``(M + damping I)^-1`` with ``[n_params, k]``."""
 
 
 class QuantityScores:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from pinnfluence.curvature.factorisations import Inverse, without_rows
+from pinnfluence.curvature.factorisations import Inverse, Solve, without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
 from pinnfluence.devices import float64_array
@@ -32,9 +32,6 @@ OF_THE_REST = ", curvature of the rest"
 
 RANKS = (10, 20, 50, 100, 200)
 DAMPINGS = tuple(10.0**-k for k in range(2, 11))
-
-Solve = Callable[[np.ndarray], np.ndarray]
-"""From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
 
 
 @dataclass(frozen=True)
