@@ -78,10 +78,9 @@ def configure(arguments: argparse.Namespace) -> tuple[Problem, dict[str, Any]]:
     settings["layers"] = list(settings["layers"])
     settings["variant"] = whole.variant_with(variant, {key: settings[key] for key in NUMBERS})
     settings |= {"activation": problem.activation, "scale": list(problem.scale)}
-    settings |= {"loss_weights": dict(problem.loss_weights), "start_from": None}
-    if arguments.start_from:
-        arguments.start_from = checkpoint.find_checkpoint(arguments.start_from)
-        settings["start_from"] = sha256(arguments.start_from)
+    settings["loss_weights"] = dict(problem.loss_weights)
+    first = arguments.start_from
+    settings["start_from"] = sha256(checkpoint.find_checkpoint(first)) if first else None
     return problem, settings
 
 
@@ -104,6 +103,7 @@ def prepare(run: Run, compile_mode: str, dtype: torch.dtype, device: torch.devic
 
 def start_from(model: deepxde_model.PinnModel, path: Path) -> None:
     """Give a model the weights of a checkpoint, which must be of a network like its own."""
+    path = checkpoint.find_checkpoint(path)
     weights = checkpoint.load_weights(path, len(model.pinn.inputs), len(model.pinn.outputs))
     found, expected = checkpoint.layers_of(weights), checkpoint.layers_of(model.net.state_dict())
     if found != expected:

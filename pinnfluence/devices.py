@@ -93,6 +93,11 @@ def tensor_like(array: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(own, dtype=like.dtype, device="cpu").to(like.device)
 
 
+def as_array(values: np.ndarray | Tensor) -> np.ndarray:
+    """Numbers as an array, in their dtype and wherever they are."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
 def float64_array(tensor: Tensor) -> np.ndarray:
     """A tensor as an array in float64; moved first, since not every device has float64."""
     return tensor.detach().cpu().double().numpy()

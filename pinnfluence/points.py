@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
 from pinnfluence.errors import InputError
 
 REPEATED = 0.05
 """Part of repeated training points above which they are told: corners alone are far fewer."""
-
-
-def as_array(points: np.ndarray | Tensor) -> np.ndarray:
-    """Points as an array, wherever they are."""
-    return points.detach().cpu().numpy() if isinstance(points, Tensor) else np.asarray(points)
 
 
 def check_points(points: np.ndarray, n_inputs: int, what: str, where: str = "") -> None:

@@ -30,7 +30,6 @@ LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of boundary and initial conditions, of both."""
 
-
 Arrays = tuple[np.ndarray | None, ...]
 """An array for each equation, or None where it needs none."""
 
@@ -97,14 +96,8 @@ class Pinn:
         Raises:
             ValueError: no such conditions.
         """
-        return cls(
-            network,
-            problem.inputs,
-            problem.outputs,
-            problem.equations(conditions),
-            problem.quantities,
-            problem.loss_weights,
-        )
+        names, equations = (problem.inputs, problem.outputs), problem.equations(conditions)
+        return cls(network, *names, equations, problem.quantities, problem.loss_weights)
 
     @cached_property
     def params(self) -> dict[str, Tensor]:

@@ -14,13 +14,13 @@ import torch
 from pinnfluence import checkpoint, problems
 from pinnfluence.comparison import BATCH_SIZE, predict
 from pinnfluence.config import CONFIG, load_config
-from pinnfluence.devices import float64_array
+from pinnfluence.devices import as_array, float64_array
 from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.files import sha256
 from pinnfluence.losses import loss_density, mean_squares
 from pinnfluence.network import MLP
-from pinnfluence.points import as_array, check_points, repeats_warning
+from pinnfluence.points import check_points, repeats_warning
 from pinnfluence.problem import Equation, Problem
 from pinnfluence.terms import Pinn
 

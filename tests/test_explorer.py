@@ -15,7 +15,7 @@ from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import find_sources
 from pinnfluence.problems import cylinder_flow, heat
 from pinnfluence.scores.dense import DenseScores
-from pinnfluence.scores.file import Embedding
+from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
 
 EXPLORE = Path(__file__).parents[1] / "explore.py"

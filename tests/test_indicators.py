@@ -18,7 +18,8 @@ from pinnfluence.indicators import (
     uniform_indicators,
 )
 from pinnfluence.plots.tables import write_csv
-from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
 from pinnfluence.scores.matrix import DenseMatrix, FactoredMatrix
 
 REGION = Disk((0.2, 0.2), 0.075)

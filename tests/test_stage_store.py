@@ -18,7 +18,8 @@ from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import batch_size as batch_sizes
 from pinnfluence.influence import embeddings, fit
-from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
 from pinnfluence.stage_store import StageStore
 
 KEY = "0123456789abcdef" * 4

@@ -7,7 +7,7 @@ from test_scores import N_TEST, N_TRAIN, OUTPUTS, make_scores
 
 from pinnfluence import InputError, Scores
 from pinnfluence.domain import Disk, Rectangle
-from pinnfluence.scores.file import Embedding
+from pinnfluence.scores.embedding import Embedding
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from pinnfluence.deepxde.functions import (
     with_points,
 )
 from pinnfluence.deepxde.model import dde
+from pinnfluence.devices import as_array
 from pinnfluence.domain import TOLERANCE
 from pinnfluence.errors import InputError
 from pinnfluence.field import Declared, Field
@@ -132,7 +133,7 @@ def _membership(condition: Any) -> PointFunction:
 
 def _targets(function: Any, x: np.ndarray, name: str) -> np.ndarray:
     """Target values ``[n, 1]``, by the function itself: DeepXDE's cache answers by ``id(x)``."""
-    found = _array(function.__wrapped__(x))
+    found = as_array(function.__wrapped__(x))
     if found.ndim == 1 and len(found) > 1 and len(x) > 1:
         raise InputError(
             f"{name}: the function gives shape {found.shape}, which DeepXDE broadcasts to a "
@@ -141,12 +142,8 @@ def _targets(function: Any, x: np.ndarray, name: str) -> np.ndarray:
     return np.array(np.broadcast_to(found, (len(x), 1)))
 
 
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
 def _normals(condition: Any, x: np.ndarray) -> np.ndarray:
-    return _array(condition.boundary_normal.__wrapped__(x)).reshape(x.shape)
+    return as_array(condition.boundary_normal.__wrapped__(x)).reshape(x.shape)
 
 
 def _sloped(condition: Any, name: str) -> PointFunction:
@@ -198,7 +195,7 @@ def _periodic(condition: Any, on: PointFunction, name: str) -> Equation:
 
 
 def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equation:
-    points, values = condition.points, _array(condition.values)
+    points, values = condition.points, as_array(condition.values)
     n_inputs = points.shape[1]
     if values.ndim == 1 and len(values) > 1:
         raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")

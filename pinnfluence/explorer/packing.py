@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
 
 LARGEST = 2.0**15
 """Numbers are scaled up to this before they become float16, whose own limit is 65504."""

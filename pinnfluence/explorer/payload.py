@@ -14,7 +14,8 @@ from pinnfluence.explorer.packing import Half, at_test_points, coefficients, err
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import Source, plain_unit
 from pinnfluence.labels import LOSSES
-from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
 from pinnfluence.scores.mesh import triangles_of
 
 RANK = 64

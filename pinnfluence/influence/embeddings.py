@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pinnfluence import distributed
 from pinnfluence.gradients import Advance, Projection, project_gradients
-from pinnfluence.scores.file import Embedding
+from pinnfluence.scores.embedding import Embedding
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Collocation
 

@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset
 from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import PAPER, Recipe
+from pinnfluence.devices import as_array
 from pinnfluence.errors import InputError
 from pinnfluence.field import FieldFunction
 from pinnfluence.influence.batch_size import default_batch_size
@@ -26,17 +27,17 @@ from pinnfluence.influence.compression import exact_scores
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
 from pinnfluence.influence.identity import fitting_key, scores_key
-from pinnfluence.influence.pointwise import check_pointwise
 from pinnfluence.influence.quantity_scores import (
     QuantityScores,
     check_quantity,
     quantity_scores,
     self_influence,
 )
-from pinnfluence.points import as_array, check_points, repeats_warning
+from pinnfluence.points import check_points, repeats_warning
 from pinnfluence.progress import Stages
 from pinnfluence.scores.dense import DenseScores, published_keys
-from pinnfluence.scores.file import Embedding, Scores
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
 from pinnfluence.stage_store import StageStore
 from pinnfluence.terms import Pinn
 from pinnfluence.weights import training_weights
@@ -97,24 +98,14 @@ class Influence(DataInfluence):
         stages_path: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(model, Pinn):
-            from pinnfluence.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
-
-            model = from_deepxde(model)
-            warning = None if train_x is None else repeats_warning(as_array(train_x))
-            if warning:
-                warnings.warn(warning, stacklevel=2)
-        if train_x is None:
-            train_x = model.training_points
-        self.pinn = replace(model, network=copy.deepcopy(model.network))
+        pinn, self.train_x = _read(model, train_x)
+        self.pinn = replace(pinn, network=copy.deepcopy(pinn.network))
         self.recipe = recipe
         self.model = self.pinn.network
-        self.train_x = np.ascontiguousarray(as_array(train_x))
-        check_points(self.train_x, len(model.inputs), "training")
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
-        if batch_size is not None and not 1 <= batch_size <= len(train_x):
+        if batch_size is not None and not 1 <= batch_size <= len(self.train_x):
             raise InputError(
-                f"expected a batch size from 1 to the {len(train_x)} training points, "
+                f"expected a batch size from 1 to the {len(self.train_x)} training points, "
                 f"found {batch_size}"
             )
         self._collocation = self.pinn.at(self.train_x)
@@ -290,10 +281,24 @@ class Influence(DataInfluence):
         return self._fitter.fit()
 
     def _check_quantities(self, test_x: np.ndarray) -> None:
-        for name, function in self.pinn.quantities.items():
-            check_pointwise(self.pinn, function, test_x, f"the quantity {name}")
+        for name in self.pinn.quantities:
+            check_quantity(self.pinn, test_x, name)
 
     def _points(self, inputs: np.ndarray | Tensor) -> np.ndarray:
         points = as_array(inputs)
         check_points(points, len(self.pinn.inputs), "test")
         return points
+
+
+def _read(model: Pinn | Any, train_x: np.ndarray | Tensor | None) -> tuple[Pinn, np.ndarray]:
+    """The network with its equations, and the training points that are meant."""
+    pinn = model
+    if not isinstance(model, Pinn):
+        from pinnfluence.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
+
+        pinn = from_deepxde(model)
+    points = np.ascontiguousarray(as_array(pinn.training_points if train_x is None else train_x))
+    check_points(points, len(pinn.inputs), "training")
+    if pinn is not model and train_x is not None and (warning := repeats_warning(points)):
+        warnings.warn(warning, stacklevel=3)
+    return pinn, points

@@ -31,47 +31,57 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
         InputError: it gives no tensor ``[n]``, depends on other points than its own, such as
             ``f.u - f.u.mean()``, or cannot be differentiated by the parameters.
     """
+    x = x[np.unique(np.linspace(0, len(x) - 1, PROBES).astype(int))]
+    checked = Equation(_tensor_of(function, name))
+    whole, half = _values(pinn, checked, x, name), len(x) // 2
+    halves = [_values(pinn, checked, part, name) for part in (x[:half], x[half:]) if len(part)]
+    if _differ(torch.cat(halves), whole):
+        raise InputError(
+            f"{name} depends on other points than its own, such as through a mean or a maximum; "
+            "expected a function of the field at one point; weights= makes sums over points"
+        )
+    try:
+        jacobian(pinn.at(x[:1], [checked]))
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} cannot be differentiated by the network's parameters ({_reason(error)}); "
+            "expected PyTorch functions of its outputs and their derivatives"
+        ) from None
+
+
+def _tensor_of(function: FieldFunction, name: str) -> FieldFunction:
+    """The function as the only value of an equation, which must be a tensor of floats."""
 
     def value(f: Field) -> dict[str, Tensor]:
         try:
             found = function(f)
         except (RuntimeError, IndexError) as error:  # shapes that do not fit, NumPy's functions
-            reason = str(error).splitlines()[0].rstrip(".")
             raise InputError(
-                f"{name} cannot be evaluated: {reason}; it is called at some of the points at a "
-                "time, expected PyTorch functions of the field; factors of points are weights="
+                f"{name} cannot be evaluated: {_reason(error)}; it is called at some of the points "
+                "at a time, expected PyTorch functions of the field; factors of points are weights="
             ) from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
             raise InputError(f"{name} gives {kind}, expected a tensor of floats [n] from the field")
         return {"value": found}
 
-    def values(points: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            found = pinn.at(points, [Equation(value)]).residuals(pinn.params)["value"]
-        if found.shape != (len(points),):
-            raise InputError(
-                f"{name} has shape {tuple(found.shape)} at {len(points)} points, expected one "
-                "value a point; weights= makes sums over points"
-            )
-        return found
+    return value
 
-    x = x[np.unique(np.linspace(0, len(x) - 1, PROBES).astype(int))]
-    whole, half = values(x), len(x) // 2
-    parts = torch.cat([values(part) for part in (x[:half], x[half:]) if len(part)])
-    if _differ(parts, whole):
+
+def _values(pinn: Pinn, equation: Equation, x: np.ndarray, name: str) -> Tensor:
+    """Values of a function ``[n]``, one a point."""
+    with torch.no_grad():
+        found = pinn.at(x, [equation]).residuals(pinn.params)["value"]
+    if found.shape != (len(x),):
         raise InputError(
-            f"{name} depends on other points than its own, such as through a mean or a maximum; "
-            "expected a function of the field at one point; weights= makes sums over points"
+            f"{name} has shape {tuple(found.shape)} at {len(x)} points, expected one value a "
+            "point; weights= makes sums over points"
         )
-    try:
-        jacobian(pinn.at(x[:1], [Equation(value)]))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{name} cannot be differentiated by the network's parameters ({reason}); expected "
-            "PyTorch functions of its outputs and their derivatives"
-        ) from None
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def _differ(found: Tensor, expected: Tensor) -> bool:

@@ -110,7 +110,10 @@ class QuantityScores:
 
 
 def check_quantity(
-    pinn: Pinn, test_x: np.ndarray, quantity: str | FieldFunction, weights: np.ndarray | None
+    pinn: Pinn,
+    test_x: np.ndarray,
+    quantity: str | FieldFunction,
+    weights: np.ndarray | None = None,
 ) -> None:
     """Refuse what ``quantity_scores`` cannot treat rightly, before anything is computed.
 

@@ -7,7 +7,6 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pinnfluence.scores.dense import (
     published_keys,
     write_dense,
 )
+from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mapped import map_safetensors
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
 
@@ -34,32 +34,6 @@ METADATA_KEY = "pinnfluence"
 OBJECTS = ("groups", "recipe", "stationarity", "compression", "checkpoint", "config", "versions")
 LISTS = ("inputs", "outputs", "terms", "test_quantities")
 """What the metadata has, if at all, as these types of JSON."""
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """Embeddings ``[n_rows, rank]`` of the points ``rows``; those of others are zero."""
-
-    values: np.ndarray
-    rows: np.ndarray
-
-    def whole(self, n_points: int) -> np.ndarray:
-        """The embeddings of all ``n_points`` points, shape ``[n_points, rank]``."""
-        whole = np.zeros((n_points, self.values.shape[1]), self.values.dtype)
-        whole[self.rows] = self.values
-        return whole
-
-    def check(self, name: str, n_points: int, rank: int) -> None:
-        """Raise ValueError where shape or rows do not fit."""
-        n_rows = len(self.rows)
-        is_index = self.rows.ndim == 1 and self.rows.dtype.kind in "iu"
-        if not is_index or self.values.dtype.kind != "f":
-            raise ValueError(f"{name}: expected floats and indices of their points")
-        inside = n_rows == 0 or 0 <= self.rows[0] <= self.rows[-1] < n_points
-        if self.values.shape != (n_rows, rank) or not inside:
-            raise ValueError(f"{name}: shape {self.values.shape} does not fit {n_points} points")
-        if (self.rows[1:] <= self.rows[:-1]).any():
-            raise ValueError(f"{name}: its points are not in their order")
 
 
 class Scores(Mapping[str, ScoreMatrix]):
