@@ -10,18 +10,24 @@ from pathlib import Path
 
 import torch
 
-from pinnfluence import devices, distributed, problems
+from pinnfluence import problems
 from pinnfluence.curvature import recipe as recipes
 from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError, Parser, run_script
-from pinnfluence.files import check_target
+from pinnfluence.field.network import ACTIVATIONS
 from pinnfluence.influence import Influence, estimate
 from pinnfluence.influence.report import report
-from pinnfluence.network import ACTIVATIONS
-from pinnfluence.progress import ProgressStages
+from pinnfluence.models.trained_model import (
+    TrainedModel,
+    folder_beside,
+    load_model,
+    load_test_points,
+)
+from pinnfluence.runtime import devices, distributed
+from pinnfluence.runtime.progress import ProgressStages
 from pinnfluence.scores.file import find_scores
-from pinnfluence.stage_store import STAGES
-from pinnfluence.trained_model import TrainedModel, folder_beside, load_model, load_test_points
+from pinnfluence.storage.files import check_target
+from pinnfluence.storage.stage_store import STAGES
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 
-from pinnfluence import checkpoint, devices, problems
-from pinnfluence.deepxde import model as deepxde_model
+from pinnfluence import problems
 from pinnfluence.errors import InputError, Parser, input_errors, run_script
-from pinnfluence.files import sha256
+from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.plots.drawing import save
 from pinnfluence.plots.history import history_figure
-from pinnfluence.problem import NUMBERS, TRAINING, Problem
+from pinnfluence.problem.problem import NUMBERS, TRAINING, Problem
+from pinnfluence.runtime import devices
+from pinnfluence.storage import checkpoint
+from pinnfluence.storage.files import sha256
 from pinnfluence.training import loss_step, run_folder
 from pinnfluence.training.history import read_history
 from pinnfluence.training.run import Run, Schedule

@@ -11,8 +11,13 @@ import numpy as np
 import torch
 
 from pinnfluence.errors import InputError, Parser, run_script
-from pinnfluence.files import check_target
-from pinnfluence.trained_model import TrainedModel, folder_beside, load_model, load_test_points
+from pinnfluence.models.trained_model import (
+    TrainedModel,
+    folder_beside,
+    load_model,
+    load_test_points,
+)
+from pinnfluence.storage.files import check_target
 from pinnfluence.validation.experiments import Settings, random_groups, spread_points
 from pinnfluence.validation.study import Plan, Study
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from pinnfluence import Influence, Pinn, problems
-from pinnfluence.deepxde import model as deepxde_model
-from pinnfluence.progress import Stages
-from pinnfluence.trained_model import load_test_points
+from pinnfluence.models.deepxde import model as deepxde_model
+from pinnfluence.models.trained_model import load_test_points
+from pinnfluence.runtime.progress import Stages
 
 SCRIPT = Path(__file__).parents[1] / "calc_influences.py"
 PROBLEM = problems.load("cylinder_flow")

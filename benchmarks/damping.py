@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from pinnfluence import GAUSS_NEWTON, Influence, load_model
-from pinnfluence.files import write_bytes
+from pinnfluence.storage.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "damping.json"

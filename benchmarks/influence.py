@@ -27,9 +27,9 @@ from _influence_runs import growth, machine, run_script_once, test_points, untra
 from torch import Tensor
 
 from pinnfluence import Influence, Pinn, load_model
-from pinnfluence.checkpoint import POINTS, save_checkpoint
 from pinnfluence.curvature.recipe import recipe_of
-from pinnfluence.files import write_bytes
+from pinnfluence.storage.checkpoint import POINTS, save_checkpoint
+from pinnfluence.storage.files import write_bytes
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 ROOT = Path(__file__).parents[1]

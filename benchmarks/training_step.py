@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from pinnfluence import problems
-from pinnfluence.deepxde import model as deepxde_model
-from pinnfluence.files import write_bytes
+from pinnfluence.models.deepxde import model as deepxde_model
+from pinnfluence.storage.files import write_bytes
 from pinnfluence.training import loss_step
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"

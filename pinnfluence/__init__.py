@@ -14,13 +14,13 @@ os.environ["DDE_BACKEND"] = "pytorch"
 
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
 from pinnfluence.errors import InputError
-from pinnfluence.field import Field
+from pinnfluence.field.field import Field
+from pinnfluence.field.network import MLP
 from pinnfluence.influence import Influence
-from pinnfluence.network import MLP
-from pinnfluence.problem import Equation, Problem
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.models.trained_model import TrainedModel, load_model
+from pinnfluence.problem.problem import Equation, Problem
 from pinnfluence.scores.file import Scores, load_scores
-from pinnfluence.terms import Pinn
-from pinnfluence.trained_model import TrainedModel, load_model
 
 __all__ = [
     "GAUSS_NEWTON",
@@ -44,7 +44,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """``from_deepxde`` on demand: DeepXDE takes seconds to import."""
     if name == "from_deepxde":
-        from pinnfluence.deepxde.reader import from_deepxde
+        from pinnfluence.models.deepxde.reader import from_deepxde
 
         return from_deepxde
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

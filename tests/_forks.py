@@ -14,7 +14,7 @@ import scipy.sparse.linalg  # noqa: F401
 import torch
 import torch._dynamo
 
-import pinnfluence.deepxde.model
+import pinnfluence.models.deepxde.model
 import pinnfluence.training.run  # noqa: F401
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from pretended_device import DEVICE, pretended
 
-from pinnfluence import MLP, Pinn, devices
+from pinnfluence import MLP, Pinn
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.runtime import devices
 
 PRETENDED = ("pretended", "pretended_without_float64")
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.deepxde.model import dde
+from pinnfluence.models.deepxde.model import dde
 
 jacobian, hessian = dde.grad.jacobian, dde.grad.hessian
 INTERVAL = dde.geometry.Interval(-1, 1)

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from pinnfluence import MLP, Influence, Recipe
-from pinnfluence.checkpoint import save_checkpoint
-from pinnfluence.config import save_config
-from pinnfluence.problem import Problem
+from pinnfluence.models.trained_model import load_model
+from pinnfluence.problem.problem import Problem
 from pinnfluence.scores.file import Scores, load_scores
-from pinnfluence.trained_model import load_model
+from pinnfluence.storage.checkpoint import save_checkpoint
+from pinnfluence.storage.config import save_config
 
 RANK = 12
 

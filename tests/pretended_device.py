@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pinnfluence import devices
+from pinnfluence.runtime import devices
 
 Result = TypeVar("Result")
 DEVICE = torch.device("meta")

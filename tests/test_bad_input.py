@@ -12,7 +12,7 @@ from helpers import CALC, SMALL, TRAIN, Result, assert_refused, run, short_run, 
 
 from pinnfluence import load_model
 from pinnfluence.errors import Parser, run_script
-from pinnfluence.network import MLP
+from pinnfluence.field.network import MLP
 from pinnfluence.problems import names
 
 

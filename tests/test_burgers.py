@@ -13,12 +13,13 @@ from helpers import CALC, TRAIN, history_of, run_well
 from torch import Tensor, nn
 
 import pinnfluence
-from pinnfluence import model_report
-from pinnfluence.deepxde.model import PinnModel, build
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.models import report as model_report
+from pinnfluence.models.deepxde.model import PinnModel, build
+from pinnfluence.problem.reference import Reference
 from pinnfluence.problems import burgers
 from pinnfluence.problems.burgers import NU, PROBLEM, SLOPE, STEEPEST, solution
-from pinnfluence.reference import Reference, cole_hopf
-from pinnfluence.terms import Pinn
+from pinnfluence.reference import cole_hopf
 from pinnfluence.training.loss_step import loss_step
 
 

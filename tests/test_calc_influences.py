@@ -23,9 +23,9 @@ from helpers import (
 
 import pinnfluence
 from pinnfluence.errors import InputError
-from pinnfluence.files import check_target
 from pinnfluence.influence import estimate
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.storage.files import check_target
 
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 TERMS = (
@@ -377,7 +377,7 @@ def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) 
 
 INTERRUPTED_WRITE = """
 import os, signal
-from pinnfluence import files
+from pinnfluence.storage import files
 from pinnfluence.scores import dense as dense_scores
 from pinnfluence.scores import file as scores
 def half(path, *arguments):

@@ -15,8 +15,9 @@ import torch
 from helpers import short_run, weights_of
 
 import pinnfluence
-from pinnfluence import MLP, InputError, checkpoint
+from pinnfluence import MLP, InputError
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.storage import checkpoint
 
 LAYERS = (2, 5, 4, 3)
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from pinnfluence import MLP, comparison
-from pinnfluence.comparison import (
+from pinnfluence import MLP
+from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.reference import comparison
+from pinnfluence.reference.comparison import (
     absolute_errors,
     error_rows,
     match_points,
     relative_l2,
     with_quantities,
 )
-from pinnfluence.problems.cylinder_flow import PROBLEM
 
 
 def flow(**fields: np.ndarray) -> dict[str, np.ndarray]:

@@ -12,9 +12,9 @@ from wrapped import wrapped
 from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
-from pinnfluence.network import MLP
-from pinnfluence.problem import Equation
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.problem.problem import Equation
 
 LAYERS = (2, 6, 5, 3)
 ONES = dict.fromkeys(TERMS, 1.0)

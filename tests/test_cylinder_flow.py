@@ -9,10 +9,10 @@ import torch
 from brute_force import TERMS, flow_residuals
 from torch import Tensor, nn
 
-from pinnfluence.deepxde.model import PinnModel, build, dde
-from pinnfluence.field import Field
+from pinnfluence.field.field import Field
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.models.deepxde.model import PinnModel, build, dde
 from pinnfluence.problems.cylinder_flow import PROBLEM, navier_stokes_without_u_u_x, speed
-from pinnfluence.terms import Pinn
 
 LENGTH, HEIGHT, NU, U_MAX = 2.2, 0.41, 1e-3, 0.3
 SETS = [(v, c) for v in PROBLEM.variants for c in PROBLEM.conditions]

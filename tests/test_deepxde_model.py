@@ -9,9 +9,9 @@ import torch
 from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
 
 from pinnfluence import InputError
-from pinnfluence.deepxde import model as deepxde_model
-from pinnfluence.deepxde.model import GradField, PinnModel, build, dde, geometry
-from pinnfluence.domain import Difference, Disk, Interval, Rectangle, SpaceTime
+from pinnfluence.models.deepxde import model as deepxde_model
+from pinnfluence.models.deepxde.model import GradField, PinnModel, build, dde, geometry
+from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.training.loss_step import loss_step
 

@@ -8,8 +8,8 @@ import torch
 from deepxde_problems import MODELS, brute_force, model_of
 from torch import Tensor
 
-from pinnfluence.deepxde.reader import from_deepxde
-from pinnfluence.gradients import jacobian, point_loss_gradients, project_gradients
+from pinnfluence.loss.gradients import jacobian, point_loss_gradients, project_gradients
+from pinnfluence.models.deepxde.reader import from_deepxde
 
 SINGLE = 2e-6
 """DeepXDE's unknowns are float32, and so are its gradients with respect to them."""

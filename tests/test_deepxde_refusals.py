@@ -24,9 +24,9 @@ from deepxde_problems import (
 from torch import nn
 
 from pinnfluence import Influence, InputError
-from pinnfluence.deepxde.model import dde
-from pinnfluence.deepxde.reader import from_deepxde
-from pinnfluence.gradients import project_gradients
+from pinnfluence.loss.gradients import project_gradients
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.reader import from_deepxde
 
 
 def refused(model: Any, message: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 import pinnfluence
 from pinnfluence import Influence, InputError, Recipe
 from pinnfluence.curvature.operators import GaussNewton, Hessian
-from pinnfluence.deepxde.model import dde
-from pinnfluence.deepxde.reader import from_deepxde
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.reader import from_deepxde
 
 DAMPING = {"hessian": 1000.0, "gauss-newton": 0.1}
 """Above the negative eigenvalues of the Hessians, which belong to networks far from a minimum."""
@@ -295,7 +295,7 @@ def test_score_file(tmp_path):
 
 def test_a_model_of_this_package():
     """It brings its equations along."""
-    from pinnfluence.deepxde.model import build
+    from pinnfluence.models.deepxde.model import build
     from pinnfluence.problems.cylinder_flow import PROBLEM
 
     model = build(PROBLEM, "corrected", (2, 4, 4, 3), 30, 60, 1)

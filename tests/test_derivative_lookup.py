@@ -9,11 +9,11 @@ import torch
 from brute_force import derivative
 from torch import Tensor
 
-from pinnfluence.deepxde.derivative_lookup import Plan, call, plan
-from pinnfluence.deepxde.grad import answering
-from pinnfluence.deepxde.model import dde
 from pinnfluence.errors import InputError
-from pinnfluence.network import closure
+from pinnfluence.field.network import closure
+from pinnfluence.models.deepxde.derivative_lookup import Plan, call, plan
+from pinnfluence.models.deepxde.grad import answering
+from pinnfluence.models.deepxde.model import dde
 
 jacobian, hessian = dde.grad.jacobian, dde.grad.hessian
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from pinnfluence import devices
 from pinnfluence.errors import InputError
+from pinnfluence.runtime import devices
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:

@@ -16,8 +16,8 @@ import torch
 from helpers import CALC, ROOT, Result, run, run_well, short_run, snapshot
 
 import pinnfluence
-from pinnfluence import distributed
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.runtime import distributed
 from pinnfluence.scores.file import Scores
 
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")

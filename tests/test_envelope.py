@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.deepxde import model as deepxde_model
-from pinnfluence.gradients import project_gradients
+from pinnfluence.loss.gradients import project_gradients
+from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
 
 POINTS = np.random.default_rng(1).random((40, 2)) * [0.6, 0.4] + [0.3, 0.005]

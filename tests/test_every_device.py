@@ -22,14 +22,14 @@ from pinnfluence import GAUSS_NEWTON, MLP, Influence, Pinn, load_scores
 from pinnfluence.captum_api import NaiveInfluenceFunction
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import Recipe, recipe_of
-from pinnfluence.deepxde.model import dde
-from pinnfluence.gradients import (
+from pinnfluence.influence import estimate
+from pinnfluence.loss.gradients import (
     jacobian,
     point_loss_gradients,
     point_loss_rows,
     project_gradients,
 )
-from pinnfluence.influence import estimate
+from pinnfluence.models.deepxde.model import dde
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.training.loss_step import loss_step
 
@@ -218,7 +218,7 @@ def weights_of(name: str) -> tuple[dict[str, Tensor], list[Any]]:
 @pytest.mark.parametrize("name", ["robin", "periodic", "lorenz", "conservative", "own_module"])
 def test_model_of_deepxde(device: Device, name: str) -> None:
     """With the default device that DeepXDE sets."""
-    from pinnfluence.deepxde.reader import from_deepxde
+    from pinnfluence.models.deepxde.reader import from_deepxde
 
     def scores(where: torch.device, dtype: torch.dtype) -> np.ndarray:
         model = model_on(where, name)

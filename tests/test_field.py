@@ -8,8 +8,8 @@ from brute_force import derivative
 from test_network import PLAIN
 from torch import Tensor, nn
 
-from pinnfluence.field import Field, derivatives_used, evaluate
-from pinnfluence.network import ACTIVATIONS, MLP, Tape, closure
+from pinnfluence.field.field import Field, derivatives_used, evaluate
+from pinnfluence.field.network import ACTIVATIONS, MLP, Tape, closure
 
 INPUTS, OUTPUTS, SCALE = ("x", "y", "t"), ("u", "v"), (2.2, 0.41, 1.7)
 ALL = [i for order in range(5) for i in combinations_with_replacement(range(3), order)]

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from pinnfluence import InputError
-from pinnfluence.files import Rows, atomic_writer, map_npz, write_bytes, write_npy, write_npz
+from pinnfluence.storage.files import (
+    Rows,
+    atomic_writer,
+    map_npz,
+    write_bytes,
+    write_npy,
+    write_npz,
+)
 
 
 def test_memory_maps_of_any_array(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pinnfluence.forces import cylinder_forces
+from pinnfluence.problem.forces import cylinder_forces
 from pinnfluence.problems import cylinder_flow as flow
 
 CENTER, RADIUS, RHO, NU, U_MEAN = (0.2, 0.2), 0.05, 1.3, 2e-3, 0.2

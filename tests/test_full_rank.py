@@ -8,19 +8,12 @@ import pytest
 import torch
 from brute_force import TERMS, FlowColumns, flow_masks, flow_residuals, gradients
 
-from pinnfluence import (
-    GAUSS_NEWTON,
-    Equation,
-    Influence,
-    InputError,
-    Pinn,
-    load_scores,
-)
+from pinnfluence import GAUSS_NEWTON, Equation, Influence, InputError, Pinn, load_scores
 from pinnfluence.curvature.recipe import recipe_of
-from pinnfluence.gradients import point_loss_rows
+from pinnfluence.field.network import MLP
 from pinnfluence.influence import compression, fit, gradient_rows, leverage
 from pinnfluence.influence.report import report
-from pinnfluence.network import MLP
+from pinnfluence.loss.gradients import point_loss_rows
 from pinnfluence.scores.file import Scores
 
 LAYERS = (2, 6, 5, 3)

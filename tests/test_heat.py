@@ -14,11 +14,11 @@ from helpers import CALC, TRAIN, assert_refused, files_below, history_of, run, r
 from torch import Tensor, nn
 
 import pinnfluence
-from pinnfluence import model_report
-from pinnfluence.deepxde.model import PinnModel, build
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.models import report as model_report
+from pinnfluence.models.deepxde.model import PinnModel, build
 from pinnfluence.problems.heat import DOMAIN, PROBLEM, reference, solution
 from pinnfluence.reference.grid import on_grid
-from pinnfluence.terms import Pinn
 from pinnfluence.training.loss_step import loss_step
 from pinnfluence.training.run_folder import ADDED
 

@@ -6,8 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pinnfluence.domain import Disk
-from pinnfluence.indicators import (
+from pinnfluence.plots.tables import write_csv
+from pinnfluence.problem.domain import Disk
+from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.file import Scores
+from pinnfluence.scores.indicators import (
     INDICATORS,
     average,
     directional_indicator,
@@ -17,9 +20,6 @@ from pinnfluence.indicators import (
     summarise,
     uniform_indicators,
 )
-from pinnfluence.plots.tables import write_csv
-from pinnfluence.scores.embedding import Embedding
-from pinnfluence.scores.file import Scores
 from pinnfluence.scores.matrix import DenseMatrix, FactoredMatrix
 
 REGION = Disk((0.2, 0.2), 0.075)

@@ -14,9 +14,9 @@ from wrapped import wrapped
 
 from pinnfluence import Equation, Influence, InputError, Pinn, Recipe
 from pinnfluence.curvature.operators import OPERATORS
+from pinnfluence.field.network import MLP
 from pinnfluence.influence import fit
-from pinnfluence.network import MLP
-from pinnfluence.progress import Stages
+from pinnfluence.runtime.progress import Stages
 
 RANK = 15
 LAYERS = (2, 6, 5, 3)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from helpers import CALC, run_well, short_run, snapshot
 
-from pinnfluence import PAPER, Influence, stage_store
+from pinnfluence import PAPER, Influence
 from pinnfluence.curvature import gram
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import embeddings, estimate
 from pinnfluence.influence.kept import kept_stages
-from pinnfluence.stage_store import StageStore
+from pinnfluence.storage import stage_store
+from pinnfluence.storage.stage_store import StageStore
 
 FULL = recipe_of("gauss-newton", damping=1e-3)
 HESSIAN = recipe_of("gauss-newton", curvature="hessian", damping=1e4)

@@ -14,7 +14,7 @@ from helpers import CALC, assert_refused, kill_after, run, run_well, short_run, 
 from pinnfluence.problems.cylinder_flow import PROBLEM
 
 SAVES = """
-from pinnfluence import stage_store
+from pinnfluence.storage import stage_store
 from pinnfluence.curvature import gram
 from pinnfluence.influence import embeddings
 stage_store.SAVE_SECONDS, stage_store.PART_OF_THE_TIME = 0, 1e9

@@ -10,7 +10,7 @@ import torch
 from helpers import SMALL, TRAIN, assert_as_undisturbed, history_of, kill, run_well
 
 from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 RNG = np.random.default_rng(3)

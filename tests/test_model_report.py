@@ -7,11 +7,11 @@ import pytest
 from helpers import copy_of_short_run, short_run
 
 import pinnfluence
-from pinnfluence import model_report
 from pinnfluence.errors import InputError
+from pinnfluence.models import report as model_report
 from pinnfluence.plots.history import history_figure
+from pinnfluence.problem.reference import Reference
 from pinnfluence.problems.cylinder_flow import DFG
-from pinnfluence.reference import Reference
 from pinnfluence.training.history import read_history
 
 

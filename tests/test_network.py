@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pinnfluence.deepxde.model import dde
-from pinnfluence.network import ACTIVATIONS, MAX_ORDER, MLP, closure, set_partitions
+from pinnfluence.field.network import ACTIVATIONS, MAX_ORDER, MLP, closure, set_partitions
+from pinnfluence.models.deepxde.model import dde
 
 PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

@@ -15,8 +15,8 @@ import pytest
 from matplotlib import image
 from nbclient import NotebookClient
 
-from pinnfluence.indicators import INDICATORS
-from pinnfluence.reference import load_reference
+from pinnfluence.problem.reference import load_reference
+from pinnfluence.scores.indicators import INDICATORS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "eval.ipynb"

@@ -211,7 +211,7 @@ class Clone:
         shutil.copytree(ROOT / ".ci", root / ".ci")
         (root / "pinnfluence").mkdir()
         files = [
-            "pinnfluence/terms.py",
+            "pinnfluence/loss/loss.py",
             "calc_influences.py",
             "train.py",
             "eval.ipynb",

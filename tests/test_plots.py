@@ -9,16 +9,16 @@ from matplotlib import image
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Circle
 
-from pinnfluence.comparison import ErrorRow, absolute_errors
-from pinnfluence.domain import Disk
-from pinnfluence.indicators import INDICATORS, IndicatorRow
 from pinnfluence.plots import drawing, tables
 from pinnfluence.plots import fields as plots
 from pinnfluence.plots import influence as influence_plots
 from pinnfluence.plots import recipes as recipe_plots
 from pinnfluence.plots.history import history_figure
+from pinnfluence.problem.domain import Disk
 from pinnfluence.problems import burgers
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.reference.comparison import ErrorRow, absolute_errors
+from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
 
 CYLINDER = Disk((0.2, 0.2), 0.05)
 NEAR = Disk((0.2, 0.2), 0.075)

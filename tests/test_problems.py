@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pinnfluence import problems
-from pinnfluence.comparison import match_points
-from pinnfluence.network import MLP
-from pinnfluence.terms import Pinn
-from pinnfluence.trained_model import load_test_points
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.models.trained_model import load_test_points
+from pinnfluence.reference.comparison import match_points
 
 
 @pytest.mark.parametrize("name", problems.names())

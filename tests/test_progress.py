@@ -8,7 +8,7 @@ import pytest
 from pinnfluence import Influence
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import compression
-from pinnfluence.progress import Count, ProgressStages, Stages
+from pinnfluence.runtime.progress import Count, ProgressStages, Stages
 
 
 def test_count():

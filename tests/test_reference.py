@@ -10,14 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pinnfluence.reference import (
-    Reference,
-    lattice_rule,
-    load_reference,
-    merge_lattice,
-    save_reference,
-)
+from pinnfluence.problem.reference import Reference, load_reference, save_reference
 from pinnfluence.reference import cylinder_fem as fem
+from pinnfluence.reference.lattice import lattice_rule, merge_lattice
 
 COMMITTED = Path(fem.__file__).with_name("cylinder_flow.npz")
 DOMAIN_AREA = fem.LENGTH * fem.HEIGHT - math.pi * fem.RADIUS**2

@@ -206,7 +206,7 @@ def test_twenty_kills_do_not_change_a_bit(tmp_path: Path, phase: str) -> None:
 
 STEP = """
 import itertools, os, time
-from pinnfluence.deepxde.model import PinnModel
+from pinnfluence.models.deepxde.model import PinnModel
 calls, gradient_step = itertools.count(1), PinnModel.gradient_step
 def step(self):
     {beforehand}

@@ -8,12 +8,12 @@ import pytest
 import safetensors.numpy
 
 from pinnfluence import Scores, load_scores
-from pinnfluence.files import map_npz
 from pinnfluence.scores import matrix as matrix_module
 from pinnfluence.scores.dense import DENSE_FILE_NAME, DenseScores
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import FILE_NAME, FORMAT_VERSION
 from pinnfluence.scores.matrix import FactoredMatrix
+from pinnfluence.storage.files import map_npz
 
 N_TEST, N_TRAIN, RANK = 23, 31, 4
 TERMS = ("continuity", "momentum", "noslip")

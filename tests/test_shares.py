@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pinnfluence.scores.matrix import FactoredMatrix
-from pinnfluence.shares import Below, Fixed, Pairs, Selection, shares, uniform_shares
+from pinnfluence.scores.shares import Below, Fixed, Pairs, Selection, shares, uniform_shares
 
 N_TEST, N_TRAIN = 23, 17
 RNG = np.random.default_rng(0)

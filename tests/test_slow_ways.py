@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pinnfluence import Influence
 from pinnfluence.curvature.recipe import recipe_of
-from pinnfluence.deepxde.reader import from_deepxde
-from pinnfluence.slow_ways import tell_once
+from pinnfluence.models.deepxde.reader import from_deepxde
+from pinnfluence.runtime.slow_ways import tell_once
 
 DAMPED = recipe_of("gauss-newton", damping=0.1)
 STREAMS = "slow way: derivatives of the network by nested forward differentiation, not by streams: "

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pinnfluence import Equation, Influence, InputError, Recipe, load_scores, stage_store
+from pinnfluence import Equation, Influence, InputError, Recipe, load_scores
 from pinnfluence.curvature import gram, matrix_store
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
@@ -20,7 +20,8 @@ from pinnfluence.influence import batch_size as batch_sizes
 from pinnfluence.influence import embeddings, fit
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import Scores
-from pinnfluence.stage_store import StageStore
+from pinnfluence.storage import stage_store
+from pinnfluence.storage.stage_store import StageStore
 
 KEY = "0123456789abcdef" * 4
 LAYERS = (2, 4, 3)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from brute_force import TERMS, flow_masks
 
-from pinnfluence.network import MLP
-from pinnfluence.problem import Equation
-from pinnfluence.terms import Pinn
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.problem.problem import Equation
 
 
 def test_names_and_groups(flow_pinn):

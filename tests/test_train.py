@@ -31,9 +31,10 @@ from helpers import (
     weights_of,
 )
 
-from pinnfluence import MLP, checkpoint
-from pinnfluence.deepxde import model as deepxde_model
+from pinnfluence import MLP
+from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import PROBLEM
+from pinnfluence.storage import checkpoint
 from pinnfluence.training.history import read_history
 from pinnfluence.training.run import Run, Schedule
 
@@ -269,7 +270,7 @@ def test_adam_that_overflows_is_an_error(tmp_path: Path, n_steps: int) -> None:
 def test_adam_that_overflows_keeps_the_last_good_state(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     prelude = QUICK + (
-        "from pinnfluence.deepxde.model import PinnModel\n"
+        "from pinnfluence.models.deepxde.model import PinnModel\n"
         "import itertools\n"
         "step, count = PinnModel.gradient_step, itertools.count()\n"
         "def spoilt(self):\n"

@@ -15,7 +15,8 @@ from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.curvature.recipe import RECIPES, recipe_of
 from pinnfluence.influence import Influence, engine
-from pinnfluence.stage_store import StageStore
+from pinnfluence.loss.weights import training_weights
+from pinnfluence.storage.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.validation import experiments, retraining
 from pinnfluence.validation import predictions as predictions_module
@@ -30,7 +31,6 @@ from pinnfluence.validation.objective import Objective, flat_parameters
 from pinnfluence.validation.predictions import Predictions, randomised
 from pinnfluence.validation.results import read
 from pinnfluence.validation.retraining import Preconditioner, retrain
-from pinnfluence.weights import training_weights
 
 VALIDATE = Path(__file__).parents[1] / "validate.py"
 PROXIMAL = 1e-3

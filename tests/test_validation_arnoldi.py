@@ -8,6 +8,7 @@ from torch import nn
 
 from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.curvature.operators import Hessian
+from pinnfluence.loss.weights import training_weights
 from pinnfluence.validation.arnoldi import (
     HESSIAN_REG,
     LossesAsTheyAre,
@@ -16,7 +17,6 @@ from pinnfluence.validation.arnoldi import (
     projection,
 )
 from pinnfluence.validation.predictions import Predictions
-from pinnfluence.weights import training_weights
 
 RANK = 10
 

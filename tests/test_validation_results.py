@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from validation_results import LOST, N_GROUPS, WORST, outcome_of, write_results
 
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_npz
+from pinnfluence.storage.files import write_npz
 from pinnfluence.validation import results
 from pinnfluence.validation.results import MATCHED, SPECTRUM, find_studies, read, read_experiments
 

@@ -6,7 +6,7 @@ import pytest
 from test_scores import N_TEST, N_TRAIN, OUTPUTS, make_scores
 
 from pinnfluence import InputError, Scores
-from pinnfluence.domain import Disk, Rectangle
+from pinnfluence.problem.domain import Disk, Rectangle
 from pinnfluence.scores.embedding import Embedding
 
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pinnfluence.deepxde.model import dde
+from pinnfluence.models.deepxde.model import dde
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_model.md"
 

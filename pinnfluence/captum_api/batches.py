@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pinnfluence.captum_api.gradients import Loss
 from pinnfluence.errors import InputError
-from pinnfluence.progress import progress_bar
+from pinnfluence.runtime.progress import progress_bar
 
 JOINED_SAMPLES = 256
 """Samples up to which small batches are joined: captum's default is batches of one."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from pinnfluence.captum_api.gradients import Loss, batched_backward
 from pinnfluence.curvature.eigenpairs import top_eigenpairs
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
-from pinnfluence.devices import float64_array, tensor_like
 from pinnfluence.errors import InputError
-from pinnfluence.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.devices import float64_array, tensor_like
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 COLUMNS = 64
 """Most columns of the dense matrix from one batched product, which takes as many times the memory

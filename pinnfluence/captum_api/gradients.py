@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.errors import InputError
-from pinnfluence.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 GRADIENT_BYTES = 128_000_000
 """Memory that the gradients of one block of samples may take."""

@@ -16,7 +16,7 @@ from pinnfluence.captum_api.curvature import LossHessian, inverse_root
 from pinnfluence.captum_api.gradients import Loss, SampleGradients, parameters, same_parameters
 from pinnfluence.curvature.eigenpairs import is_small
 from pinnfluence.errors import InputError
-from pinnfluence.progress import progress_bar
+from pinnfluence.runtime.progress import progress_bar
 
 PROJECTION_COLUMNS = 16
 """Columns of R on the model's device at a time, where R is kept on the CPU to save its memory."""

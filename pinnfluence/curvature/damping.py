@@ -46,11 +46,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinnfluence import distributed
 from pinnfluence.curvature.factorisations import Inverse
 from pinnfluence.curvature.operators import Curvature
-from pinnfluence.devices import float64_array, tensor_like
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import float64_array, tensor_like
 
 N_SIGNS = 32
 """Sums with random signs with which the gradient of the loss is compared."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from pinnfluence.errors import InputError
-from pinnfluence.gradients import Advance
+from pinnfluence.loss.gradients import Advance
 
 DENSE_LIMIT = 400
 """Number of parameters up to which eigenpairs come from the dense matrix."""

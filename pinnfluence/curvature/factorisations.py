@@ -15,8 +15,8 @@ from pinnfluence.curvature.eigenpairs import Eigenpairs
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operators import OPERATORS, Curvature
 from pinnfluence.errors import InputError
-from pinnfluence.gradients import Advance
-from pinnfluence.stage_store import CLOSED, StageStore
+from pinnfluence.loss.gradients import Advance
+from pinnfluence.storage.stage_store import CLOSED, StageStore
 
 MAX_CONDITION = 1e15
 """Condition number from which on a matrix counts as singular: in float64 no digit is left."""

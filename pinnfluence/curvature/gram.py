@@ -10,14 +10,14 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operator import Curvature, mirror
-from pinnfluence.devices import in_float64
-from pinnfluence.gradients import Advance, jacobian
-from pinnfluence.parallel import map_in_threads
-from pinnfluence.slow_ways import reason_of, tell_once
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.gradients import Advance, jacobian
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import in_float64
+from pinnfluence.runtime.parallel import map_in_threads
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 BLOCK_BYTES = 160_000_000
 """Memory of the gradient rows that are made at a time, at least those of one batch."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence import distributed
 from pinnfluence.curvature.damping import (
     Damping,
     automatic_damping,
@@ -21,9 +20,10 @@ from pinnfluence.curvature.eigenpairs import Eigenpairs, is_small, keep_above, t
 from pinnfluence.curvature.factorisations import Elsewhere, FullRank, Inverse, LowRank
 from pinnfluence.curvature.operators import OPERATORS, Curvature, Hessian
 from pinnfluence.curvature.recipe import AUTO, Recipe
-from pinnfluence.progress import Stages
-from pinnfluence.stage_store import CLOSED, StageStore
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.progress import Stages
+from pinnfluence.storage.stage_store import CLOSED, StageStore
 
 
 @dataclass(frozen=True)

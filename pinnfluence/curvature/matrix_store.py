@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pinnfluence import distributed
-from pinnfluence.stage_store import CLOSED, StageStore
+from pinnfluence.runtime import distributed
+from pinnfluence.storage.stage_store import CLOSED, StageStore
 
 COLUMNS = 512
 """Columns of the lower triangle that are one array of the file."""

@@ -11,12 +11,12 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import MatrixStore
-from pinnfluence.devices import float64_array, tensor_like
-from pinnfluence.gradients import Advance
-from pinnfluence.parallel import pays_in_threads
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.gradients import Advance
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import float64_array, tensor_like
+from pinnfluence.runtime.parallel import pays_in_threads
 
 
 class Curvature(ABC):

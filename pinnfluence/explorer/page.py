@@ -17,7 +17,7 @@ from typing import Any
 
 from pinnfluence.explorer.payload import RANK, TEST_POINTS, build_payload
 from pinnfluence.explorer.sources import Source, find_sources
-from pinnfluence.files import write_bytes
+from pinnfluence.storage.files import write_bytes
 
 SCRIPTS = (
     "data.js",

@@ -13,7 +13,7 @@ import numpy as np
 from pinnfluence.explorer.packing import Half, at_test_points, coefficients, errors, reduced
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import Source, plain_unit
-from pinnfluence.labels import LOSSES
+from pinnfluence.problem.labels import LOSSES
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import Scores
 from pinnfluence.scores.mesh import triangles_of

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from pinnfluence import problems
-from pinnfluence.checkpoint import find_checkpoint
-from pinnfluence.comparison import match_points, with_quantities
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.files import sha256
-from pinnfluence.labels import distinct
-from pinnfluence.problem import Problem
+from pinnfluence.models.trained_model import load_model
+from pinnfluence.problem.labels import distinct
+from pinnfluence.problem.problem import Problem
+from pinnfluence.reference.comparison import match_points, with_quantities
 from pinnfluence.scores.file import Scores, load_scores
-from pinnfluence.trained_model import load_model
+from pinnfluence.storage.checkpoint import find_checkpoint
+from pinnfluence.storage.files import sha256
 
 SUFFIX = "_influences"
 """Scores of the model ``good`` lie in the folder ``good_influences`` beside it."""

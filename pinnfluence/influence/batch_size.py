@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from pinnfluence import distributed
 from pinnfluence.curvature.operators.hessian import graph_bytes
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.runtime import distributed
 
 FASTEST = 500
 """Points of a batch on the CPU beyond which nothing is gained: their numbers fit its caches."""

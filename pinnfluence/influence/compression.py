@@ -14,7 +14,7 @@ from pinnfluence.curvature.factorisations import Inverse
 from pinnfluence.curvature.gram import add_gram
 from pinnfluence.errors import InputError
 from pinnfluence.influence.gradient_rows import TrainingGradients, test_gradients
-from pinnfluence.terms import Pinn
+from pinnfluence.loss.collocation import Pinn
 
 ERROR = 0.01
 """Largest relative error that is allowed, at the 95th percentile of the training points."""

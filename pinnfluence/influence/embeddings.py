@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence import distributed
-from pinnfluence.gradients import Advance, Projection, project_gradients
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.gradients import Advance, Projection, project_gradients
+from pinnfluence.runtime import distributed
 from pinnfluence.scores.embedding import Embedding
-from pinnfluence.stage_store import StageStore
-from pinnfluence.terms import Collocation
+from pinnfluence.storage.stage_store import StageStore
 
 BLOCK_POINTS = 4000
 """Points of a process that are a block, about: what a killed run may have to compute again."""

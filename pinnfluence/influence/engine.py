@@ -16,12 +16,10 @@ from captum.influence import DataInfluence
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from pinnfluence import distributed
 from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import PAPER, Recipe
-from pinnfluence.devices import as_array
 from pinnfluence.errors import InputError
-from pinnfluence.field import FieldFunction
+from pinnfluence.field.field import FieldFunction
 from pinnfluence.influence.batch_size import default_batch_size
 from pinnfluence.influence.compression import exact_scores
 from pinnfluence.influence.embeddings import embed
@@ -33,14 +31,16 @@ from pinnfluence.influence.quantity_scores import (
     quantity_scores,
     self_influence,
 )
-from pinnfluence.points import check_points, repeats_warning
-from pinnfluence.progress import Stages
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.weights import training_weights
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import as_array
+from pinnfluence.runtime.progress import Stages
 from pinnfluence.scores.dense import DenseScores, published_keys
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import Scores
-from pinnfluence.stage_store import StageStore
-from pinnfluence.terms import Pinn
-from pinnfluence.weights import training_weights
+from pinnfluence.storage.points import check_points, repeats_warning
+from pinnfluence.storage.stage_store import StageStore
 
 EXACT_POINTS = 100
 """Test points whose exact scores by loss term are held at a time."""
@@ -294,7 +294,9 @@ def _read(model: Pinn | Any, train_x: np.ndarray | Tensor | None) -> tuple[Pinn,
     """The network with its equations, and the training points that are meant."""
     pinn = model
     if not isinstance(model, Pinn):
-        from pinnfluence.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
+        from pinnfluence.models.deepxde.reader import (
+            from_deepxde,  # DeepXDE takes seconds to import
+        )
 
         pinn = from_deepxde(model)
     points = np.ascontiguousarray(as_array(pinn.training_points if train_x is None else train_x))

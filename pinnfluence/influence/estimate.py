@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pinnfluence import distributed
 from pinnfluence.curvature.factorisations import prefers_residual_space
 from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
 from pinnfluence.curvature.inverse_curvature import expected_products
@@ -17,11 +16,12 @@ from pinnfluence.curvature.matrix_store import COLUMNS
 from pinnfluence.curvature.operators import OPERATORS, Curvature
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES, graph_bytes, keeps_graph
 from pinnfluence.curvature.recipe import AUTO, Recipe
-from pinnfluence.gradients import Projection, project_gradients
 from pinnfluence.influence import Influence
 from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
 from pinnfluence.influence.kept import kept_stages
-from pinnfluence.terms import SUMS
+from pinnfluence.loss.collocation import SUMS
+from pinnfluence.loss.gradients import Projection, project_gradients
+from pinnfluence.runtime import distributed
 
 BASE_BYTES = 450_000_000
 """Memory of the process with its libraries before any computation."""

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pinnfluence import distributed
 from pinnfluence.curvature.inverse_curvature import InverseCurvature, invert
 from pinnfluence.curvature.recipe import Recipe
-from pinnfluence.devices import tensor_like
-from pinnfluence.gradients import Advance
 from pinnfluence.influence.compression import Factors, compress
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.gradient_rows import TrainingGradients
 from pinnfluence.influence.leverage import Leverage, leverage, limit_of
 from pinnfluence.influence.stationarity import stationarity
-from pinnfluence.progress import Stages
-from pinnfluence.stage_store import StageStore
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.gradients import Advance
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import tensor_like
+from pinnfluence.runtime.progress import Stages
+from pinnfluence.storage.stage_store import StageStore
 
 BASIS = "basis"
 TRAIN = "train/"

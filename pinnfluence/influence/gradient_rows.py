@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence import distributed
-from pinnfluence.devices import float64_array, tensor_like
-from pinnfluence.gradients import Advance, jacobian
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.gradients import Advance, jacobian
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.devices import float64_array, tensor_like
 
 
 class TrainingGradients:

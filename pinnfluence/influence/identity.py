@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinnfluence import distributed, stage_store
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.runtime import distributed
+from pinnfluence.storage import stage_store
 
 BATCH_SIZE = 4096
 SAMPLE_POINTS = 1000

@@ -11,8 +11,8 @@ from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.influence.embeddings import n_arrays
 from pinnfluence.influence.engine import Influence
 from pinnfluence.influence.fit import n_gradients
-from pinnfluence.stage_store import StageStore
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.storage.stage_store import StageStore
 
 
 def kept_stages(influence: Influence, test_x: np.ndarray) -> dict[str, float]:

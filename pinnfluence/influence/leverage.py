@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pinnfluence.curvature.factorisations import Solve
-from pinnfluence.devices import float64_array
-from pinnfluence.gradients import Advance, jacobian
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.gradients import Advance, jacobian
+from pinnfluence.runtime.devices import float64_array
 
 BLOCK = 500
 """Training points whose gradients ``[n_rows, n_params]`` are held at a time."""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.field import Field, FieldFunction
-from pinnfluence.gradients import jacobian
-from pinnfluence.problem import Equation
-from pinnfluence.terms import Pinn
+from pinnfluence.field.field import Field, FieldFunction
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.gradients import jacobian
+from pinnfluence.problem.problem import Equation
 
 PROBES = 16
 """Test points at which a function is tried, together and in halves."""

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from pinnfluence.curvature.factorisations import Solve
-from pinnfluence.devices import float64_array
 from pinnfluence.errors import InputError
-from pinnfluence.field import FieldFunction
-from pinnfluence.gradients import jacobian, point_loss_rows
+from pinnfluence.field.field import FieldFunction
 from pinnfluence.influence.gradient_rows import TrainingGradients
 from pinnfluence.influence.pointwise import check_pointwise
-from pinnfluence.problem import Equation
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.gradients import jacobian, point_loss_rows
+from pinnfluence.problem.problem import Equation
+from pinnfluence.runtime.devices import float64_array
 
 BLOCK = 1000
 """Rows of gradients ``[n, n_params]`` that are held at a time."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pinnfluence.gradients import point_loss_gradients
-from pinnfluence.losses import mean_squares
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.gradients import point_loss_gradients
+from pinnfluence.loss.mean_squares import mean_squares
 
 STATIONARITY_LIMIT = 1.0
 """||grad L|| over the median ||grad l_i|| above which a run warns: then the loss changes more on

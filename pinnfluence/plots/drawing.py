@@ -20,9 +20,9 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 from PIL import Image
 
-from pinnfluence.domain import Disk
-from pinnfluence.files import write_bytes
-from pinnfluence.labels import Labels
+from pinnfluence.problem.domain import Disk
+from pinnfluence.problem.labels import Labels
+from pinnfluence.storage.files import write_bytes
 
 ROBUST_PERCENTILE = 99.5
 """Colour limits of errors and influences leave out the largest half percent of the points."""

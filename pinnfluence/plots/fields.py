@@ -14,9 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from pinnfluence.comparison import absolute_errors
-from pinnfluence.domain import Disk
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import (
     ROBUST_PERCENTILE,
     apart,
@@ -29,6 +26,9 @@ from pinnfluence.plots.drawing import (
     symmetric_limits,
     triangulate,
 )
+from pinnfluence.problem.domain import Disk
+from pinnfluence.problem.labels import PLAIN, Labels
+from pinnfluence.reference.comparison import absolute_errors
 
 __all__ = [
     "comparison_figure",

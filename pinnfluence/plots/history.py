@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import styled
+from pinnfluence.problem.labels import PLAIN, Labels
 
 ERROR = "error_"
 """Columns of the history with this prefix are relative L2 errors, those before are loss terms."""

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
-from pinnfluence.domain import Disk
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import (
     add_colour_bar,
     draw_field,
@@ -22,6 +20,8 @@ from pinnfluence.plots.drawing import (
     symmetric_limits,
     triangulate,
 )
+from pinnfluence.problem.domain import Disk
+from pinnfluence.problem.labels import PLAIN, Labels
 
 SIGNED_MAP, TRAINING_MAP = "RdBu_r", "viridis"
 _OUTLINE = [withStroke(linewidth=2.5, foreground="white")]

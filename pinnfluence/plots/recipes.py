@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.indicators import INDICATORS, IndicatorRow
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import styled
 from pinnfluence.plots.tables import table_figure
+from pinnfluence.problem.labels import PLAIN, Labels
+from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
 
 APART = 0.22
 """Between the marks of two recipes of one model, in models."""

@@ -13,11 +13,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.comparison import ErrorRow
-from pinnfluence.files import write_bytes
-from pinnfluence.indicators import INDICATORS, IndicatorRow
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import styled
+from pinnfluence.problem.labels import PLAIN, Labels
+from pinnfluence.reference.comparison import ErrorRow
+from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
+from pinnfluence.storage.files import write_bytes
 
 AVERAGES = ("points", "area")
 

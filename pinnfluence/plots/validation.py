@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.labels import PLAIN, Labels
 from pinnfluence.plots.drawing import add_colour_bar, apart, styled
+from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.validation.results import MATCHED, SPECTRUM, GroupFigures, Results, Row
 
 METHODS = ("paper", "gauss-newton", MATCHED)

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from pinnfluence.problem import Problem
+from pinnfluence.problem.problem import Problem
 
 DEFAULT = "cylinder_flow"
 

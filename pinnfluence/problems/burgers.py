@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.domain import TOLERANCE, Interval, SpaceTime
-from pinnfluence.field import Field
-from pinnfluence.problem import Equation, Evaluate, Problem, Variant
-from pinnfluence.reference import Reference, cole_hopf
+from pinnfluence.field.field import Field
+from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.problem.problem import Equation, Evaluate, Problem, Variant
+from pinnfluence.problem.reference import Reference
+from pinnfluence.reference import cole_hopf
 from pinnfluence.reference.grid import on_grid
 
 DOMAIN = SpaceTime(Interval(-1.0, 1.0), Interval(0.0, 1.0))

@@ -6,19 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.domain import TOLERANCE, Disk, Rectangle
-from pinnfluence.field import Field
-from pinnfluence.forces import NEEDED, FlowField, Forces, cylinder_forces
-from pinnfluence.problem import Equation, Problem, Variant
-from pinnfluence.reference import Reference, load_reference
+from pinnfluence.field.field import Field
+from pinnfluence.problem.domain import TOLERANCE, Disk, Rectangle
+from pinnfluence.problem.forces import NEEDED, FlowField, Forces, cylinder_forces
+from pinnfluence.problem.problem import Equation, Problem, Variant
+from pinnfluence.problem.reference import Reference, load_reference
+from pinnfluence.reference.dfg_2d1 import (
+    CENTER,
+    DFG,
+    HEIGHT,
+    LENGTH,
+    NU,
+    RADIUS,
+    RHO,
+    U_MAX,
+    U_MEAN,
+)
 
-LENGTH, HEIGHT = 2.2, 0.41  # m
-CENTER, RADIUS = (0.2, 0.2), 0.05  # m
-RHO, NU = 1.0, 1e-3  # kg/m3, m2/s
 LAYER = 0.03  # m, about the thickness of the boundary layer at the cylinder
-U_MAX, U_MEAN = 0.3, 0.2  # m/s, inflow at its middle and its mean; the Reynolds number is 20
-
-DFG = Forces(drag=5.57953523384, lift=0.010618948146, dp=0.11752016697)  # benchmark's values
 
 
 def navier_stokes(f: Field) -> dict[str, Tensor]:

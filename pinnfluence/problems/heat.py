@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.domain import TOLERANCE, Interval, SpaceTime
-from pinnfluence.field import Field
-from pinnfluence.problem import Equation, Problem, Variant
-from pinnfluence.reference import Reference
+from pinnfluence.field.field import Field
+from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.problem.problem import Equation, Problem, Variant
+from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.grid import on_grid
 
 DOMAIN = SpaceTime(Interval(0.0, 1.0), Interval(0.0, 1.0))

@@ -31,8 +31,9 @@ from skfem import Basis, BilinearForm, MeshTri, MeshTri2
 from skfem.element import ElementTriP3, ElementTriP4
 from skfem.helpers import dot, grad
 
-from pinnfluence.forces import Forces
-from pinnfluence.problems.cylinder_flow import (
+from pinnfluence.problem.forces import Forces
+from pinnfluence.problem.reference import Reference, save_reference
+from pinnfluence.reference.dfg_2d1 import (
     CENTER,
     DFG,
     HEIGHT,
@@ -43,7 +44,7 @@ from pinnfluence.problems.cylinder_flow import (
     U_MAX,
     U_MEAN,
 )
-from pinnfluence.reference import Reference, lattice_rule, merge_lattice, save_reference
+from pinnfluence.reference.lattice import lattice_rule, merge_lattice
 
 CENTRE = np.array(CENTER)
 QUADRATURE_ORDER = 11  # exact for the convective term, degree 4 + 3 + 4, on straight triangles

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pinnfluence.reference import Reference
+from pinnfluence.problem.reference import Reference
 
 Solution = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """From points ``[n, d]`` in float64 to fields by name, each ``[n]``."""

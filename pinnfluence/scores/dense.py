@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.files import Rows, write_npz
 from pinnfluence.scores.matrix import DenseMatrix, ScoreMatrix, scale_factor
+from pinnfluence.storage.files import Rows, write_npz
 
 DENSE_FILE_NAME = "influence_arrs.npz"
 

@@ -15,8 +15,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pinnfluence.files import map_npz, write_bytes
-from pinnfluence.points import check_points
 from pinnfluence.scores.dense import (
     PUBLISHED_LOSSES,
     DenseScores,
@@ -26,6 +24,8 @@ from pinnfluence.scores.dense import (
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mapped import map_safetensors
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
+from pinnfluence.storage.files import map_npz, write_bytes
+from pinnfluence.storage.points import check_points
 
 FORMAT_VERSION = 1
 FILE_NAME = "influences.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import Delaunay, QhullError
 
-from pinnfluence.domain import TOLERANCE, Shape
+from pinnfluence.problem.domain import TOLERANCE, Shape
 
 
 def triangles_of(

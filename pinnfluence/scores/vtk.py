@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pinnfluence.domain import Shape
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_bytes
+from pinnfluence.problem.domain import Shape
 from pinnfluence.scores.mesh import triangles_of
+from pinnfluence.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from pinnfluence.scores.file import Scores

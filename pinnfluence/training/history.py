@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_bytes
-from pinnfluence.reference import Reference
+from pinnfluence.problem.reference import Reference
+from pinnfluence.storage.files import write_bytes
 
 Row = list[float | None]
 

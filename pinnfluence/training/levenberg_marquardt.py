@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.devices import float64_array, tensor_like
-from pinnfluence.terms import Collocation
-from pinnfluence.weights import training_weights
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.weights import training_weights
+from pinnfluence.runtime.devices import float64_array, tensor_like
 
 BATCH_SIZE = 500
 MAX_TRIES = 20

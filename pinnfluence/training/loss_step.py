@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pinnfluence.errors import InputError
-from pinnfluence.terms import Collocation, LossStep, Params
+from pinnfluence.loss.collocation import Collocation, LossStep, Params
 
 COMPILE_MODES = ("auto", "on", "off")
 

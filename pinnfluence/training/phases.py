@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pinnfluence.checkpoint import PHASES
-from pinnfluence.deepxde.model import dde
-from pinnfluence.progress import progress_bar
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.runtime.progress import progress_bar
+from pinnfluence.storage.checkpoint import PHASES
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import torch
 
-from pinnfluence import checkpoint
-from pinnfluence.checkpoint import PHASES
-from pinnfluence.comparison import relative_errors
-from pinnfluence.deepxde.model import PinnModel
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_npy
-from pinnfluence.reference import Reference
+from pinnfluence.models.deepxde.model import PinnModel
+from pinnfluence.problem.reference import Reference
+from pinnfluence.reference.comparison import relative_errors
+from pinnfluence.storage import checkpoint
+from pinnfluence.storage.checkpoint import PHASES
+from pinnfluence.storage.files import write_npy
 from pinnfluence.training.history import History, Row
 from pinnfluence.training.phases import TRAIN
 from pinnfluence.training.stopping import StopRequest

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pinnfluence import checkpoint
-from pinnfluence.config import CONFIG, load_config, save_config
 from pinnfluence.errors import InputError
-from pinnfluence.files import check_target
+from pinnfluence.storage import checkpoint
+from pinnfluence.storage.config import CONFIG, load_config, save_config
+from pinnfluence.storage.files import check_target
 
 ADDED = {"n_iterations_lm": 0, "loss_weights": {}, "num_initial": 0, "start_from": None}
 """Settings that the runs of older versions do not state, and what they were."""

@@ -12,8 +12,8 @@ from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFu
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pinnfluence.devices import float64_array
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.runtime.devices import float64_array
 
 PROJECTION_DIM, ARNOLDI_DIM = 50, 200
 ARNOLDI_TOL, HESSIAN_REG, HESSIAN_INVERSE_TOL = 1e-4, 1e-3, 1e-4

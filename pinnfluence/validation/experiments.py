@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.gradients import Advance, point_loss_gradients
-from pinnfluence.progress import progress_bar
-from pinnfluence.stage_store import CLOSED, StageStore
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.gradients import Advance, point_loss_gradients
+from pinnfluence.loss.weights import training_weights
+from pinnfluence.runtime.processes import in_processes
+from pinnfluence.runtime.progress import progress_bar
+from pinnfluence.storage.stage_store import CLOSED, StageStore
 from pinnfluence.validation.objective import (
     Objective,
     flat_parameters,
     values_at,
     with_parameters,
 )
-from pinnfluence.validation.processes import in_processes
 from pinnfluence.validation.retraining import Preconditioner, Retrained, retrain
-from pinnfluence.weights import training_weights
 
 FEW_POINTS = 40
 """Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""

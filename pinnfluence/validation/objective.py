@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.terms import Collocation, Params, Pinn
+from pinnfluence.loss.collocation import Collocation, Params, Pinn
 
 
 def flat_parameters(pinn: Pinn) -> Tensor:

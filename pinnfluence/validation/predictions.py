@@ -15,14 +15,14 @@ import torch
 from pinnfluence.curvature.factorisations import Inverse, Solve, without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
-from pinnfluence.devices import float64_array
-from pinnfluence.gradients import jacobian, point_loss_rows
 from pinnfluence.influence import Influence
-from pinnfluence.progress import Stages
-from pinnfluence.terms import Pinn
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.gradients import jacobian, point_loss_rows
+from pinnfluence.loss.weights import training_weights
+from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.progress import Stages
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
 from pinnfluence.validation.results import SPECTRUM
-from pinnfluence.weights import training_weights
 
 BATCH_SIZE = 500
 MOST_PARAMETERS = 4000

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.files import write_bytes, write_npz
+from pinnfluence.storage.files import write_bytes, write_npz
 from pinnfluence.validation.agreement import Comparison
 from pinnfluence.validation.experiments import Outcome
 from pinnfluence.validation.predictions import Method

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pinnfluence.curvature.factorisations import FullRank, Inverse, without_rows
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.terms import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation, Pinn
 from pinnfluence.validation.objective import Objective, with_parameters
 
 BATCH_SIZE = 500

@@ -12,9 +12,9 @@ import numpy as np
 
 from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.errors import InputError
-from pinnfluence.progress import ProgressStages, progress_bar
-from pinnfluence.stage_store import STAGES, StageStore
-from pinnfluence.terms import Pinn
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.runtime.progress import ProgressStages, progress_bar
+from pinnfluence.storage.stage_store import STAGES, StageStore
 from pinnfluence.validation import report
 from pinnfluence.validation.agreement import datamodeling_score
 from pinnfluence.validation.experiments import Experiment, Outcome, Settings, random_groups

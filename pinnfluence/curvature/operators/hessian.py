@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pinnfluence import distributed
 from pinnfluence.curvature.operator import Curvature
-from pinnfluence.parallel import map_in_threads
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.runtime import distributed
+from pinnfluence.runtime.parallel import map_in_threads
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
 """Memory up to which the graph of the gradient is kept between products instead of built anew."""

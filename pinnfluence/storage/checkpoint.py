@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.config import CONFIG
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_bytes
-from pinnfluence.points import check_points
+from pinnfluence.storage.config import CONFIG
+from pinnfluence.storage.files import write_bytes
+from pinnfluence.storage.points import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
 PHASES = ("adam", "lbfgs", "lm")

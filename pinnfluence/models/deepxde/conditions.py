@@ -11,20 +11,20 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from pinnfluence.deepxde.functions import (
+from pinnfluence.errors import InputError
+from pinnfluence.field.field import Declared, Field
+from pinnfluence.field.network import MultiIndex
+from pinnfluence.models.deepxde.functions import (
     Context,
     PointFunction,
     declared,
     stored,
     with_points,
 )
-from pinnfluence.deepxde.model import dde
-from pinnfluence.devices import as_array
-from pinnfluence.domain import TOLERANCE
-from pinnfluence.errors import InputError
-from pinnfluence.field import Declared, Field
-from pinnfluence.network import MultiIndex
-from pinnfluence.problem import Equation
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.problem.domain import TOLERANCE
+from pinnfluence.problem.problem import Equation
+from pinnfluence.runtime.devices import as_array
 
 KINDS = {
     dde.icbc.DirichletBC: "dirichlet",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pinnfluence.devices import float64_array, in_float64
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.runtime.devices import float64_array, in_float64
 
 
 def mean_squares(collocation: Collocation, batch_size: int) -> dict[str, float]:

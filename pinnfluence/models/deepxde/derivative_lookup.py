@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pinnfluence.deepxde.grad import answering
 from pinnfluence.errors import InputError
-from pinnfluence.network import MultiIndex
+from pinnfluence.field.network import MultiIndex
+from pinnfluence.models.deepxde.grad import answering
 
 Function = Callable[[Tensor, Tensor], Any]
 """From points ``[n, n_inputs]`` and outputs ``[n, n_outputs]`` to whatever the user returns."""

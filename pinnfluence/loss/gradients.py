@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.distributed import gather_rows, share, sum_over_ranks
-from pinnfluence.functional_gradients import jacobian_by_functions
-from pinnfluence.network import MLP, Tape
-from pinnfluence.parallel import map_in_threads, pays_in_threads
-from pinnfluence.terms import Collocation, Params
+from pinnfluence.field.network import MLP, Tape
+from pinnfluence.loss.collocation import Collocation, Params
+from pinnfluence.loss.functional_gradients import jacobian_by_functions
+from pinnfluence.runtime.distributed import gather_rows, share, sum_over_ranks
+from pinnfluence.runtime.parallel import map_in_threads, pays_in_threads
 
 Advance = Callable[[int], object]
 """Called with the number of gradients that were finished, for a progress bar."""

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.deepxde import derivative_lookup
-from pinnfluence.deepxde.model import dde
-from pinnfluence.deepxde.network import Unknowns
-from pinnfluence.devices import tensor_like
 from pinnfluence.errors import InputError
-from pinnfluence.field import Declared, Field
-from pinnfluence.network import closure
-from pinnfluence.slow_ways import tell_once
+from pinnfluence.field.field import Declared, Field
+from pinnfluence.field.network import closure
+from pinnfluence.models.deepxde import derivative_lookup
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.network import Unknowns
+from pinnfluence.runtime.devices import tensor_like
+from pinnfluence.runtime.slow_ways import tell_once
 
 UserFunction = Callable[[Tensor, Tensor, Field], Any]
 """From points, outputs and the field (for its data) to residuals ``[n, 1]`` or a list of them."""

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pinnfluence.slow_ways import reason_of, tell_once
-from pinnfluence.terms import Collocation, Params
+from pinnfluence.loss.collocation import Collocation, Params
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 LOOP_POINTS = 16
 """Points whose residuals share a graph where gradients are taken one after another."""

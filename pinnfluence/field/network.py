@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.envelope import Envelope, multiply
+from pinnfluence.field.envelope import Envelope, multiply
 
 MultiIndex = tuple[int, ...]
 """Sorted input numbers of a derivative: ``()`` the value, ``(0,)`` d/dx, ``(0, 1)`` d2/dxdy."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.deepxde.derivative_lookup import Substitute
-from pinnfluence.deepxde.model import dde
 from pinnfluence.errors import InputError
-from pinnfluence.network import MAX_ORDER, MLP
-from pinnfluence.slow_ways import tell_once
+from pinnfluence.field.network import MAX_ORDER, MLP
+from pinnfluence.models.deepxde.derivative_lookup import Substitute
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.runtime.slow_ways import tell_once
 
 ACTIVATIONS = {
     **{getattr(dde.backend, name): name for name in ("gelu", "sigmoid", "silu", "sin", "tanh")},

@@ -1,6 +1,6 @@
 """What a trained model learned: its training, its errors, its physics; as a table.
 
-python -m pinnfluence.model_report model_zoo/good model_zoo/bad
+python -m pinnfluence.models.report model_zoo/good model_zoo/bad
 
 prints the table as Markdown.
 """
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.checkpoint import HISTORY
-from pinnfluence.comparison import relative_l2, with_quantities
 from pinnfluence.errors import Parser, run_script
-from pinnfluence.labels import distinct
-from pinnfluence.reference import Reference
-from pinnfluence.trained_model import TrainedModel, load_model
+from pinnfluence.models.trained_model import TrainedModel, load_model
+from pinnfluence.problem.labels import distinct
+from pinnfluence.problem.reference import Reference
+from pinnfluence.reference.comparison import relative_l2, with_quantities
+from pinnfluence.storage.checkpoint import HISTORY
 from pinnfluence.training.history import read_history
 
 Report = dict[str, dict[str, str]]
@@ -102,7 +102,7 @@ def markdown(reports: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of the models in the given folders."""
     about = "What models learned, as one table in Markdown."
-    parser = Parser(prog="python -m pinnfluence.model_report", description=about)
+    parser = Parser(prog="python -m pinnfluence.models.report", description=about)
     parser.add_argument("models", type=Path, nargs="+", help="folders or checkpoints")
     reports: dict[str, Any] = {}
     paths = parser.parse_args(arguments).models

@@ -1,6 +1,6 @@
 """The weights with which the loss terms entered training."""
 
-from pinnfluence.terms import Collocation
+from pinnfluence.loss.collocation import Collocation
 
 
 def training_weights(collocation: Collocation) -> dict[str, float]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.envelope import derivative
-from pinnfluence.network import MLP, MultiIndex, Streams, Tape, closure
+from pinnfluence.field.envelope import derivative
+from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape, closure
 
 FieldFunction = Callable[["Field"], Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-PACKAGE = str(Path(__file__).parent / "_")[:-1]
+PACKAGE = str(Path(__file__).parents[1] / "_")[:-1]
 REASON_LENGTH = 200
 
 _told: WeakKeyDictionary[Hashable, set[str]] = WeakKeyDictionary()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnfluence.errors import InputError
-from pinnfluence.files import write_bytes
+from pinnfluence.storage.files import write_bytes
 
 CONFIG = "config.json"
 

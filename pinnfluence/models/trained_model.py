@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinnfluence import checkpoint, problems
-from pinnfluence.comparison import BATCH_SIZE, predict
-from pinnfluence.config import CONFIG, load_config
-from pinnfluence.devices import as_array, float64_array
-from pinnfluence.domain import TOLERANCE
+from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.files import sha256
-from pinnfluence.losses import loss_density, mean_squares
-from pinnfluence.network import MLP
-from pinnfluence.points import check_points, repeats_warning
-from pinnfluence.problem import Equation, Problem
-from pinnfluence.terms import Pinn
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.mean_squares import loss_density, mean_squares
+from pinnfluence.problem.domain import TOLERANCE
+from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.reference.comparison import BATCH_SIZE, predict
+from pinnfluence.runtime.devices import as_array, float64_array
+from pinnfluence.storage import checkpoint
+from pinnfluence.storage.config import CONFIG, load_config
+from pinnfluence.storage.files import sha256
+from pinnfluence.storage.points import check_points, repeats_warning
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")

@@ -11,8 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from pinnfluence.deepxde.checks import check_losses, refuse
-from pinnfluence.deepxde.conditions import (
+from pinnfluence.errors import InputError, input_errors
+from pinnfluence.field.field import Declared, FieldFunction
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import Pinn, Places
+from pinnfluence.models.deepxde.checks import check_losses, refuse
+from pinnfluence.models.deepxde.conditions import (
     POINT_SETS,
     condition_equation,
     kind_of,
@@ -20,15 +24,11 @@ from pinnfluence.deepxde.conditions import (
     pde_equation,
     term_names,
 )
-from pinnfluence.deepxde.functions import Context
-from pinnfluence.deepxde.model import PinnModel, dde
-from pinnfluence.deepxde.network import Unknowns, cast_copy, translate
-from pinnfluence.devices import tensor_like
-from pinnfluence.errors import InputError, input_errors
-from pinnfluence.field import Declared, FieldFunction
-from pinnfluence.network import MLP
-from pinnfluence.problem import Equation
-from pinnfluence.terms import Pinn, Places
+from pinnfluence.models.deepxde.functions import Context
+from pinnfluence.models.deepxde.model import PinnModel, dde
+from pinnfluence.models.deepxde.network import Unknowns, cast_copy, translate
+from pinnfluence.problem.problem import Equation
+from pinnfluence.runtime.devices import tensor_like
 
 SPACE, TIME = "xyzabcdefgh", "t"
 """Letters of the inputs: places first, time last."""

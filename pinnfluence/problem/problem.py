@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from pinnfluence.domain import Shape, SpaceTime
-from pinnfluence.envelope import Envelope
-from pinnfluence.field import Field, FieldFunction
-from pinnfluence.labels import Labels
-from pinnfluence.reference import Reference
+from pinnfluence.field.envelope import Envelope
+from pinnfluence.field.field import Field, FieldFunction
+from pinnfluence.problem.domain import Shape, SpaceTime
+from pinnfluence.problem.labels import Labels
+from pinnfluence.problem.reference import Reference
 
 Predicate = Callable[[np.ndarray], np.ndarray]
 """From points ``[n, d]`` as stored (float32) to a mask ``[n]``."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from pinnfluence.devices import float64_array, tensor_like
-from pinnfluence.field import Field, derivatives_used
-from pinnfluence.problem import Problem
-from pinnfluence.reference import Reference
+from pinnfluence.field.field import Field, derivatives_used
+from pinnfluence.problem.problem import Problem
+from pinnfluence.problem.reference import Reference
+from pinnfluence.runtime.devices import float64_array, tensor_like
 
 BATCH_SIZE = 4096
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.field import Field, parse
-from pinnfluence.network import MLP
-from pinnfluence.problem import NUMBERS, Equation, Predicate, Problem
-from pinnfluence.terms import LossStep, Pinn
+from pinnfluence.field.field import Field, parse
+from pinnfluence.field.network import MLP
+from pinnfluence.loss.collocation import LossStep, Pinn
+from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
+from pinnfluence.problem.problem import NUMBERS, Equation, Predicate, Problem
 
 
 def _import_deepxde() -> ModuleType:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pinnfluence.domain import Disk
+from pinnfluence.problem.domain import Disk
 from pinnfluence.scores.matrix import ScoreMatrix
-from pinnfluence.shares import Below, Fixed, Selection, shares, uniform_shares
+from pinnfluence.scores.shares import Below, Fixed, Selection, shares, uniform_shares
 
 OBJECT_RADII = 1.5
 """Radius of the region around an object, in radii of the object."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinnfluence.deepxde.model import PinnModel, dde
-from pinnfluence.deepxde.network import cast_copy
 from pinnfluence.errors import InputError
-from pinnfluence.losses import mean_squares
-from pinnfluence.terms import Pinn
+from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.mean_squares import mean_squares
+from pinnfluence.models.deepxde.model import PinnModel, dde
+from pinnfluence.models.deepxde.network import cast_copy
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
 """Relative difference between DeepXDE's loss terms and ours up to which they are the same; in

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pinnfluence.files import write_npz
+from pinnfluence.storage.files import write_npz
 
 FORMAT_VERSION = 1
 """Of the files of stages: part of every key, so that files of another version are not read."""

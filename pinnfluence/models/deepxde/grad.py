@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pinnfluence.deepxde.model import dde
-from pinnfluence.network import MultiIndex
+from pinnfluence.field.network import MultiIndex
+from pinnfluence.models.deepxde.model import dde
 
 Answer = Callable[[Tensor, Tensor, int, Sequence[MultiIndex]], Tensor]
 """From ys, xs, a column of ys and multi-indices to derivatives ``[n, len(indices)]``."""

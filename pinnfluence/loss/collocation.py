@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.devices import tensor_like
 from pinnfluence.errors import InputError
-from pinnfluence.field import (
+from pinnfluence.field.field import (
     RESERVED,
     Declared,
     Field,
@@ -20,8 +19,9 @@ from pinnfluence.field import (
     derivatives_used,
     evaluate,
 )
-from pinnfluence.network import MultiIndex, Tape
-from pinnfluence.problem import Equation, Problem
+from pinnfluence.field.network import MultiIndex, Tape
+from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.runtime.devices import tensor_like
 
 Params = Mapping[str, Tensor]
 LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]

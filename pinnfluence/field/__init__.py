@@ -1,0 +1,1 @@
+"""Fields and networks: derivatives by name."""

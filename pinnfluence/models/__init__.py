@@ -1,0 +1,1 @@
+"""Doors for trained models: checkpoints and DeepXDE."""

@@ -1,0 +1,1 @@
+"""What a problem consists of: equations, domain, sampling, network, schedule, drawing."""
