@@ -126,7 +126,7 @@ def main() -> None:
             if scores is not None and arguments.dense:
                 print(f"wrote {scores.save_dense(folder)}")
             return
-    print(f"batch size {influence.batch_size}")
+    print(f"batch size {influence.executor.batch_size}")
     cost = estimate.cost(influence, test_x, arguments.dense, arguments.restart)
     print(cost)
     if arguments.dry_run:

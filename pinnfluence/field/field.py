@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.field.envelope import derivative
+from pinnfluence.field.forward_mode import derivative
 from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape, closure
 
 FieldFunction = Callable[["Field"], Any]
@@ -110,11 +110,17 @@ class Declared:
 
     ``values`` gives a list of tensors ``[n]``, one for each of the ``names``. Others are called
     once to find that out, which those that need ``data``, images or real points cannot be.
+
+    in_threads: whether several threads may call it at once, which forward mode does not allow.
+    by_autograd: whether it calls autograd or the network itself, so that its derivatives by the
+    parameters must be taken in reverse mode.
     """
 
     names: tuple[str, ...]
     derivatives: frozenset[MultiIndex]
     values: Callable[[Field], Sequence[Tensor]]
+    in_threads: bool = True
+    by_autograd: bool = False
 
     def __call__(self, f: Field) -> dict[str, Tensor]:
         return dict(zip(self.names, self.values(f), strict=True))

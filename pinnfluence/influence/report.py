@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from pinnfluence.curvature.damping import LIMIT
 from pinnfluence.curvature.recipe import AUTO
 from pinnfluence.influence.compression import ERROR
 from pinnfluence.influence.stationarity import STATIONARITY_LIMIT
+from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.scores.file import Scores
 
 
@@ -33,7 +33,7 @@ def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], lis
         f"stationarity: ||grad L|| {found['gradient_norm']:.3g}, median ||grad l_i|| "
         f"{found['median_point_gradient_norm']:.3g}, ratio {found['ratio']:.3g}"
     )
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = peak_bytes() / 1e9
     times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
     return [*lines, f"{times}; peak memory {memory:.2f} GB"], _warnings(metadata)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.mean_squares import mean_squares
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import PinnModel, dde
 from pinnfluence.models.deepxde.network import cast_copy
 
@@ -111,7 +111,7 @@ def _losses(pinn: Pinn, loss_of: Callable[[str], str]) -> dict[str, float]:
     collocation = pinn.at(pinn.training.x)
     losses: dict[str, float] = {}
     halves = max(1, len(collocation.x) // 2)
-    for name, mean in mean_squares(collocation, halves).items():
+    for name, mean in Loss.of_means(collocation).term_sums(halves).items():
         part = pinn.loss_weights.get(name, 1.0) * mean
         losses[loss_of(name)] = losses.get(loss_of(name), 0.0) + part
     return losses

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pinnfluence.errors import InputError
+from pinnfluence.field.forward_mode import jvp
 from pinnfluence.field.network import MultiIndex
 from pinnfluence.models.deepxde.grad import answering
 
@@ -208,7 +209,7 @@ def _tangent(
 
     primals = (x, *(streams[i] for i in carried))
     tangents = (unit, *(streams[onward[i]] for i in carried))
-    return torch.func.jvp(along, primals, tangents)[1]
+    return jvp(along, primals, tangents)[1]
 
 
 class _Discovery(_Run):

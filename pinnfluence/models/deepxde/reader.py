@@ -14,7 +14,8 @@ from torch import nn
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, FieldFunction
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn, Places
+from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.checks import check_losses, refuse
 from pinnfluence.models.deepxde.conditions import (
     POINT_SETS,
@@ -107,10 +108,8 @@ def _own_model(
     network = MLP(own.network.layers, own.network.activation, own.network.scale)
     network.load_state_dict(model.net.state_dict())
     network = network.to(next(model.net.parameters()).device, dtype)
-    places = own.at(model.train_x)
-    training = Places(places.x, places.rows, places.data, places.images)
     given = {**own.quantities, **quantities}
-    return replace(own, network=network, quantities=given, training=training)
+    return replace(own, network=network, quantities=given, training=own.at(model.train_x).points)
 
 
 def _n_outputs(net: nn.Module, points: torch.Tensor) -> int:
@@ -183,7 +182,7 @@ def _weights(model: Any, pinn: Pinn) -> dict[str, float]:
     return {term: by_loss[loss_of(term)] / widths[loss_of(term)] for term in pinn.terms}
 
 
-def _places(data: Any, equations: Sequence[Equation]) -> Places:
+def _places(data: Any, equations: Sequence[Equation]) -> PointSet:
     """The training points, and the rows, data and images of each equation."""
     x = np.array(data.train_x_all) + 0.0  # -0 becomes 0
     points, chosen, images = [x], [], []
@@ -224,7 +223,7 @@ def _sorted_places(
     images: Sequence[np.ndarray | None],
     data: Any,
     equations: Sequence[Equation],
-) -> Places:
+) -> PointSet:
     """Rows in rising order, points without a loss term left out, data by the points' order."""
     used = np.unique(np.concatenate(rows))
     place = np.searchsorted(used, np.arange(len(x)))
@@ -239,7 +238,7 @@ def _sorted_places(
             values = condition.values.detach().cpu().numpy()
             given = np.hstack([x[r], np.broadcast_to(values, (len(r), width))])
         numbers.append(None if given is None else given[order])
-    return Places(
+    return PointSet(
         x[used],
         tuple(place[r[order]] for r, order in zip(rows, orders, strict=True)),
         tuple(numbers),
