@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from corpus import MODELS, model_of
-from corpus.common import float64
-from corpus.oracle import Oracle, oracle_of, output_gradients, own_gradient
+from corpus.common import dde, default_float
+from corpus.oracle import Oracle, hessian_of, oracle_of, output_gradients, own_gradient, points_of
 
 from pinnfluence import GAUSS_NEWTON, Influence, InputError
 
@@ -27,13 +28,35 @@ REFUSED = {
 }
 """Models that must be refused, and why."""
 
-MAY_BE_REFUSED = {"mini_batches": "there is no fixed set of measurements"}
-"""Models that may be refused, or treated with the points of the last step."""
+MAY_BE_REFUSED = {
+    "mini_batches": "there is no fixed set of measurements; those of the last step may be taken",
+    "fourier_features": "in float32 its closure holds a tensor that cannot be cast",
+}
+"""Models for which a refusal is as good as right scores, and why."""
 
-TOLERANCE = 1e-6
+TOLERANCE, TOLERANCE_IN_FLOAT32 = 1e-6, 1e-3
 DAMPING, SMALL_DAMPING = 1e-3, 1e-7
-FEW_RESIDUALS = ("poisson_many_parameters", "conditions_alone", "second_order_start", "function")
+FEW_RESIDUALS = (
+    *("poisson_many_parameters", "poisson_multiscale", "conditions_alone"),
+    *("second_order_start", "function"),
+)
 """Models with fewer residuals than parameters, whose curvature is singular."""
+
+WITH_HESSIAN = (
+    *("poisson_robin", "burgers_conservative", "schroedinger", "euler_beam", "delay"),
+    *("unknown_flux", "unknown_vector", "layer_norm", "residual_network", "last_layer"),
+    *("measured_components", "own_condition", "stream_function", "l2_regulariser", "function"),
+)
+"""Models that are also compared with the Hessian of DeepXDE's own loss."""
+
+IN_FLOAT32 = (
+    *("poisson_dirichlet", "poisson_l_shape", "laplace_disk", "heat", "schroedinger"),
+    *("quadrature", "lorenz", "navier_stokes", "unknown_flux", "unknown_offset"),
+    *("unknown_vector", "residual_network", "attention", "siren", "fourier_features"),
+    *("auxiliary_variables", "own_measurements", "measured_components", "point_weights"),
+    *("coordinates_of_a_condition", "last_layer", "l2_regulariser", "function", "dataset"),
+)
+"""Models that are also made in DeepXDE's default dtype: constants, unknowns and targets in it."""
 
 treated = [name for name in MODELS if name not in REFUSED]
 by_model = pytest.mark.parametrize("name", treated)
@@ -41,14 +64,14 @@ by_model = pytest.mark.parametrize("name", treated)
 
 @pytest.fixture(autouse=True)
 def _in_float64() -> Iterator[None]:
-    with float64(), warnings.catch_warnings():
+    with default_float(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this module is about numbers
         yield
 
 
-def recipe(damping: float) -> Any:
-    """Gauss-Newton with the weights of the training and this damping."""
-    return replace(GAUSS_NEWTON, damping=damping)
+def recipe(damping: float, curvature: str = "gauss-newton") -> Any:
+    """A matrix of the loss that was trained, at full rank, with this damping."""
+    return replace(GAUSS_NEWTON, curvature=curvature, damping=damping, threshold=0.0)
 
 
 @functools.cache
@@ -85,14 +108,12 @@ def by_loss(parts: dict[str, np.ndarray]) -> list[np.ndarray]:
     return list(losses.values())
 
 
-def differences(name: str, damping: float) -> list[float]:
+def compare(
+    influence: Influence, x: np.ndarray, oracle: Oracle, expected: list[np.ndarray]
+) -> list[float]:
     """Largest difference from the oracle by loss, relative to that loss's largest score."""
-    model, x = model_of(name), test_points_of(name)
-    influence = Influence(model, recipe=recipe(damping))
     scores = influence.scores(x, influence.pinn.outputs[0])
     parts = by_loss(scores.by_term())
-    oracle = expected_of(name)
-    expected = oracle.scores(output_gradients(model, x), damping)
     assert len(parts) == len(expected)
     whole = sum(np.asarray(part) for part in scores.by_term().values())
     np.testing.assert_allclose(np.asarray(scores), whole, atol=1e-12 * np.abs(whole).max())
@@ -103,8 +124,30 @@ def differences(name: str, damping: float) -> list[float]:
         largest = max((np.abs(v).max() for v in wanted.values()), default=0.0)
         zero = np.zeros(len(x))
         off = [np.abs(ours.get(p, zero) - wanted.get(p, zero)).max() for p in ours | wanted]
-        found.append(max(off, default=0.0) / (largest or 1.0))
+        found.append(float(max(off, default=0.0) / (largest or 1.0)))
     return found
+
+
+def differences(name: str, damping: float) -> list[float]:
+    """Differences from the oracle by loss, with the Gauss-Newton matrix."""
+    model, x = model_of(name), test_points_of(name)
+    influence = Influence(model, recipe=recipe(damping))
+    expected = expected_of(name).scores(output_gradients(model, x), damping)
+    return compare(influence, x, expected_of(name), expected)
+
+
+def with_theta_of(single: Any, name: str) -> Any:
+    """The model in float64 with the parameters of the same model in float32."""
+    dde.config.set_random_seed(3)
+    model = MODELS[name]()
+    model.net.load_state_dict(single.net.state_dict())
+    unknowns = zip(
+        model.external_trainable_variables, single.external_trainable_variables, strict=True
+    )
+    with torch.no_grad():
+        for mine, other in unknowns:
+            mine.copy_(other)
+    return model
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
@@ -131,6 +174,41 @@ def test_scores_are_those_of_double_backward(name):
 def test_scores_keep_their_digits_at_a_small_damping(name):
     found = differences(name, SMALL_DAMPING)
     assert max(found) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("name", WITH_HESSIAN)
+def test_scores_with_the_hessian(name):
+    model, x = model_of(name), test_points_of(name)
+    hessian = hessian_of(model)
+    damping = float(2 * np.abs(np.linalg.eigvalsh(hessian)).max())  # above negative eigenvalues
+    matrix = hessian + damping * np.eye(len(hessian))
+    expected = expected_of(name).scores_by_matrix(output_gradients(model, x), matrix)
+    influence = Influence(model, recipe=recipe(damping, "hessian"))
+    found = compare(influence, x, expected_of(name), expected)
+    assert max(found) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("name", IN_FLOAT32)
+def test_scores_of_a_model_in_float32(name):
+    """The same model in DeepXDE's own dtype; its theta in the model of float64 is the oracle."""
+    with default_float("float32"):
+        single = model_of(name, "float32")
+    double = with_theta_of(single, name)
+    x = test_points_of(name).astype(np.float32)
+    oracle = oracle_of(double)
+    places = points_of(single, len(oracle.losses))
+    losses = [replace(old, points=x) for old, x in zip(oracle.losses, places, strict=True)]
+    oracle = replace(oracle, losses=losses)
+    expected = oracle.scores(output_gradients(double, x.astype(float)), DAMPING)
+    try:
+        with default_float("float32"):
+            influence = Influence(single, recipe=recipe(DAMPING))
+            found = compare(influence, x, oracle, expected)
+    except InputError:
+        if name not in MAY_BE_REFUSED:
+            raise
+        return
+    assert max(found) < TOLERANCE_IN_FLOAT32, found
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -20,7 +20,7 @@ from . import (
     own_training,
     regression,
 )
-from .common import dde, float64
+from .common import dde, default_float
 
 FAMILIES = (
     *(elliptic, evolution, ordinary, inverse),
@@ -36,11 +36,12 @@ def _models(family: ModuleType) -> dict[str, Callable[[], Any]]:
 MODELS: dict[str, Callable[[], Any]] = {
     name: make for family in FAMILIES for name, make in _models(family).items()
 }
+assert len(MODELS) == sum(len(family.MODELS) for family in FAMILIES), "two models of one name"
 
 
 @functools.cache
-def model_of(name: str) -> Any:
+def model_of(name: str, dtype: str = "float64") -> Any:
     """The trained model of a name; made once, always with the same random numbers."""
-    with float64():
+    with default_float(dtype):
         dde.config.set_random_seed(3)
         return MODELS[name]()

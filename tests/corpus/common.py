@@ -24,11 +24,11 @@ UNIT_TIME = dde.geometry.GeometryXTime(UNIT, dde.geometry.TimeDomain(0, 1))
 
 
 @contextlib.contextmanager
-def float64() -> Iterator[None]:
-    """DeepXDE and PyTorch compute in float64 until the block ends."""
+def default_float(name: str = "float64") -> Iterator[None]:
+    """DeepXDE and PyTorch compute in a dtype until the block ends."""
     before = dde.config.default_float()
     with contextlib.redirect_stdout(io.StringIO()):
-        dde.config.set_default_float("float64")
+        dde.config.set_default_float(name)
     try:
         yield
     finally:

@@ -94,6 +94,20 @@ def poisson_cuboid() -> Any:
     return trained(data, fnn(3, 5, 5, 1, activation="swish"), loss_weights=[1, 10])
 
 
+def poisson_multiscale() -> Any:
+    """Features of several frequencies; more parameters than residuals, gradients up to 1e4."""
+
+    def pde(x: Tensor, y: Tensor) -> Tensor:
+        return hessian(y, x) + 50**2 * 0.1 * torch.sin(50 * x) + 4 * torch.sin(2 * x)
+
+    net = fnn(6, 8, 8, 1)
+    net.apply_feature_transform(
+        lambda x: torch.cat([f(k * x) for k in (1, 10, 50) for f in (torch.sin, torch.cos)], 1)
+    )
+    condition = dde.icbc.DirichletBC(UNIT, zero, boundary)
+    return trained(dde.data.PDE(UNIT, pde, condition, 30, 2), net)
+
+
 def poisson_many_parameters() -> Any:
     """More parameters than residuals, and several scales."""
 
@@ -168,6 +182,6 @@ def eigenvalue() -> Any:
 
 MODELS = (
     *(poisson_dirichlet, poisson_neumann, poisson_robin, poisson_periodic, poisson_l_shape),
-    *(poisson_hole, poisson_ellipse, poisson_cuboid, poisson_many_parameters),
+    *(poisson_hole, poisson_ellipse, poisson_cuboid, poisson_many_parameters, poisson_multiscale),
     *(helmholtz_hard_condition, helmholtz_sound, laplace_disk, eigenvalue),
 )

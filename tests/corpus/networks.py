@@ -64,18 +64,48 @@ class Gated(Module):
 
 
 class Attention(Module):
-    """The inputs are a sequence of two tokens that attend to each other, with two heads."""
+    """The inputs are a sequence of two tokens that attend to each other."""
+
+    n_heads = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.qkv = nn.Linear(1, 4), nn.Linear(4, 12)
         self.last = nn.Linear(8, 1)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
     def forward(self, x: Tensor) -> Tensor:
         tokens = torch.sin(self.embed(x[:, :, None]))
-        q, k, v = self.qkv(tokens).reshape(len(x), 2, 3, 2, 2).permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        shape = (len(x), 2, 3, self.n_heads, 4 // self.n_heads)
+        q, k, v = self.qkv(tokens).reshape(shape).permute(2, 0, 3, 1, 4)
+        mixed = self.attend(q, k, v).transpose(1, 2).flatten(2)
         return self.last(torch.tanh(tokens + mixed).flatten(1))
+
+
+class AttentionByMathematics(Attention):
+    """Two heads; the kernel that has second derivatives is chosen by the user."""
+
+    n_heads = 2
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
+            return super().attend(q, k, v)
+
+
+class AttentionOfTokens(Attention):
+    """Three dimensions, for which PyTorch takes the kernel that has second derivatives."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return super().attend(q[:, 0], k[:, 0], v[:, 0])[:, None]
+
+
+class AttentionByHand(Attention):
+    """Scores, softmax and sum, written out."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(q @ k.mT / 2, dim=-1) @ v
 
 
 class Normed(Module):
@@ -173,7 +203,22 @@ def gated_network() -> Any:
 
 
 def attention() -> Any:
-    return heat_problem(Attention())
+    """Measurements alone: the default kernel has first derivatives and no second ones."""
+    points = np.random.default_rng(0).random((9, 2))
+    condition = dde.icbc.PointSetBC(points, np.sin(points[:, :1]))
+    return trained(dde.data.TimePDE(UNIT_TIME, None, condition, 9), Attention())
+
+
+def attention_without_heads() -> Any:
+    return heat_problem(AttentionOfTokens())
+
+
+def attention_by_mathematics() -> Any:
+    return heat_problem(AttentionByMathematics())
+
+
+def attention_by_hand() -> Any:
+    return heat_problem(AttentionByHand())
 
 
 def layer_norm() -> Any:
@@ -204,8 +249,9 @@ def parallel_networks() -> Any:
 
 
 def fourier_features() -> Any:
-    """Random frequencies, fixed."""
-    frequencies = torch.as_tensor(np.random.default_rng(0).normal(size=(2, 3)))
+    """Random frequencies, fixed, in a tensor of the default dtype that a closure holds."""
+    drawn = np.random.default_rng(0).normal(size=(2, 3))
+    frequencies = torch.as_tensor(drawn, dtype=torch.get_default_dtype())
     net = fnn(6, 6, 6, 1)
     net.apply_feature_transform(
         lambda x: torch.cat([torch.sin(x @ frequencies), torch.cos(x @ frequencies)], 1)
@@ -254,7 +300,16 @@ def dropout() -> Any:
 
 
 MODELS = (
-    *(residual_network, gated_network, attention, layer_norm, siren, separable_network),
+    *(
+        residual_network,
+        gated_network,
+        attention,
+        attention_by_mathematics,
+        attention_by_hand,
+        layer_norm,
+        siren,
+        separable_network,
+    ),
     *(radial_basis, weight_norm, parallel_networks, fourier_features, periodic_features),
     *(several_activations, adaptive_activation, rectified),
     *(batch_norm, norm_over_points, dropout),

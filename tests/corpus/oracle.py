@@ -55,7 +55,7 @@ class Oracle:
 
     def scores(self, gradients: np.ndarray, damping: float) -> list[np.ndarray]:
         """Scores ``[n_test, n]`` of the points of each loss, for ``gradients`` ``[n_test, p]``."""
-        scale = 1 / np.sqrt(damping + self.decay)
+        scale = 1 / np.sqrt(damping + self.decay)  # turns damping and decay into the identity
         blocks = [
             (np.sqrt(loss.weight * loss.curvature)[:, :, None] * loss.jacobian * scale).reshape(
                 -1, len(scale)
@@ -64,12 +64,20 @@ class Oracle:
         ]
         U, s, Vt = np.linalg.svd(np.vstack(blocks), full_matrices=False)
         rows = (gradients * scale) @ Vt.T * (s / (1 + s**2)) @ U.T
-        starts = np.cumsum([0, *map(len, blocks)])
+        starts = np.cumsum([0, *map(len, blocks)])  # rows of each loss
         found = []
         for loss, (a, b) in zip(self.losses, itertools.pairwise(starts), strict=True):
             parts = rows[:, a:b].reshape(len(rows), *loss.slope.shape)
             found.append((parts * loss.slope * np.sqrt(loss.weight / loss.curvature)).sum(2))
         return found
+
+    def scores_by_matrix(self, gradients: np.ndarray, matrix: np.ndarray) -> list[np.ndarray]:
+        """Scores by a given matrix ``M + damping I``, such as a Hessian."""
+        solved = np.linalg.solve(matrix, gradients.T).T
+        return [
+            np.einsum("tp,nc,ncp->tn", solved, loss.weight * loss.slope, loss.jacobian)
+            for loss in self.losses
+        ]
 
 
 def theta_of(model: Any) -> tuple[list[Tensor], list[float]]:
@@ -154,6 +162,17 @@ def own_gradient(model: Any) -> np.ndarray:
         data.train_x, data.train_y, getattr(data, "train_aux_vars", None)
     )[1]
     return flat_gradient(losses.sum(), theta_of(model)[0])
+
+
+def hessian_of(model: Any) -> np.ndarray:
+    """Hessian ``[n_params, n_params]`` of the loss that DeepXDE itself minimises."""
+    data, (theta, _) = model.data, theta_of(model)
+    losses = model.outputs_losses_train(
+        data.train_x, data.train_y, getattr(data, "train_aux_vars", None)
+    )[1]
+    gradient = torch.autograd.grad(losses.sum(), theta, create_graph=True, materialize_grads=True)
+    flat = torch.cat([g.flatten() for g in gradient])
+    return np.stack([flat_gradient(entry, theta) for entry in flat])
 
 
 def output_gradients(model: Any, x: np.ndarray) -> np.ndarray:
