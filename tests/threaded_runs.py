@@ -1,6 +1,6 @@
 """Runs every entry point of one model many times on two threads and compares with one thread.
 
-A script of ``test_threads.py``: prints a line of JSON for each entry point, so that a crash of the
+A script of ``test_threads.py``: prints a line of JSON for each recipe, so that a crash of the
 process tells which one it was.
 """
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from corpus import model_of
 from corpus.common import default_float
-from torch import Tensor
 
 import pinnfluence
 from pinnfluence import GAUSS_NEWTON, PAPER, Influence, Pinn
@@ -56,32 +55,26 @@ def read(kind: str) -> tuple[Pinn, np.ndarray]:
     return pinn, np.concatenate([inside, *edges]).astype(np.float32)
 
 
-def entry_points(pinn: Pinn, train_x: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """The public ways to scores, by name, each from the beginning."""
-    x = train_x[:5] + np.float32(1e-3)
-    output = pinn.outputs[0]
+def recipes(pinn: Pinn, train_x: np.ndarray) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+    """By recipe: a function that asks a new ``Influence`` at all its entry points, by name."""
+    x, output = train_x[:5] + np.float32(1e-3), pinn.outputs[0]
 
-    def influence(recipe: Any) -> Influence:
-        return Influence(pinn, train_x, recipe=recipe, batch_size=BATCH_SIZE)
+    def ask(recipe: Any) -> dict[str, np.ndarray]:
+        influence = Influence(pinn, train_x, recipe=recipe, batch_size=BATCH_SIZE)
+        scores = influence.influence(x)
+        return {
+            "influence": np.stack([np.asarray(scores[name][:]) for name in (output, "all")]),
+            "scores": np.asarray(influence.scores(x, output)),
+            "scores of a loss": np.asarray(influence.scores(x, "all")),
+            "exact": np.asarray(influence.exact(x)[output][:]),
+            "self-influence": influence.self_influence(),
+        }
 
     full = replace(GAUSS_NEWTON, damping=1e-3)
-    paper = replace(PAPER, rank=8)
-
-    def whole(recipe: Any) -> np.ndarray:
-        scores = influence(recipe).influence(x)
-        return np.stack([np.asarray(scores[name][:]) for name in (output, "all")])
-
     return {
-        "influence": lambda: whole(full),
-        "influence, paper": lambda: whole(paper),
-        "scores": lambda: np.asarray(influence(full).scores(x, output)),
-        "scores, paper": lambda: np.asarray(influence(paper).scores(x, output)),
-        "scores of a loss": lambda: np.asarray(influence(full).scores(x, "all")),
-        "exact": lambda: np.asarray(influence(full).exact(x)[output][:]),
-        "self-influence": lambda: influence(full).self_influence(),
-        "with leverage": lambda: np.asarray(
-            influence(replace(full, leverage=True)).scores(x, output)
-        ),
+        "gauss-newton": lambda: ask(full),
+        "leverage": lambda: ask(replace(full, leverage=True)),
+        "paper": lambda: ask(replace(PAPER, rank=2)),
     }
 
 
@@ -91,33 +84,33 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def report(name: str, entry: Callable[[], Any]) -> None:
+def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]]) -> None:
     """Print by how much repetitions on two threads differ from one thread."""
     torch.set_num_threads(1)
-    expected, worst, error = entry(), [], ""
+    expected, error = ask(), ""
+    worst: dict[str, list[float]] = {name: [] for name in expected}
     torch.set_num_threads(2)
-    print(json.dumps({"started": name}), flush=True)
     for _ in range(REPETITIONS):
         try:
-            worst.append(difference(entry(), expected))
+            found = ask()
+            for name, values in found.items():
+                worst[name].append(difference(values, expected[name]))
         except Exception as failure:  # whatever the race does
             error = f"{type(failure).__name__}: {failure}".splitlines()[0]
-            worst.append(float("nan"))
         if torch.get_num_threads() != 2:
             error = f"left {torch.get_num_threads()} threads"
             torch.set_num_threads(2)
-    print(json.dumps({"finished": name, "differences": worst, "error": error}), flush=True)
+    print(json.dumps({"recipe": recipe, "differences": worst, "error": error}), flush=True)
 
 
 def main(kind: str) -> None:
-    """Report on all entry points of one kind of model."""
+    """Report on all recipes and entry points of one kind of model."""
     warnings.simplefilter("ignore")
     force_threads()
     with default_float():
-        for name, entry in entry_points(*read(kind)).items():
-            report(name, entry)
+        for recipe, ask in recipes(*read(kind)).items():
+            report(recipe, ask)
 
 
 if __name__ == "__main__":
-    assert isinstance(torch.zeros(0), Tensor)
     main(sys.argv[1])
