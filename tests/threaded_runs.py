@@ -23,7 +23,8 @@ from pinnfluence import GAUSS_NEWTON, PAPER, Influence, Pinn
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.runtime import parallel
 
-REPETITIONS, BATCH_SIZE = 20, 4
+REPETITIONS = {"gauss-newton": 20, "leverage": 20, "paper": 5}
+BATCH_SIZE = 4
 
 MODELS = {
     "plain": "burgers",
@@ -43,7 +44,7 @@ def read(kind: str) -> tuple[Pinn, np.ndarray]:
     """A model and its training points."""
     if kind != "envelope":
         pinn = pinnfluence.from_deepxde(model_of(MODELS[kind]))
-        return pinn, pinn.training_points
+        return pinn, pinn.training_points[::2]
     variant = PROBLEM.variant("best")
     torch.manual_seed(0)
     network = pinnfluence.MLP((2, 6, 6, 3), "gelu", variant.scale, variant.envelope)
@@ -61,6 +62,11 @@ def recipes(pinn: Pinn, train_x: np.ndarray) -> dict[str, Callable[[], dict[str,
 
     def ask(recipe: Any) -> dict[str, np.ndarray]:
         influence = Influence(pinn, train_x, recipe=recipe, batch_size=BATCH_SIZE)
+        if recipe.leverage:
+            return {
+                "scores": np.asarray(influence.scores(x, output)),
+                "self-influence": influence.self_influence(),
+            }
         scores = influence.influence(x)
         return {
             "influence": np.stack([np.asarray(scores[name][:]) for name in (output, "all")]),
@@ -90,7 +96,7 @@ def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]]) -> None:
     expected, error = ask(), ""
     worst: dict[str, list[float]] = {name: [] for name in expected}
     torch.set_num_threads(2)
-    for _ in range(REPETITIONS):
+    for _ in range(REPETITIONS[recipe]):
         try:
             found = ask()
             for name, values in found.items():
