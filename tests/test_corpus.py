@@ -50,7 +50,7 @@ WITH_HESSIAN = (
 """Models that are also compared with the Hessian of DeepXDE's own loss."""
 
 IN_FLOAT32 = (
-    *("poisson_dirichlet", "poisson_l_shape", "laplace_disk", "heat", "schroedinger"),
+    *("poisson_dirichlet", "poisson_cuboid", "laplace_disk", "heat", "schroedinger"),
     *("quadrature", "lorenz", "navier_stokes", "unknown_flux", "unknown_offset"),
     *("unknown_vector", "residual_network", "attention", "siren", "fourier_features"),
     *("auxiliary_variables", "own_measurements", "measured_components", "point_weights"),
@@ -197,7 +197,10 @@ def test_scores_of_a_model_in_float32(name):
     x = test_points_of(name).astype(np.float32)
     oracle = oracle_of(double)
     places = points_of(single, len(oracle.losses))
-    losses = [replace(old, points=x) for old, x in zip(oracle.losses, places, strict=True)]
+    losses = [
+        replace(loss, points=points[: len(loss.slope)])
+        for loss, points in zip(oracle.losses, places, strict=True)
+    ]
     oracle = replace(oracle, losses=losses)
     expected = oracle.scores(output_gradients(double, x.astype(float)), DAMPING)
     try:
