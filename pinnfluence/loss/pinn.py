@@ -35,6 +35,7 @@ class Pinn:
             each equation had, with repeated points told apart.
         theta: names of the parameters that training moved; None means all of the network's. The
             others are constants.
+        weight_decay: of the optimiser, which minimised ``L + weight_decay |theta|^2 / 2``.
 
     Raises:
         ValueError: two inputs, outputs, loss terms or quantities of one name; parameters in
@@ -49,6 +50,7 @@ class Pinn:
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     training: PointSet | None = None
     theta: tuple[str, ...] | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]

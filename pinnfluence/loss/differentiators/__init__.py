@@ -33,7 +33,8 @@ __all__ = [
 def differentiator_of(chunk: Collocation) -> Differentiator:
     """The fastest differentiator for the equations and the network of a collocation."""
     residuals = [equation.residuals for equation in chunk.equations]
-    if any(isinstance(r, Declared) and r.by_autograd for r in residuals):
+    by_autograd = getattr(chunk.pinn.network, "by_autograd", False)
+    if by_autograd or any(isinstance(r, Declared) and r.by_autograd for r in residuals):
         return DoubleBackward()
     return Taylor() if isinstance(chunk.pinn.network, MLP) else Functional()
 
