@@ -66,8 +66,7 @@ def write_explorer(
     >>> write_explorer("explorer.html", ["runs/good_influences"])        # doctest: +SKIP
     """
     sources = find_sources(score_files, checkpoints)
-    payload = build_payload(sources, n_test, rank)
-    write_bytes(path, page(payload.description, payload.blobs).encode())
+    write_bytes(path, page(*build_payload(sources, n_test, rank)).encode())
     return sources
 
 
