@@ -25,6 +25,7 @@ SCRIPTS = (
     "geometry.js",
     "dots.js",
     "state.js",
+    "address.js",
     "panel.js",
     "pointer.js",
     "details.js",
@@ -74,7 +75,7 @@ def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
     """The page as text."""
     models = description["models"]
     names = [str(model["name"]) for model in models]
-    recipes = dict.fromkeys(_recipe(model["recipe"]) for model in models)
+    recipes = dict.fromkeys(map(_recipe, models))
     parts = {
         "title": html.escape(f"PINNfluence: {', '.join(names)}"),
         "models": html.escape(" · ".join(names)),
@@ -99,10 +100,11 @@ def _script() -> str:
     return f'(() => {{\n"use strict";\n{code}}})();'
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    """A recipe in one line."""
-    names = ("name", "curvature", "rank", "damping", "weighting")
-    return ", ".join(f"{name} {recipe[name]}" for name in names if name in recipe) or "not stated"
+def _recipe(model: Mapping[str, Any]) -> str:
+    """What a model's recipe is worth, and its settings."""
+    names = ("curvature", "rank", "damping", "weighting")
+    settings = (f"{name} {model['recipe'][name]}" for name in names if name in model["recipe"])
+    return f"{model['note']} ({', '.join(settings) or 'settings not stated'})"
 
 
 def _static(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,7 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
         "n_test": len(chosen),
         "n_test_of_file": len(scores.test_x),
         "recipe": metadata.get("recipe", {}),
+        **_worth(metadata.get("recipe", {})),
         "groups": scores.groups,
         "train_x": blob.add(scores.train_x.astype(np.float32)),
         "test_index": blob.add(chosen.astype(np.int32)),
@@ -150,6 +151,22 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
     }
+
+
+def _worth(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether scores of a recipe predict retraining, and a note that says so beside each number.
+
+    They do, to first order, with the whole curvature of the loss that was trained; they do not
+    with that of the plain sum of squares. In between it has not been measured.
+    """
+    trained, full = recipe.get("weighting") == "training", recipe.get("rank") == "full"
+    words = "agreement with retraining not measured"
+    if trained and full:
+        words = "predicts retraining to first order"
+    elif recipe.get("weighting") == "uniform":
+        words = "not a prediction of retraining"
+    note = f"recipe {recipe.get('name', 'not stated')}: {words}"
+    return {"predicts": trained and full, "note": note}
 
 
 def _derived_halves(

@@ -82,14 +82,14 @@ function nearest(points, [x, y], [scaleX, scaleY], acts) {
 }
 
 // The next point from one point in a direction, for the arrow keys: ahead, near, not far aside.
-function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], acts) {
+function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], acts, step = 1) {
   let best = from, least = Infinity;
   for (let i = 0; i < points.length / 2; i++) {
     if (acts && !acts[i]) continue;
     const dx = (points[2 * i] - points[2 * from]) * scaleX;
     const dy = (points[2 * i + 1] - points[2 * from + 1]) * scaleY;
     const ahead = dx * directionX + dy * directionY, aside = dx * directionY - dy * directionX;
-    if (ahead < 1) continue; // at least one pixel on
+    if (ahead < step) continue; // pixels
     const cost = ahead + 2 * Math.abs(aside);
     if (cost < least) [least, best] = [cost, i];
   }

@@ -45,8 +45,9 @@ function draw() {
 // What can wait until the choice rests: the voice of a screen reader, and the address.
 function afterwards() {
   if (focused()) announce(`${focused().model.name}: ${sentence(focused())}`);
+  remember();
   try {
-    history.replaceState(null, "", toAddress());
+    history.replaceState(null, "", present);
   } catch { /* some browsers forbid it for files; the link is a convenience */ }
 }
 
@@ -72,8 +73,6 @@ function showChoices() {
   byId("terms-summary").textContent = state.terms.length === all.length ? `all ${all.length}` : `${state.terms.length} of ${all.length}`;
   byId("clear").hidden = !state.polygon;
 }
-
-const allTerms = () => [...new Set(page.models.flatMap((model) => Object.keys(model.terms)))];
 
 function choice(kind, name, value, text) {
   return element("label", [element("input", [], { type: kind, name, value }), element("span", text)]);
@@ -146,7 +145,14 @@ function listenToControls() {
   byId("save-map").addEventListener("click", () => saveTable(mapTable(), "map"));
   byId("theme").addEventListener("change", ({ target }) => useTheme(target.value));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => useTheme());
-  document.addEventListener("keydown", ({ key }) => { if (key === "Escape") byId("terms-box").open = false; });
+  byId("undo").addEventListener("click", undo);
+  window.addEventListener("hashchange", () => fromAddress(location.hash));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") byId("terms-box").open = false;
+    if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    undo();
+  });
   document.addEventListener("pointerdown", ({ target }) => {
     if (!byId("terms-box").contains(target)) byId("terms-box").open = false;
   });
@@ -162,6 +168,9 @@ function useTheme(theme = document.documentElement.dataset.theme) {
 // For scripts and tests: what is chosen, and where a place lies in the window.
 window.explorer = {
   state,
+  page,
+  refresh,
+  address: toAddress,
   pixelOf(name, kind, place) {
     const panel = panels.find((p) => p.model.name === name && p.kind === kind);
     const { left, top } = panel.canvas.getBoundingClientRect(), [x, y] = panel.toPixel(place);
@@ -188,9 +197,7 @@ async function start() {
   document.body.dataset.shape = description.equal && shape > 2 ? "wide" : "square";
   byId("axes-names").textContent = description.axes.join(", ");
   readInk();
-  begin(description);
   fillChoices();
-  fromAddress(location.hash);
   for (const model of page.models) {
     for (const kind of ["points", "map"]) {
       const canvas = element("canvas", [], { tabindex: 0, role: "img" });
@@ -199,6 +206,7 @@ async function start() {
       listen(panels.at(-1));
     }
   }
+  fromAddress(location.hash);
   listenToControls();
   draw();
   document.body.dataset.ready = "true";
