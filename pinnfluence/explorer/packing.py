@@ -168,7 +168,5 @@ def _relative(
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:
-    if len(values) == 0:
-        return {"median": 0.0, "p95": 0.0, "largest": 0.0}
-    median, p95 = np.percentile(values, [50, 95])
-    return {"median": float(median), "p95": float(p95), "largest": float(values.max())}
+    percentiles = np.percentile(values, [50, 95, 100]) if len(values) else np.zeros(3)
+    return dict(zip(("median", "p95", "largest"), percentiles.tolist(), strict=True))

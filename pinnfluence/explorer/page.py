@@ -59,7 +59,7 @@ def write_explorer(
         rank: embeddings of more factors are reduced to so many.
 
     Returns:
-        What was found with each score file.
+        Each score file with its model's name, problem and checkpoint.
 
     Raises:
         InputError: see ``find_sources``.

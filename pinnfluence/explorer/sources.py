@@ -106,13 +106,13 @@ def _check_same_problem(first: Source, other: Source) -> None:
     named = [s.scores.metadata.get("config", {}).get("problem") for s in (first, other)]
     differ = None not in named and named[0] != named[1]
     if differ or other.inputs != first.inputs or not set(other.fields) & set(first.fields):
-        was, found = (
+        was, other_was = (
             f"{name or 'no named problem'}, {', '.join(s.fields)} of {', '.join(s.inputs)}"
             for name, s in zip(named, (first, other), strict=True)
         )
         raise InputError(
             f"expected models of one problem, found {first.name} ({was}) and {other.name} "
-            f"({found}); write a page for each problem"
+            f"({other_was}); write a page for each problem"
         )
 
 

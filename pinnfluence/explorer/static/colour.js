@@ -1,6 +1,6 @@
 // Colours, limits and numbers in words.
 
-// Blue, neutral, orange: told apart by every common kind of colour blindness. The neutral middle
+// Blue, neutral, orange: distinguished by every common kind of colour blindness. The neutral middle
 // recedes into the page, so the dark map is light at its ends and the light map is dark there.
 const DIVERGING = {
   light: ["#08306b", "#2166ac", "#74add1", "#e9e9e6", "#f4a259", "#c8560a", "#662200"],

@@ -98,7 +98,7 @@ function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], act
 
 // Numbers of the points inside a polygon.
 function inside(points, polygon) {
-  const found = [];
+  const members = [];
   for (let i = 0; i < points.length / 2; i++) {
     const x = points[2 * i], y = points[2 * i + 1];
     let odd = false;
@@ -106,9 +106,9 @@ function inside(points, polygon) {
       const [ax, ay] = polygon[k], [bx, by] = polygon[j];
       if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
     }
-    if (odd) found.push(i);
+    if (odd) members.push(i);
   }
-  return found;
+  return members;
 }
 
 // Edges that belong to one triangle: the outline of the domain and of its holes.
@@ -128,9 +128,9 @@ function outline(mesh) {
 function ticks(low, high, n) {
   const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const found = [];
+  const marks = [];
   for (let k = Math.ceil(low / step - 1e-6); k * step <= high + 1e-6 * step; k++) {
-    found.push(Number((k * step).toPrecision(6)));
+    marks.push(Number((k * step).toPrecision(6)));
   }
-  return found;
+  return marks;
 }

@@ -92,7 +92,7 @@ function fillChoices() {
     (name) => (sums.includes(name) ? `${labelOf(name)} (${name})` : nameWithUnit(name)));
   const predicted = new Set(page.models.flatMap((m) => Object.keys(m.predicted)));
   const reference = new Set(page.meshes.flatMap((m) => Object.keys(m.reference)));
-  const behind = (kind, found) => fields.filter(found).map((name) => `${kind}:${name}`);
+  const behind = (kind, available) => fields.filter(available).map((name) => `${kind}:${name}`);
   options(byId("background"), {
     predicted: behind("predicted", (name) => predicted.has(name)),
     reference: behind("reference", (name) => reference.has(name)),
@@ -125,8 +125,8 @@ function listenToControls() {
   on("tool-choice", "change", (radio) => { state.lasso = radio.value === "lasso"; });
   on("focus-choice", "change", (radio) => { state.focus = Number(radio.value); });
   on("model-choice", "change", () => {
-    const found = [...document.getElementsByName("model")].filter((box) => box.checked).map((box) => Number(box.value));
-    if (found.length) state.shown = found;
+    const chosen = [...document.getElementsByName("model")].filter((box) => box.checked).map((box) => Number(box.value));
+    if (chosen.length) state.shown = chosen;
   });
   on("terms", "change", () => {
     state.terms = [...document.getElementsByName("term")].filter((box) => box.checked).map((box) => box.value);

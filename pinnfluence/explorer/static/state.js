@@ -78,14 +78,14 @@ function lookAt(model) {
 }
 
 function looks() {
-  const found = page.models.map((model, i) => (state.shown.includes(i) ? lookAt(model) : null));
+  const all = page.models.map((model, i) => (state.shown.includes(i) ? lookAt(model) : null));
   if (state.same) {
     for (const limit of ["rowLimit", "columnLimit"]) {
-      const largest = Math.max(0, ...found.filter(Boolean).map((look) => look[limit]));
-      for (const look of found) if (look) look[limit] = largest;
+      const largest = Math.max(0, ...all.filter(Boolean).map((look) => look[limit]));
+      for (const look of all) if (look) look[limit] = largest;
     }
   }
-  return found;
+  return all;
 }
 
 // Differences below this come from float32, in which networks compute, and are no errors.
