@@ -1,6 +1,6 @@
 """The page: template, style and scripts put around the payload, in one file that needs no other.
 
-Drawn by hand-written code of 77 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
+Drawn by hand-written code of 88 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
 are 1.65 MB: it has no glyph for a field between scattered points, so that the map, and nearly all
 of the page besides, would still be code like this. Here a click multiplies embeddings, and a table
 of each pixel's triangle turns the values into an image. Sizes and times: ``docs/performance.md``.

@@ -106,9 +106,8 @@ const READERS = {
 function fromAddress(hash) {
   begin();
   const given = [...new URLSearchParams(hash.slice(1))].filter(([, text]) => text !== "");
-  const order = Object.keys(READERS); // the models before what depends on them
-  const ranked = given.sort(([a], [b]) => (a === "models" ? -1 : b === "models" ? 1 : 0));
-  const refused = ranked.filter(([name, text]) => !(order.includes(name) && READERS[name](text)));
+  given.sort(([a], [b]) => (b === "models") - (a === "models")); // before what depends on them
+  const refused = given.filter(([name, text]) => !(Object.hasOwn(READERS, name) && READERS[name](text)));
   byId("problem").hidden = refused.length === 0;
   byId("problem").textContent = "Ignored in the address, because this page has nothing of that kind: " +
     refused.map(([name, text]) => `${name}=${text.length > 60 ? text.slice(0, 60) + "…" : text}`).join("; ");
