@@ -137,7 +137,7 @@ def main() -> None:
         print(prepare(run, arguments.compile, dtype, device))
     state = run.train()
     history = read_history(folder / checkpoint.HISTORY)
-    curves = history_figure(history, folder.name, problem.labels)
+    curves = history_figure(history, folder.name, problem.labels, settings)
     save(curves, folder / checkpoint.CURVES)
     loss = run.history.loss()
     print(f"{finished} at step {state.step}, loss {loss:.4g}, {state.seconds:.0f} s, in {folder}")
