@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import torch
 from corpus import MODELS, model_of
 from corpus.common import dde, default_float
 from corpus.oracle import Oracle, hessian_of, oracle_of, output_gradients, own_gradient, points_of
+from corpus.own_training import mini_batches
 
-from pinnfluence import GAUSS_NEWTON, Influence, InputError
+from pinnfluence import GAUSS_NEWTON, Influence, InputError, from_deepxde
+from pinnfluence.loss.loss import Loss
 
 REFUSED = {
     "batch_norm": "outputs depend on the other points of the batch",
@@ -25,11 +28,13 @@ REFUSED = {
     "decoupled_decay": "the optimiser's decay is not part of a loss",
     "mean_absolute_error": "the loss has no second derivative",
     "online_function": "there is no fixed set of training points",
+    "point_weights": "a tensor of weights belongs to places in the batch, not to points",
+    "weighted_loss": "the loss is a function of its own, not a mean of squares",
+    "log_cosh": "the loss is no mean of squares",
 }
 """Models that must be refused, and why."""
 
 MAY_BE_REFUSED = {
-    "mini_batches": "there is no fixed set of measurements; those of the last step may be taken",
     "fourier_features": "in float32 its closure holds a tensor that cannot be cast",
 }
 """Models for which a refusal is as good as right scores, and why."""
@@ -53,7 +58,7 @@ IN_FLOAT32 = (
     *("poisson_dirichlet", "poisson_cuboid", "laplace_disk", "heat", "schroedinger"),
     *("quadrature", "lorenz", "navier_stokes", "unknown_flux", "unknown_offset"),
     *("unknown_vector", "residual_network", "attention", "siren", "fourier_features"),
-    *("auxiliary_variables", "own_measurements", "measured_components", "point_weights"),
+    *("auxiliary_variables", "own_measurements", "measured_components"),
     *("coordinates_of_a_condition", "last_layer", "l2_regulariser", "function", "dataset"),
 )
 """Models that are also made in DeepXDE's default dtype: constants, unknowns and targets in it."""
@@ -181,7 +186,7 @@ def test_scores_with_the_hessian(name):
     model, x = model_of(name), test_points_of(name)
     hessian = hessian_of(model)
     damping = float(2 * np.abs(np.linalg.eigvalsh(hessian)).max())  # above negative eigenvalues
-    matrix = hessian + damping * np.eye(len(hessian))
+    matrix = hessian + np.diag(damping + expected_of(name).decay)
     expected = expected_of(name).scores_by_matrix(output_gradients(model, x), matrix)
     influence = Influence(model, recipe=recipe(damping, "hessian"))
     found = compare(influence, x, expected_of(name), expected)
@@ -228,3 +233,16 @@ def test_the_corpus_holds_what_it_says():
         model = model_of(name)
         assert sum(p.numel() for p in model.net.parameters()) <= 150, name
         assert len(model.data.train_x) <= 110, name
+
+
+def test_mini_batches_of_measurements_stand_for_all_of_them():
+    model = mini_batches()
+    whole = mini_batches(batch_size=None)
+    x = np.array([[0.3], [0.7]])
+    pinn = from_deepxde(model)
+    loss = Loss.of_training(pinn.at(pinn.training.x))
+    assert len(loss.collocation.term_rows()["pointset"]) == 6
+    net = copy.deepcopy(model.net).double()
+    misfit = net(torch.as_tensor(whole.data.bcs[0].points)) - whole.data.bcs[0].values
+    assert loss.term_sums(7)["pointset"] == pytest.approx(float(misfit.square().mean()))
+    assert np.isfinite(Influence(model, recipe=recipe(DAMPING)).scores(x, 0).values).all()

@@ -178,7 +178,9 @@ def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
             losses = chunk.point_losses(theta)
             columns = tensor_like(signs[start : start + len(losses)], losses)
             total += torch.stack(by_loop((losses @ column for column in columns.T), theta), 1)
-    return float64_array(executor.sum(total))
+    total = executor.sum(total)
+    total[:, 0] += loss.decay_gradient()
+    return float64_array(total)
 
 
 def rounding(pinn: Pinn) -> float:

@@ -57,9 +57,9 @@ def invert(
     last: list[Inverse] = []  # a single one: each may hold a matrix
 
     def at(damping: float) -> Inverse:
-        if not last or last[0].damping != damping:
+        if not last or last[0].damping != damping + loss.weight_decay:
             last.clear()
-            last.append(method.at(damping))
+            last.append(method.at(damping + loss.weight_decay))
         return last[0]
 
     chosen = _choose(method, at) if recipe.is_automatic else None

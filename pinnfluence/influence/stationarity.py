@@ -37,4 +37,5 @@ def point_gradients(loss: Loss, executor: Executor) -> tuple[torch.Tensor, torch
     parts = [(like.new_zeros(0), like.new_zeros(loss.pinn.n_params))]
     parts += [loss_gradients(chunk) for chunk in executor.batches(loss)]
     norms, gradients = zip(*parts, strict=True)
-    return executor.gather(torch.cat(norms)), executor.sum(torch.stack(gradients).sum(0))
+    total = executor.sum(torch.stack(gradients).sum(0)) + loss.decay_gradient()
+    return executor.gather(torch.cat(norms)), total

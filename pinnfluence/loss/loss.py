@@ -28,16 +28,20 @@ class Loss:
     Args:
         collocation: the loss terms at the points.
         weights: w_k by name of the term.
+        weight_decay: factor of ``|theta|^2 / 2`` that was minimised beside L: of no point, and so
+            in no value here. It adds to the gradient and, as a damping, to every curvature.
     """
 
     collocation: Collocation
     weights: Mapping[str, float]
+    weight_decay: float = 0.0
 
     @classmethod
     def of_training(cls, collocation: Collocation) -> Loss:
         """As it was minimised, ``w_k = c_k / |S_k|`` with DeepXDE's loss weights c_k."""
         given, rows = collocation.pinn.loss_weights, collocation.term_rows()
-        return cls(collocation, {k: given.get(k, 1.0) / max(1, len(r)) for k, r in rows.items()})
+        weights = {k: given.get(k, 1.0) / max(1, len(r)) for k, r in rows.items()}
+        return cls(collocation, weights, collocation.pinn.weight_decay)
 
     @classmethod
     def uniform(cls, collocation: Collocation) -> Loss:
@@ -70,6 +74,11 @@ class Loss:
     def only(self, number: int) -> Loss:
         """The terms of one of the equations, at the points on which it acts."""
         return replace(self, collocation=self.collocation.only(number))
+
+    def decay_gradient(self) -> Tensor:
+        """Gradient of ``weight_decay |theta|^2 / 2``, ``[n_params]``."""
+        theta = torch.cat([p.flatten() for p in self.pinn.params.values()])
+        return self.weight_decay * theta
 
     def scale(self, term: str) -> float:
         """``(2 w_k)^1/2``, by which residuals are multiplied so that the loss is ``|s|^2 / 2``."""

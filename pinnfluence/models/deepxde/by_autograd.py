@@ -18,51 +18,28 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.field.field import Field
-from pinnfluence.models.deepxde.derivative_lookup import Substitute
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.models.deepxde.network import Unknowns, cast
-
-
-class _Evaluation(nn.Module):
-    """A function of points and of a network's outputs, for ``torch.func.functional_call``.
-
-    That puts theta into the very module that the user's functions may hold, so that whatever they
-    compute with it depends on theta.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, function: Callable[[Tensor, Tensor], Any], x: Tensor) -> Any:
-        return function(x, self.net(x))
+from pinnfluence.models.deepxde.network import OwnNetwork, cast
+from pinnfluence.runtime.devices import tensor_like
 
 
 def outputs_of(
-    function: Callable[[Tensor, Tensor, Field], Any], f: Field, net: nn.Module, unknowns: Unknowns
+    function: Callable[[Tensor, Tensor, Field], Any],
+    f: Field,
+    own: OwnNetwork,
+    points: np.ndarray | None = None,
 ) -> Any:
-    """What a function of points, outputs and the field gives at the field's points.
+    """What a function of points, outputs and the field gives at the field's points, or others.
 
     If the field has images, they are the second half of the points, as DeepXDE has it.
     """
-    values = {_own_name(n): p for n, p in f.params.items() if not n.startswith("unknowns.")}
-    values |= {f"net.{n}": cast(b, f.points.dtype) for n, b in net.named_buffers()}
     images = [f.image.points] if hasattr(f, "image") else []
-    x = torch.cat([f.points, *images]).detach().requires_grad_()
-    training = net.training
-    with torch.enable_grad(), Substitute(unknowns.substitutes(f.params)):
-        net.eval()
+    x = torch.cat([f.points, *images]) if points is None else tensor_like(points, f.points)
+    with torch.enable_grad():
         try:
-            bound = lambda x, y: function(x, y, f)  # noqa: E731
-            return torch.func.functional_call(_Evaluation(net), values, (bound, x))
+            return own(f.params, x.detach().requires_grad_(), lambda x, y: function(x, y, f))
         finally:
-            net.train(training)
             dde.grad.clear()
-
-
-def _own_name(name: str) -> str:
-    """Name of a parameter in ``_Evaluation``; an MLP has the names of the user's network."""
-    return name if name.startswith("net.") else f"net.{name}"
 
 
 @contextmanager
@@ -72,12 +49,8 @@ def exact_attention() -> Iterator[None]:
         yield
 
 
-def condition_error(condition: Any, n_inputs: int) -> Callable[[Tensor, Tensor, Field], Any]:
-    """``condition.error`` at any points, without what it caches for its own.
-
-    The data of the equation hold the points in their first columns, and the values of a point set
-    in the others.
-    """
+def condition_error(condition: Any) -> Callable[[Tensor, Tensor, Field], Any]:
+    """``condition.error`` at any points, without what it caches for its own."""
 
     def function(x: Tensor, y: Tensor, f: Field) -> Any:
         own = copy.copy(condition)
@@ -86,8 +59,10 @@ def condition_error(condition: Any, n_inputs: int) -> Callable[[Tensor, Tensor, 
             if function := getattr(cached, "__wrapped__", None):
                 setattr(own, attribute, _uncached(function, x))
         points = x.detach().cpu().numpy().astype(dde.config.real(np))
-        if hasattr(own, "values") and f.data.shape[1] > n_inputs:
-            own.points, own.values, own.batch_size = points, f.data[:, n_inputs:], None
+        own.batch_size = None
+        values = getattr(own, "values", None)
+        if isinstance(values, Tensor) and not values.requires_grad:
+            own.values = values.to(x)
         return own.error(points, x, y, 0, len(x))
 
     return function

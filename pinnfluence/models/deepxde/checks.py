@@ -21,6 +21,7 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
 from pinnfluence.models.deepxde.model import PinnModel, dde
 from pinnfluence.models.deepxde.network import Wrapped
+from pinnfluence.runtime.slow_ways import tell_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
 """Relative difference between DeepXDE's loss terms and ours up to which they are the same; in
@@ -28,6 +29,9 @@ float32 cancellation in small residuals takes most digits."""
 
 GRADIENT_TOLERANCES = {torch.float64: 1e-5, torch.float32: 3e-2}
 """Relative difference between the gradients of a loss term up to which they are the same."""
+
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Steps of difference quotients, relative to the parameters."""
 
 BATCH_SIZE = 500
 
@@ -94,9 +98,9 @@ def check_model(model: Any, pinn: Pinn, loss_of: Callable[[str], str]) -> None:
         return
     assert pinn.training is not None
     loss = Loss.of_training(pinn.at(pinn.training.x))
-    ours = _losses(loss, loss_of)
-    dtype = pinn.like.dtype
-    with _own_losses(model, dtype) as losses:
+    ours, dtype = _losses(loss, loss_of), pinn.like.dtype
+    with _own_model(model, dtype) as evaluate:
+        losses = evaluate()
         if len(ours) != len(losses):
             raise InputError(f"DeepXDE has {len(losses)} loss terms, found {len(ours)}: {[*ours]}")
         theirs = losses.detach().cpu().tolist()
@@ -104,11 +108,43 @@ def check_model(model: Any, pinn: Pinn, loss_of: Callable[[str], str]) -> None:
             _compare_losses(name, mine, own, TOLERANCES[dtype])
         parameters = _parameters(model, pinn)
         gradients = [_flat_gradient(term, parameters) for term in losses]
+        direction = _direction(parameters)
+        quotients = _quotients(evaluate, parameters, direction)
     scale = max(float(gradient.norm()) for gradient in gradients)
-    for name, gradient in zip(ours, gradients, strict=True):
+    for k, (name, gradient) in enumerate(zip(ours, gradients, strict=True)):
         terms = {t: w * (loss_of(t) == name) for t, w in loss.weights.items()}
         found = loss_gradient(replace(loss, weights=terms), BATCH_SIZE)
-        _compare_gradients(name, found, gradient, scale, GRADIENT_TOLERANCES[dtype])
+        steps = quotients[:, k]
+        _compare_gradients(name, found, gradient, scale, direction, steps, dtype, model.net)
+
+
+def _direction(parameters: list[Tensor]) -> Tensor:
+    """A random direction ``[n_params]`` in which each entry moves by the size of its tensor's."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    parts = []
+    for p in parameters:
+        drawn = torch.randn(p.numel(), generator=generator, dtype=p.dtype, device="cpu")
+        parts.append(drawn.to(p.device) * (p.detach().square().mean().sqrt() + 1e-3))
+    return torch.cat(parts)
+
+
+def _quotients(
+    evaluate: Callable[[], Tensor], parameters: list[Tensor], direction: Tensor
+) -> np.ndarray:
+    """Difference quotients of the model's own losses along a direction, ``[n_steps, n_losses]``."""
+    before = [p.data for p in parameters]
+    parts = direction.split([p.numel() for p in parameters])
+
+    def at(step: float) -> np.ndarray:
+        for p, data, part in zip(parameters, before, parts, strict=True):
+            p.data = data + step * part.view_as(data)
+        return evaluate().detach().cpu().double().numpy()
+
+    try:
+        return np.stack([(at(step) - at(-step)) / (2 * step) for step in STEPS])
+    finally:
+        for p, data in zip(parameters, before, strict=True):
+            p.data = data
 
 
 def _compare_losses(name: str, mine: float, own: float, limit: float) -> None:
@@ -122,14 +158,48 @@ def _compare_losses(name: str, mine: float, own: float, limit: float) -> None:
         )
 
 
-def _compare_gradients(name: str, mine: Tensor, own: Tensor, scale: float, limit: float) -> None:
-    difference = float((mine - own).norm())
-    if difference > limit * float(own.norm()) + 1e-3 * limit * scale:
+def _compare_gradients(
+    name: str,
+    mine: Tensor,
+    own: Tensor,
+    scale: float,
+    direction: Tensor,
+    quotients: np.ndarray,
+    dtype: torch.dtype,
+    net: torch.nn.Module,
+) -> None:
+    """Compare with the model's own gradient, and both with difference quotients of its loss."""
+    limit = GRADIENT_TOLERANCES[dtype]
+    difference, size = float((mine - own).norm()), float(own.norm())
+    same = difference <= limit * size + 1e-3 * limit * scale
+    if not (same or _agrees(float(mine @ direction), quotients, scale)):
         raise MismatchError(
-            f"the gradient of loss term {name} is {difference / float(own.norm()):.1e} off that of "
-            "DeepXDE's own loss, relative to it; expected residuals whose derivatives by the "
-            "parameters PyTorch can take"
+            f"the gradient of loss term {name} is {difference / size:.1e} off that of DeepXDE's "
+            "own loss, relative to it; expected residuals whose derivatives by the parameters "
+            "PyTorch can take"
         )
+    if _agrees(float(own @ direction), quotients, scale):
+        return
+    if same:
+        raise MismatchError(
+            f"the gradient of loss term {name} that PyTorch computes is not that of the loss: "
+            f"{float(own @ direction):.6g} along a direction in which the loss changes by "
+            f"{quotients[-1]:.6g}; an operation of the network has wrong higher derivatives, write "
+            "it out by elementary functions"
+        )
+    tell_once(
+        net,
+        f"PyTorch's own gradient of loss term {name} is {difference / size:.1e} off the difference "
+        "quotient of the loss, and the training took it; the scores take the right one",
+    )
+
+
+def _agrees(slope: float, quotients: np.ndarray, scale: float) -> bool:
+    """Whether a slope is that of difference quotients, as far as these are certain themselves."""
+    spreads = np.abs(np.diff(quotients))
+    best = int(np.argmin(spreads))
+    limit = 2e-3 * abs(slope) + 3 * float(spreads[best]) + 1e-9 * scale
+    return abs(float(quotients[best + 1]) - slope) <= limit
 
 
 def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:
@@ -146,8 +216,8 @@ def _is_in_batches(model: Any) -> bool:
 
 
 @contextmanager
-def _own_losses(model: Any, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Loss terms as DeepXDE computes them, with a graph, in the given dtype."""
+def _own_model(model: Any, dtype: torch.dtype) -> Iterator[Callable[[], Tensor]]:
+    """A function that gives the loss terms as DeepXDE computes them, in the given dtype."""
     data = model.data
     numbers = torch.zeros(0, dtype=dtype, device="cpu").numpy().dtype
     seen = model.train_state.X_train
@@ -155,16 +225,19 @@ def _own_losses(model: Any, dtype: torch.dtype) -> Iterator[Tensor]:
     targets = data.train_y if model.train_state.y_train is None else model.train_state.y_train
     auxiliary = getattr(data, "train_aux_vars", None)
     variables = model.external_trainable_variables or ()
-    with in_dtype(model.net, variables, dtype), torch.random.fork_rng(devices=[]):
+
+    def evaluate() -> Tensor:
         try:
-            with torch.enable_grad(), exact_attention():
-                _, losses = _evaluate(model, x, _cast(targets, numbers), _cast(auxiliary, numbers))
+            with torch.enable_grad(), exact_attention(), torch.random.fork_rng(devices=[]):
+                return _evaluate(model, x, _cast(targets, numbers), _cast(auxiliary, numbers))[1]
         except Exception as error:  # whatever a user's functions raise
             raise InputError(
                 f"DeepXDE's own loss cannot be evaluated in {dtype}: {type(error).__name__}: "
                 f"{error}; read the model with the dtype that it was trained in"
             ) from error
-        yield losses
+
+    with in_dtype(model.net, variables, dtype):
+        yield evaluate
 
 
 def _evaluate(model: Any, x: np.ndarray, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,9 @@ KINDS = {
 }
 """The conditions of DeepXDE that can be treated, and the names of their loss terms."""
 
+PAIRED = ("periodic", "Interface2DBC")
+"""Kinds whose residuals are of pairs of points, the second ones behind the first."""
+
 POINT_SETS = (dde.icbc.PointSetBC, dde.icbc.PointSetOperatorBC)
 
 
@@ -161,24 +164,28 @@ def _target_is_unknown(condition: Any) -> bool:
 
 
 def _own_error(condition: Any, kind: str, name: str, context: Context, why: str) -> Equation:
-    """The residual as ``condition.error`` gives it."""
-    n_inputs = context.sample.shape[1]
-    data: PointFunction = stored
-    on: PointFunction = nowhere_else
+    """The residual as ``condition.error`` gives it; of a point set at all of its points."""
+    error = condition_error(condition)
     if is_point_set(condition):
-        if not condition.values.requires_grad:
-            data, on = _values_at(condition, name, n_inputs)
-    else:
+        points, on = condition.points, _at_points(condition)
+
+        def numbers(x: np.ndarray) -> np.ndarray:
+            return _nearest(points, x)[1][:, None].astype(float)
+
+        residual = by_autograd(name, error, context, numbers, why, points=points)
+        return Equation(residual, on, numbers)
+    if kind not in PAIRED:
         on = _membership(condition)
-    image: PointFunction | None = None
-    if kind == "periodic":
+        return Equation(by_autograd(name, error, context, stored, why), on, stored)
 
-        def image(x: np.ndarray) -> np.ndarray:
+    def image(x: np.ndarray) -> np.ndarray:
+        if kind == "periodic":
             return condition.geom.periodic_point(stored(x), condition.component_x)
+        return x  # of an interface, whose points are paired in their order
 
-    error = condition_error(condition, n_inputs)
-    residual = by_autograd(name, error, context, data, why, with_image=image is not None)
-    return Equation(residual, on, data, image)
+    on = _membership(condition) if kind == "periodic" else nowhere_else
+    residual = by_autograd(name, error, context, None, why, with_image=True)
+    return Equation(residual, on, image=image)
 
 
 def _set(*indices: MultiIndex) -> frozenset[MultiIndex]:
@@ -266,7 +273,7 @@ def _periodic(condition: Any, on: PointFunction, name: str) -> Equation:
 def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equation:
     n_inputs = condition.points.shape[1]
     components = np.atleast_1d(getattr(condition, "component", 0)).tolist()
-    data, on = _values_at(condition, name, n_inputs)
+    data, on = _values_at(condition, name, n_inputs), _at_points(condition)
     if kind == "pointset":
         names = (name,) if len(components) == 1 else tuple(f"{name}.{c}" for c in components)
 
@@ -283,8 +290,8 @@ def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equati
     return Equation(declared(name, function, context, data), on, data)
 
 
-def _values_at(condition: Any, name: str, n_inputs: int) -> tuple[PointFunction, PointFunction]:
-    """Points and values of a point set, ``[n, n_inputs + n_components]``, and where they are."""
+def _values_at(condition: Any, name: str, n_inputs: int) -> PointFunction:
+    """Points and values of a point set, ``[n, n_inputs + n_components]``, at points of it."""
     points, values = condition.points, as_array(condition.values)
     if values.ndim == 1 and len(values) > 1:
         raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")
@@ -295,15 +302,19 @@ def _values_at(condition: Any, name: str, n_inputs: int) -> tuple[PointFunction,
         raise InputError(f"{name}: values have shape {values.shape}, expected {expected}") from None
 
     def data(x: np.ndarray) -> np.ndarray:
-        chosen = _nearest(points, x)[1] if len(x) else np.zeros(0, int)
-        return np.hstack([stored(x), values[chosen]])
+        return np.hstack([stored(x), values[_nearest(points, x)[1]]])
 
-    def on(x: np.ndarray) -> np.ndarray:
-        return _nearest(points, x)[0] <= TOLERANCE if len(x) else np.zeros(0, bool)
+    return data
 
-    return data, on
+
+def _at_points(condition: Any) -> PointFunction:
+    """Which points are some of a point set."""
+    return lambda x: _nearest(condition.points, x)[0] <= TOLERANCE
 
 
 def _nearest(points: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances from points ``x`` to the nearest of ``points``, and which it is."""
-    return KDTree(points).query(x)
+    if len(x) == 0:
+        return np.zeros(0), np.zeros(0, int)
+    distances, numbers = KDTree(points).query(x)
+    return distances, numbers

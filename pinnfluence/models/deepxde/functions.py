@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
@@ -16,7 +16,7 @@ from pinnfluence.field.network import closure
 from pinnfluence.models.deepxde import derivative_lookup
 from pinnfluence.models.deepxde.by_autograd import exact_attention, outputs_of
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.models.deepxde.network import Unknowns
+from pinnfluence.models.deepxde.network import OwnNetwork, Unknowns
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
@@ -32,16 +32,20 @@ class Context:
     """What translating a user's function needs besides it.
 
     sample: a few training points ``[n, n_inputs]`` on the network's device, to try functions at.
-    n_outputs: of the network. net: the user's own network. unknowns: of the inverse problem.
+    n_outputs: of the network. own: the user's own network, with the unknowns.
     by_autograd: why every function is called as DeepXDE calls it; empty: derivatives are looked up
     where they can be.
     """
 
     sample: Tensor
     n_outputs: int
-    net: nn.Module
-    unknowns: Unknowns
+    own: OwnNetwork
     by_autograd: str = ""
+
+    @property
+    def unknowns(self) -> Unknowns:
+        """Of the inverse problem."""
+        return self.own.unknowns
 
 
 def stored(x: np.ndarray) -> np.ndarray:
@@ -99,12 +103,15 @@ def by_autograd(
     data: PointFunction | None,
     why: str,
     with_image: bool = False,
+    points: np.ndarray | None = None,
 ) -> Declared:
     """A user's function as DeepXDE calls it: on the user's own network, with autograd.
 
     Args:
         why: what made that necessary, for the warning.
         with_image: whether it takes the images of the points behind them, as a periodic condition.
+        points: if given, the function is evaluated at all of these, in their order, and the last
+            column of the data says which of them a point is.
 
     Raises:
         InputError: it cannot be evaluated, or gives another shape.
@@ -112,8 +119,11 @@ def by_autograd(
 
     def evaluate(f: Field) -> list[Tensor]:
         with exact_attention():
-            result = outputs_of(function, f, context.net, context.unknowns)
-        return columns_of(result, name, len(f.points))
+            result = outputs_of(function, f, context.own, points)
+        if points is None:
+            return columns_of(result, name, len(f.points))
+        rows = f.data[:, -1].long()
+        return [column[rows] for column in columns_of(result, name, len(points))]
 
     given = _sample(context, data, with_image=with_image)
     try:
@@ -128,7 +138,7 @@ def by_autograd(
             "that)"
         ) from error
     tell_once(
-        context.net,
+        context.own.net,
         f"slow way: {name} is differentiated by backward passes through the model's own function: "
         f"{why}",
     )
@@ -145,7 +155,7 @@ def by_autograd(
 def _sample(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
     """A field of a few points with made-up derivatives, to try a function at."""
     points = context.sample
-    params = {f"net.{n}": p.detach() for n, p in context.net.named_parameters()}
+    params = {f"net.{n}": p.detach() for n, p in context.own.net.named_parameters()}
     params = {n: p.to(points.dtype) for n, p in params.items()}
     params |= {f"unknowns.{n}": v.detach().to(points) for n, v in enumerate(context.unknowns)}
     given = Field((), (), points, {}, params=params)

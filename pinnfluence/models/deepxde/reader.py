@@ -26,11 +26,17 @@ from pinnfluence.models.deepxde.conditions import (
 )
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import Unknowns, Wrapped, cast_copy, translate
+from pinnfluence.models.deepxde.network import (
+    OwnNetwork,
+    Unknowns,
+    Wrapped,
+    cast_copy,
+    translate,
+)
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
 from pinnfluence.problem.problem import Equation
 from pinnfluence.runtime.devices import tensor_like
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 TIME = "t"
 SPACE = "xyz" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
@@ -85,8 +91,9 @@ def from_deepxde(
         try:
             pinn = _translated(model, *names, given, dtype)
             check_model(model, pinn, loss_of)
-        except MismatchError as error:
-            pinn = _translated(model, *names, given, dtype, by_autograd=str(error))
+        except (MismatchError, RuntimeError) as error:
+            why = reason_of(error)
+            pinn = _translated(model, *names, given, dtype, by_autograd=why)
             check_model(model, pinn, loss_of)
     return pinn
 
@@ -99,7 +106,6 @@ def _translated(
     dtype: torch.dtype,
     by_autograd: str = "",
 ) -> Pinn:
-    unknowns = Unknowns(model.external_trainable_variables)
     points = training_points(model)
     net = cast_copy(model.net, dtype)
     if next(net.parameters(), None) is None:
@@ -108,9 +114,10 @@ def _translated(
     sample = tensor_like(points.all[:: max(1, len(points.all) // 100)], like)
     n_outputs, differentiates = _n_outputs(net, sample)
     by_autograd = by_autograd or differentiates
-    context = Context(sample[:N_SAMPLE], n_outputs, model.net, unknowns, by_autograd)
+    own = OwnNetwork(model.net, Unknowns(model.external_trainable_variables))
+    context = Context(sample[:N_SAMPLE], n_outputs, own, by_autograd)
     equations = _equations(model.data, context)
-    network = translate(net, unknowns, sample, _orders(equations), by_autograd)
+    network = translate(net, own, sample, _orders(equations), by_autograd)
     names = _names(model.data, sample.shape[1], n_outputs, inputs, outputs)
     with input_errors("names"):
         pinn = Pinn(network, *names, equations, quantities)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pinnfluence.errors import InputError
 from pinnfluence.loss.points import PointSet
-from pinnfluence.models.deepxde.conditions import is_point_set, kind_of
+from pinnfluence.models.deepxde.conditions import PAIRED, is_point_set, kind_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.problem.problem import Equation
 from pinnfluence.runtime.devices import as_array
@@ -45,7 +45,7 @@ class PointsOfTraining:
             if len(own) == 0:
                 raise InputError(f"condition {type(condition).__name__} acts on no training point")
             partner = None
-            if kind_of(condition) == "periodic":
+            if kind_of(condition) in PAIRED:
                 own, partner = np.split(own, 2)
             known = defaultdict(deque) if is_point_set(condition) else _rows_by_point(self.all)
             rows = np.array([known[p].popleft() if known[p] else -1 for p in map(bytes, own)])
@@ -75,11 +75,8 @@ class PointsOfTraining:
         for n, (equation, r, order) in enumerate(zip(equations, rows, orders, strict=True)):
             given = None if equation.data is None else equation.data(x[r])
             condition = self.data.bcs[n - offset] if n >= offset else None
-            if given is not None and is_point_set(condition) and given.shape[1] > x.shape[1]:
-                assert condition is not None
-                width = given.shape[1] - x.shape[1]
-                values = as_array(condition.values)
-                given = np.hstack([x[r], np.broadcast_to(values, (len(r), width))])
+            if given is not None and is_point_set(condition):  # in its order, not by its place
+                given = _in_order(given, condition, x.shape[1])
             numbers.append(None if given is None else given[order])
         return PointSet(
             x[used],
@@ -135,3 +132,12 @@ def _rows_by_point(x: np.ndarray) -> defaultdict[bytes, deque[int]]:
     for row, point in enumerate(map(bytes, x)):
         known[point].append(row)
     return known
+
+
+def _in_order(given: np.ndarray, condition: Any, n_inputs: int) -> np.ndarray:
+    """Data of a point set's own points, which may coincide: the n-th point has the n-th value."""
+    n = len(given)
+    if given.shape[1] == 1:  # numbers of points
+        return np.arange(n, dtype=float)[:, None]
+    values = np.broadcast_to(as_array(condition.values), (n, given.shape[1] - n_inputs))
+    return np.hstack([given[:, :n_inputs], values])
