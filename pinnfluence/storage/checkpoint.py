@@ -209,8 +209,9 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
     if zipfile.is_zipfile(path):
         raise InputError(f"{path}: expected {what} points in an array, found an archive")
     try:
-        points = read_npy(path.read_bytes())
-    except (ValueError, EOFError):
+        with path.open("rb") as stream:
+            points = read_npy(stream, path.stat().st_size)
+    except Exception:  # damaged bytes make NumPy's reader raise whatever they lead it into
         raise InputError(
             f"{path} is not a readable .npy file of plain numbers; write it with numpy.save"
         ) from None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -50,11 +50,14 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def check_target(folder: str | Path, n_bytes: int = 0) -> None:
+def check_target(folder: str | Path, n_bytes: int = 0, files: Iterable[str] = ()) -> None:
     """Refuse a folder that cannot take ``n_bytes``, before any work is done for it.
 
+    Args:
+        files: names of the files that are to be written.
+
     Raises:
-        InputError: a file is in the way, no right to write, or too little room.
+        InputError: something else is in the way, no right to write, or too little room.
     """
     place = Path(os.path.abspath(folder))
     while not place.exists():
@@ -65,6 +68,9 @@ def check_target(folder: str | Path, n_bytes: int = 0) -> None:
         raise InputError(f"cannot write into {folder}: {place} is a file, expected a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"cannot write into {folder}: {place} is not writable")
+    for path in (Path(folder) / name for name in files):
+        if path.exists():
+            check_regular(path)
     free = shutil.disk_usage(place).free
     if n_bytes > free:
         raise InputError(
@@ -93,6 +99,15 @@ def check_regular(path: str | Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise InputError(f"expected a file at {path}, found {kind}")
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what killed processes had not written to its end, of files with such names.
+
+    Only for the one who holds the folder: the temporary file of a living process looks the same.
+    """
+    for path in folder.glob(f".{pattern}.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -138,6 +153,9 @@ def write_npz(
                 raise ValueError(f"{name}: expected shape {array.shape}, found {-missing:+d} bytes")
 
 
+READ_BYTES = 2**24
+"""Read at a time, so that an array is not held twice."""
+
 UNPACKED_BYTES, UNPACKED_RATIO = 2**30, 20
 """What an archive may unpack to: so much in any case, else so many times its own size."""
 
@@ -176,19 +194,33 @@ def map_npz(path: str | Path) -> dict[str, np.ndarray]:
             if member.compress_type == zipfile.ZIP_STORED:
                 arrays[name] = _map_npy(path, _data_offset(path, member), member.file_size)
             else:
-                arrays[name] = read_npy(archive.read(member))
+                arrays[name] = read_member(archive, member.filename)
     return arrays
 
 
-def read_npy(content: bytes) -> np.ndarray:
-    """The array in the bytes of an ``.npy`` file, read-only; they must be its own to the last.
+def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """The array of an archive's member, whose checksum must be right.
+
+    Raises:
+        ValueError, KeyError, zipfile.BadZipFile, zlib.error: damaged, or holding Python objects.
+    """
+    member = archive.getinfo(name)
+    with archive.open(member) as stream:
+        return read_npy(stream, member.file_size)
+
+
+def read_npy(stream: IO[bytes], n_bytes: int) -> np.ndarray:
+    """The array of an ``.npy`` file, all of whose ``n_bytes`` it must fill.
 
     Raises:
         ValueError: damaged, or holding Python objects.
     """
-    stream = io.BytesIO(content)
-    shape, fortran_order, dtype = _npy_header(stream, len(content))
-    data = np.frombuffer(content, dtype, offset=stream.tell())
+    shape, fortran_order, dtype = _npy_header(stream, n_bytes)
+    data = np.empty(math.prod(shape), dtype)
+    content = data.view(np.uint8).data if data.nbytes else memoryview(bytearray())
+    for start in range(0, len(content), READ_BYTES):
+        part = content[start : start + READ_BYTES]
+        part[:] = stream.read(len(part))
     return data.reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -223,7 +255,7 @@ def _map_npy(path: str | Path, offset: int, n_bytes: int) -> np.ndarray:
     return data.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _npy_header(stream: BinaryIO, end: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _npy_header(stream: IO[bytes], end: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order and type of the array whose numbers follow, up to ``end``."""
     version = np.lib.format.read_magic(stream)
     read_header = {
