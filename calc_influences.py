@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pinnfluence import problems
@@ -142,7 +143,8 @@ def main() -> None:
     with writing_into(folder):
         if arguments.restart:
             influence.discard_stages()
-        scores = influence.influence(test_x)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow are refused
+            scores = influence.influence(test_x)
         if distributed.is_first():
             scores.metadata |= model.provenance()
             write(scores, folder, stages, arguments.dense)

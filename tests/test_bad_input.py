@@ -121,6 +121,22 @@ def test_weights_that_overflow(model: Path) -> None:
         calc_is_refused(model, "overflows", flags=("--dtype", dtype))
 
 
+@pytest.mark.parametrize("value", [1e19, 1e38, 1e200])
+def test_scores_that_overflow_are_refused_without_warnings_of_numpy(
+    model: Path, value: float
+) -> None:
+    content = torch.load(model / "lbfgs-130.pt", weights_only=True)
+    weights = content["model_state_dict"]
+    content["model_state_dict"] = {
+        k: torch.full_like(w.double(), value) for k, w in weights.items()
+    }
+    torch.save(content, model / "lbfgs-130.pt")
+    flags = ("--checkpoint", model, "--test_x_path", model / "train_x.npy")
+    for recipe in ("paper", "gauss-newton"):
+        assert_refused(run(CALC, *flags, "--recipe", recipe), "")
+    assert not list(model.parent.glob("*/*.safetensors"))
+
+
 def test_weights_of_zeros(model: Path) -> None:
     """The flow at rest has a curvature; this must end well or say why not."""
     content = torch.load(model / "lbfgs-130.pt", weights_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pinnfluence.errors import InputError
 from pinnfluence.problem.domain import Shape
 from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import (
@@ -234,7 +235,9 @@ def load_scores(
             return DenseScores(map_npz(path), outputs)
         except (zipfile.BadZipFile, zlib.error):
             raise ValueError(f"{path} is no npz archive or is truncated; make it again") from None
-        except ValueError as error:
+        except (OSError, InputError):
+            raise
+        except Exception as error:  # damaged bytes make readers raise whatever they lead them into
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not a dense score file: {reason}") from None
     arrays, metadata = tensor_file.read(path)

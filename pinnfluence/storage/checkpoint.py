@@ -59,7 +59,7 @@ def read_tensors(path: Path, content: bytes | None = None) -> Any:
         f"{path} is truncated or not a PyTorch checkpoint of plain weights; it was not loaded"
     )
     try:
-        _check_checksums(stream)
+        _check_checksums(stream, path)
         with warnings.catch_warnings(action="ignore"):
             return torch.load(stream, map_location="cpu", weights_only=True)
     except InputError:
@@ -74,11 +74,11 @@ def read_tensors(path: Path, content: bytes | None = None) -> Any:
         raise broken from None
 
 
-def _check_checksums(content: io.BytesIO) -> None:
+def _check_checksums(content: io.BytesIO, path: Path) -> None:
     """Read each record whose checksum is known, at which PyTorch does not look."""
     if zipfile.is_zipfile(content):
         with zipfile.ZipFile(content) as archive:
-            check_unpacked_size(archive, content.getbuffer().nbytes)
+            check_unpacked_size(archive, content.getbuffer().nbytes, path)
             for record in archive.infolist():
                 if record.CRC:  # 0: torch.serialization.set_crc32_options(False)
                     archive.read(record)

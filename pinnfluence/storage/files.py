@@ -160,11 +160,11 @@ UNPACKED_BYTES, UNPACKED_RATIO = 2**30, 20
 """What an archive may unpack to: so much in any case, else so many times its own size."""
 
 
-def check_unpacked_size(archive: zipfile.ZipFile, n_bytes: int) -> None:
+def check_unpacked_size(archive: zipfile.ZipFile, n_bytes: int, where: str | Path) -> None:
     """Look at the directory of an archive before anything of it is unpacked.
 
     Args:
-        n_bytes: size of the archive.
+        n_bytes: size of the archive. where: its path.
 
     Raises:
         InputError: it would unpack to far more than its size.
@@ -172,7 +172,7 @@ def check_unpacked_size(archive: zipfile.ZipFile, n_bytes: int) -> None:
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * n_bytes):
         raise InputError(
-            f"{archive.filename or 'the archive'}: {n_bytes / 1e6:.3g} MB would unpack to "
+            f"{where}: {n_bytes / 1e6:.3g} MB would unpack to "
             f"{unpacked / 1e9:.3g} GB, which no file of numbers does; it was not read"
         )
 
@@ -186,7 +186,7 @@ def map_npz(path: str | Path) -> dict[str, np.ndarray]:
     """
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
-        check_unpacked_size(archive, Path(path).stat().st_size)
+        check_unpacked_size(archive, Path(path).stat().st_size, path)
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 continue
@@ -238,6 +238,8 @@ def _umask() -> int:
 
 def _data_offset(path: str | Path, member: zipfile.ZipInfo) -> int:
     """Where the bytes of a stored member begin: behind its local header, whose length varies."""
+    if member.header_offset < 0:  # of a file that has lost its beginning
+        raise zipfile.BadZipFile
     with open(path, "rb") as stream:
         stream.seek(member.header_offset + 26)
         name_length, extra_length = np.frombuffer(stream.read(4), "<u2")

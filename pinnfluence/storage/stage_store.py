@@ -218,7 +218,7 @@ def _read(path: Path) -> Saved:
     """
     arrays = {}
     with zipfile.ZipFile(path) as archive:
-        check_unpacked_size(archive, path.stat().st_size)
+        check_unpacked_size(archive, path.stat().st_size, path)
         for name in archive.namelist():
             arrays[name.removesuffix(".npy")] = read_member(archive, name)
     sums = arrays.pop(CHECKSUMS)
