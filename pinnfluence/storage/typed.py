@@ -11,6 +11,9 @@ from msgspec import Meta
 
 from pinnfluence.errors import InputError
 
+# msgspec rather than pydantic: it checks plain dataclasses, converts nothing silently and needs no
+# other package; pydantic would turn "3" into 3 by default and brings four packages along.
+
 T = TypeVar("T")
 
 LARGEST = 1.7976931348623157e308
