@@ -133,7 +133,7 @@ def main() -> None:
                 with writing_into(folder):
                     print(f"wrote {scores.save_dense(folder)}")
             return
-    print(f"batch size {influence.batch_size}")
+    print(f"batch size {influence.executor.batch_size}")
     cost = estimate.cost(influence, test_x, arguments.dense, arguments.restart)
     print(cost)
     if arguments.dry_run:

@@ -33,9 +33,9 @@ def main() -> None:
     arguments = parse_arguments()
     for name in ("test_points", "rank"):
         if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} must be at least 1, found {getattr(arguments, name)}")
+            raise InputError(f"--{name} must be at least 1, checkpoint {getattr(arguments, name)}")
     if arguments.output.is_dir() or arguments.output.suffix != ".html":
-        raise InputError(f"--output must be a file name in .html, found {arguments.output}")
+        raise InputError(f"--output must be a file name in .html, checkpoint {arguments.output}")
     sources = write_explorer(
         arguments.output,
         arguments.scores,
@@ -44,10 +44,10 @@ def main() -> None:
         arguments.rank,
     )
     for source in sources:
-        found = (
+        checkpoint = (
             source.checkpoint or "no checkpoint of these scores beside them, so no predicted fields"
         )
-        print(f"{source.name}: rank {source.scores.rank}, {found}")
+        print(f"{source.name}: rank {source.scores.rank}, {checkpoint}")
     size = arguments.output.stat().st_size / 1e6
     print(f"wrote {arguments.output} ({size:.3g} MB)")
 

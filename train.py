@@ -16,6 +16,7 @@ import torch
 
 from pinnfluence import problems
 from pinnfluence.errors import InputError, Parser, input_errors, run_script
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.plots.drawing import save
 from pinnfluence.plots.history import history_figure
@@ -95,7 +96,7 @@ def folder_of(settings: dict[str, Any]) -> Path:
 def prepare(run: Run, compile_mode: str, dtype: torch.dtype, device: torch.device) -> str:
     """Choose how to evaluate the loss; says what is trained, and how."""
     model, schedule = run.model, run.schedule
-    step = loss_step.loss_step(model.pinn.at(model.train_x), dtype, device)
+    step = loss_step.loss_step(Loss.of_training(model.pinn.at(model.train_x)), dtype, device)
     n_steps = schedule.end("lbfgs")  # also of a run that goes on
     model.step, how = loss_step.choose(step, model.params(), compile_mode, n_steps)
     n_params = model.net.num_trainable_parameters()
@@ -136,7 +137,7 @@ def main() -> None:
         print(prepare(run, arguments.compile, dtype, device))
     state = run.train()
     history = read_history(folder / checkpoint.HISTORY)
-    curves = history_figure(history, folder.name, problem.labels)
+    curves = history_figure(history, folder.name, problem.labels, settings)
     save(curves, folder / checkpoint.CURVES)
     loss = run.history.loss()
     print(f"{finished} at step {state.step}, loss {loss:.4g}, {state.seconds:.0f} s, in {folder}")

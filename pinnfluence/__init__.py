@@ -17,7 +17,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import Field
 from pinnfluence.field.network import MLP
 from pinnfluence.influence import Influence
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.trained_model import TrainedModel, load_model
 from pinnfluence.problem.problem import Equation, Problem
 from pinnfluence.scores.file import Scores, load_scores

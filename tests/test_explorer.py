@@ -13,7 +13,7 @@ from pinnfluence import InputError, Scores
 from pinnfluence.explorer import packing, payload, write_explorer
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import find_sources
-from pinnfluence.problems import cylinder_flow, heat
+from pinnfluence.problems import burgers, cylinder_flow, heat
 from pinnfluence.scores.dense import DenseScores
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
@@ -101,24 +101,34 @@ def test_triangles_leave_the_hole_open_and_fill_the_rest():
 
 def test_half_precision_keeps_eleven_digits_over_nine_decades():
     values = 10 ** np.random.default_rng(0).uniform(-17, -9, 1000) * np.resize([1, -1], 1000)
-    found = packing.Half.of(values).values
+    found = packing.from_half(*packing.half(values))
     assert abs(found / values - 1).max() <= RATIO * 1.001
-    assert not packing.Half.of(np.zeros((3, 2))).values.any()
+    assert not packing.from_half(*packing.half(np.zeros((3, 2)))).any()
 
 
-def factors_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    test, train = (
+def all_products(train: packing.Side, test: packing.Side) -> np.ndarray:
+    left, right = (
         np.concatenate([e.values for e in side.values()]).astype(np.float64)
-        for side in (scores.test, scores.train)
+        for side in (test, train)
     )
-    return test, train
+    return left @ right.T
+
+
+def test_embeddings_at_some_points_are_those_rows(files):
+    scores, chosen = load(files[0]), np.arange(3, 240, 7)
+    kept = packing.at_points(scores.test, chosen, len(scores.test_x))
+    for name, embedding in kept.items():
+        exact = scores.test[name].whole(len(scores.test_x))[chosen]
+        np.testing.assert_array_equal(embedding.whole(len(chosen)), exact)
 
 
 def test_reduced_scores_are_the_best_of_their_rank(files):
     scores = load(files[0])
-    same, small = packing.reduced(scores, scores.rank), packing.reduced(scores, 5)
-    exact, found, less = (left @ right.T for left, right in map(factors_of, (scores, same, small)))
-    assert (same.rank, small.rank) == (RANK, 5)
+    sides = scores.train, scores.test
+    same, small = packing.reduced(*sides, scores.rank), packing.reduced(*sides, 5)
+    exact, found, less = (all_products(*pair) for pair in (sides, same, small))
+    assert {e.values.shape[1] for e in (*same[0].values(), *same[1].values())} == {RANK}
+    assert {e.values.shape[1] for e in (*small[0].values(), *small[1].values())} == {5}
     assert (abs(found - exact).max(axis=1) <= 1e-4 * abs(exact).max(axis=1)).all()
     rows, columns = (np.linalg.norm(exact, axis=k, keepdims=True) for k in (1, 0))
     rows[rows == 0] = columns[columns == 0] = 1
@@ -130,13 +140,13 @@ def test_reduced_scores_are_the_best_of_their_rank(files):
 def test_speed_is_derived_from_the_outputs_and_derivatives_are_not(files):
     scores = load(files[0])
     model_u, model_v = (scores.test[name].values for name in "uv")
-    found = packing.coefficients(scores, "speed", ("u", "v", "p"))
+    found = packing.coefficients(scores.test, "speed", ("u", "v", "p"), 240)
     assert found is not None
     again = found[:, [0]] * model_u + found[:, [1]] * model_v
     np.testing.assert_allclose(again, scores.test["speed"].values, atol=1e-5 * abs(again).max())
     np.testing.assert_allclose(found[:, 0] ** 2 + found[:, 1] ** 2, 1, rtol=1e-4)  # a unit vector
-    assert packing.coefficients(scores, "continuity", ("u", "v", "p")) is None
-    assert packing.coefficients(scores, "noslip_u", ("u", "v", "p")) is None
+    assert packing.coefficients(scores.test, "continuity", ("u", "v", "p"), 240) is None
+    assert packing.coefficients(scores.test, "noslip_u", ("u", "v", "p"), 240) is None
 
 
 def test_errors_are_those_of_a_loop_over_all_pairs(files):
@@ -147,7 +157,7 @@ def test_errors_are_those_of_a_loop_over_all_pairs(files):
         for name, e in exact.test.items()
     }
     shown = Scores(exact.train_x, exact.test_x, exact.train, noisy, exact.metadata)
-    found = packing.errors(exact, shown, 10**6)
+    found = packing.errors((exact.train, exact.test), (exact.train, noisy), exact.groups, 10**6)
     for quantity in ("p", "inflow_u", "pde"):
         by_row, by_column = [], []
         for terms in [*exact.terms, *exact.groups]:
@@ -243,9 +253,9 @@ def test_many_or_large_models_have_fewer_test_points(files, monkeypatch):
         monkeypatch.setattr(payload, "FILE_BYTES", limit)
         n_test = payload.affordable_points(sources, 240, 64)
         assert 10 < n_test < 240
-        found = payload.build_payload(sources, rank=64)
-        assert {model["n_test"] for model in found.description["models"]} == {n_test}
-        sizes.append(sum(map(len, found.blobs.values())))
+        description, blobs = payload.build_payload(sources, rank=64)
+        assert {model["n_test"] for model in description["models"]} == {n_test}
+        sizes.append(sum(map(len, blobs.values())))
         assert sizes[-1] < 1.3 * limit  # points and fields weigh more in small pages
     assert sizes[1] > 1.15 * sizes[0]
 
@@ -332,9 +342,22 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
         write_explorer(path, [tmp_path / "nan"])
     scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
     scores.save(tmp_path / "other")
-    with pytest.raises(InputError, match="another problem"):
+    with pytest.raises(
+        InputError, match=r"expected models of one problem, found second .* and other"
+    ):
         write_explorer(path, [files[1], tmp_path / "other"])
     assert not path.exists()
+
+
+def test_heat_and_burgers_are_two_problems(tmp_path):
+    """Both have u of x and t; one page would show the one in the place of the other."""
+    for problem in (heat.PROBLEM, burgers.PROBLEM):
+        points = problem.reference().points
+        make_model(tmp_path / problem.name, problem, points[::997], points[::409])
+    paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers")]
+    with pytest.raises(InputError, match=r"one problem, found heat \(heat, .*burgers \(burgers, "):
+        write_explorer(tmp_path / "page.html", paths)
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_script(files, tmp_path):

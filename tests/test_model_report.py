@@ -40,7 +40,8 @@ def test_errors_are_relative_to_the_reference_over_the_area() -> None:
     values = {name: (v / 1.1).astype("f4") for name, v in predicted.items()}
     reference = Reference(points, values, np.ones(30, "f4"))
     errors = model_report.model_report(model, reference)["relative L2 error"]
-    assert errors == dict.fromkeys(("u", "v", "p", "speed"), "10.00 %")
+    assert list(errors) == ["u", "v", "p", "speed"]
+    assert {float(cell.removesuffix(" %")) for cell in errors.values()} == {10.0}
 
 
 def test_small_errors_keep_their_digits() -> None:
@@ -62,7 +63,24 @@ def test_measures_stand_beside_the_benchmark() -> None:
     for name, right in vars(DFG).items():
         value, difference = cells[name].removesuffix(" %)").split(" (")
         assert float(value) == pytest.approx(found[name], rel=1e-4)
-        assert float(difference) == pytest.approx(100 * (found[name] / right - 1), abs=0.006)
+        expected = 100 * (found[name] / right - 1)
+        assert float(difference) == pytest.approx(expected, rel=6e-3, abs=0.006)
+        assert difference[0] in "+-"
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (-12.1354, "-1214 %"),
+        (4.4231, "+442 %"),
+        (0.12345, "+12.3 %"),
+        (-0.0016, "-0.16 %"),
+        (2.5e-6, "+2.5e-04 %"),
+        (0.0, "+0.00 %"),
+    ],
+)
+def test_percents_have_no_more_digits_than_they_mean(share: float, shown: str) -> None:
+    assert model_report._percent(share, "+") == shown
 
 
 def test_a_model_without_history_has_no_hours(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_every_figure_is_made(executed):
     _, figures = executed
     expected = {f"{name}_{figure}.png" for name in MODELS for figure in A_MODEL}
     expected |= {f"{figure}.png" for figure in ALL_MODELS} | set(TABLES)
+    expected |= {name.replace(".png", ".pdf") for name in expected}
     assert {path.name for path in figures.iterdir()} == expected
     for path in figures.glob("*.png"):
         assert image.imread(path)[..., :3].std() > 0.02, path.name

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import pinnfluence
 from pinnfluence.errors import InputError
-from pinnfluence.runtime.memory import peak_memory
+from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.scores import tensor_file
 from pinnfluence.storage.lock import LOCK, held
 
@@ -150,12 +150,6 @@ def test_a_weight_of_more_numbers_than_the_file_holds(model: Path) -> None:
     is_refused(model, "linears.1.weight has more numbers", "than the file holds")
 
 
-def peak() -> int:
-    n_bytes = peak_memory()
-    assert n_bytes is not None
-    return n_bytes
-
-
 def bomb(path: Path, names: list[str]) -> None:
     """An archive of a few megabytes that unpacks to two gigabytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -168,19 +162,19 @@ def bomb(path: Path, names: list[str]) -> None:
 def test_a_checkpoint_that_unpacks_to_gigabytes(model: Path) -> None:
     path = model / "lbfgs-130.pt"
     bomb(path, ["archive/data.pkl", "archive/data/0"])
-    before = peak()
+    before = peak_bytes()
     with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB, which no file of numbers"):
         pinnfluence.load_model(model)
-    assert peak() - before < 300e6
+    assert peak_bytes() - before < 300e6
     is_refused(model, f"{path}: 2.09 MB would unpack to 2.15 GB")
 
 
 def test_scores_that_unpack_to_gigabytes(tmp_path: Path) -> None:
     bomb(tmp_path / "influence_arrs.npz", ["output_dim_0.npy", "train_x.npy"])
-    before = peak()
+    before = peak_bytes()
     with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB"):
         pinnfluence.load_scores(tmp_path / "influence_arrs.npz")
-    assert peak() - before < 300e6
+    assert peak_bytes() - before < 300e6
 
 
 # ---- points

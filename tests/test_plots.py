@@ -8,6 +8,7 @@ import pytest
 from matplotlib import image
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Circle
+from PIL import Image
 
 from pinnfluence.plots import drawing, tables
 from pinnfluence.plots import fields as plots
@@ -59,8 +60,12 @@ def main_axes(figure):
 
 def field_of(axis):
     """The drawn field or scatter; its ``get_array`` holds the values."""
-    (mesh,) = axis.collections
-    return mesh
+    return axis.collections[0]  # isolines come after it
+
+
+def isolines(axis):
+    (lines,) = axis.collections[1:]
+    return lines
 
 
 def labels(figure):
@@ -92,7 +97,7 @@ def test_comparison_figure(points, predicted, target):
         assert field_of(row[2]).get_clim()[0] == 0
     low, high = field_of(axes[1, 1]).get_clim()
     assert low == -high == -np.abs(target["v"]).max()
-    assert axes[2, 2].get_title() == r"Absolute error in $|\mathbf{u}|$"
+    assert axes[2, 2].get_title().startswith(r"Absolute error in $|\mathbf{u}|$, largest ")
     assert axes[0, 0].get_title(loc="left") == "good"
     assert labels(figure)[:3] == ["$u_1$ (m/s)", "$u_1$ (m/s)", "error (m/s)"]
     assert labels(figure)[9:] == ["$p$ (Pa)", "$p$ (Pa)", "error (Pa)"]
@@ -128,6 +133,42 @@ def test_error_figure(points, predicted, target):
     np.testing.assert_array_equal(speed, np.abs(predicted["speed"] - target["speed"]))
 
 
+def test_signed_fields_have_the_line_of_zero_and_others_have_isolines(points):
+    x = points[:, 0].astype(float)
+    values = {"u": 0.1 * (x - 1), "p": 3 * x}
+    figure = plots.fields_figure(points, values, CYLINDER, ("u", "p"), labels=LABELS)
+    flow, pressure = main_axes(figure)
+    low, high = field_of(flow).get_clim()
+    assert low == -high
+    zero = np.concatenate([path.vertices for path in isolines(flow).get_paths()])
+    np.testing.assert_allclose(zero[:, 0], 1, atol=1e-6)
+    isobars = isolines(pressure)
+    assert len(isobars.levels) > 5
+    for level, path in zip(isobars.levels, isobars.get_paths(), strict=True):
+        np.testing.assert_allclose(path.vertices[:, 0], level / 3, atol=1e-6)
+
+
+def test_models_share_their_colours(points, predicted, target):
+    worse = {name: values + 3 * (predicted[name] - values) for name, values in target.items()}
+    limits = plots.error_limits_of([(predicted, target), (worse, target)])
+    for model in (predicted, worse):
+        figure = plots.error_figure(points, model, target, CYLINDER, labels=LABELS, limits=limits)
+        row = plots.comparison_figure(points, model, target, labels=LABELS, limits=limits)
+        for i, name in enumerate(("u", "v", "speed", "p")):
+            top = np.percentile(abs(worse[name] - target[name]), 99.5)
+            assert field_of(main_axes(figure)[i]).get_clim() == pytest.approx((0, top))
+            assert field_of(main_axes(row)[3 * i + 2]).get_clim() == pytest.approx((0, top))
+    title = main_axes(figure)[0].get_title()  # a pale map still has its number
+    assert title.endswith(f", largest {abs(worse['u'] - target['u']).max():.2g} m/s")
+    both = drawing.common_limits([(-1.0, 1.0), (-3.0, 3.0)])
+    for figure in (
+        influence_plots.influence_figure(points, target["u"], points[0], "u", limits=both),
+        influence_plots.training_influence_figure(points, target["u"], NEAR, "u", limits=both),
+        plots.loss_figure(points, target["u"] + 1, limits=both),
+    ):
+        assert field_of(main_axes(figure)[0]).get_clim() == (-3, 3)
+
+
 def test_loss_figure(points):
     density = np.linspace(1e-6, 1e-2, len(points))
     density[0] = 0
@@ -137,6 +178,7 @@ def test_loss_figure(points):
         field_of(main_axes(figure)[0]).get_array()[1:], np.log10(density[1:])
     )
     assert "log" in labels(figure)[0]
+    assert main_axes(figure)[0].get_title().endswith("unweighted, their units left out")
 
 
 def test_influence_figure(points):
@@ -185,6 +227,7 @@ def test_training_influence_figure(points):
     circles = {patch.radius: patch for patch in axis.patches if isinstance(patch, Circle)}
     assert sorted(circles) == pytest.approx([0.05, 1.5 * 0.05])
     assert circles[NEAR.radius].center == (0.2, 0.2)
+    assert not circles[NEAR.radius].get_path_effects(), "a halo would hide the points on it"
     assert r"N\,\overline{|\mathrm{Inf}|}" in labels(figure)[0]
 
 
@@ -313,6 +356,34 @@ def test_report_of_numbers_in_groups():
     check_no_overlap(figure)
 
 
+def test_stationarity_says_what_it_compares():
+    facts = {"ratio": 142.0, "most_negative_eigenvalue": 0.242, "gradient_norm": 1.26}
+    figure = tables.report_figure({"good": facts | {"losses": {"ratio": 1.0}}})
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "smallest eigenvalue that was seen" in texts
+    assert "norm of the loss gradient / median of a point's" in texts
+    assert "losses: ratio" in texts
+    assert not {"ratio", "most negative eigenvalue"} & set(texts)
+    check_no_overlap(figure)
+
+
+def test_curves_mark_where_the_optimiser_changed():
+    history = {"step": np.array([0, 50, 100, 130, 150]), "pde": np.arange(5, 0, -1.0)}
+
+    def marks(**lengths):
+        (axis,) = history_figure(history, config=lengths).axes
+        lines = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--"]
+        return list(zip(lines, [text.get_text() for text in axis.texts], strict=True))
+
+    assert marks(n_iterations=100, n_iterations_lbfgs=80) == [(100, "L-BFGS")]
+    assert marks(n_iterations=100, n_iterations_lm=70) == [(100, "Levenberg-Marquardt")]
+    both = marks(n_iterations=100, n_iterations_lbfgs=30, n_iterations_lm=20)
+    assert both == [(100, "L-BFGS"), (130, "Levenberg-Marquardt")]
+    early = marks(n_iterations=100, n_iterations_lbfgs=900, n_iterations_lm=20)
+    assert early == [(100, "L-BFGS")], "where L-BFGS stopped is not known"
+    assert marks(n_iterations=200, n_iterations_lbfgs=80) == marks() == []
+
+
 def check_no_overlap(figure):
     """No two texts of a table lie over each other or outside the figure."""
     figure.draw_without_rendering()
@@ -337,6 +408,14 @@ def test_saved_files_repeat(points, target, tmp_path, suffix):
     assert b"Date" not in paths[0].read_bytes().replace(b"ModDate", b"")
     with pytest.raises(ValueError, match="must end in"):
         plots.save(tables.table_figure(["a"], []), tmp_path / "table.txt")
+
+
+def test_pictures_are_in_full_colours(points, target, tmp_path):
+    path = plots.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
+    with Image.open(path) as picture:
+        assert picture.mode == "RGB"
+        assert len(picture.getcolors(10**7)) > 1000
+        assert picture.info["dpi"] == pytest.approx((200, 200), abs=0.1)
 
 
 def test_preview_is_the_same_picture_made_smaller(points, target, tmp_path):

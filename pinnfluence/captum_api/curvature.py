@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.captum_api.gradients import Loss, batched_backward
-from pinnfluence.curvature.eigenpairs import top_eigenpairs
+from pinnfluence.captum_api.gradients import Loss
+from pinnfluence.curvature.lanczos import top_eigenpairs
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
 from pinnfluence.errors import InputError
+from pinnfluence.loss.differentiators.per_sample import by_batched_backward, by_loop, leaves
 from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
@@ -31,17 +32,24 @@ class LossHessian:
     measured size allows.
 
     Args:
-        loss: the loss of a batch. theta: parameters by name. batches: the data.
+        loss: the loss of a batch. theta: parameters by name. batches: the data. advance: is told of
+            finished products, for a progress bar.
 
     Raises:
         InputError: no batches.
     """
 
-    def __init__(self, loss: Loss, theta: dict[str, Tensor], batches: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        theta: dict[str, Tensor],
+        batches: Sequence[Any],
+        advance: Callable[[int], object] = lambda n: None,
+    ) -> None:
         if not batches:
             raise InputError("expected data for the Hessian, found none")
-        self._loss, self._batches = loss, batches
-        self._theta = {name: p.detach().requires_grad_() for name, p in theta.items()}
+        self._loss, self._batches, self.advance = loss, batches, advance
+        self._theta = leaves(theta)
         self.dtype = next(iter(theta.values())).dtype
         self.n_params = sum(p.numel() for p in theta.values())
         self.n_products = 0
@@ -73,12 +81,12 @@ class LossHessian:
                 total += self._products(gradient, rows)
         return float64_array(total.T)
 
-    def dense(self, advance: Callable[[int], object] = lambda n: None) -> np.ndarray:
+    def dense(self) -> np.ndarray:
         """The whole matrix ``[n_params, n_params]``, made symmetric."""
         unit, blocks = np.eye(self.n_params), []
         for first in range(0, self.n_params, self._columns):
             blocks.append(self.matmat(unit[:, first : first + self._columns]))
-            advance(blocks[-1].shape[1])
+            self.advance(blocks[-1].shape[1])
         matrix = np.concatenate(blocks, axis=1)
         return (matrix + matrix.T) / 2
 
@@ -97,29 +105,17 @@ class LossHessian:
         """Products of one batch's Hessian with rows ``[n, n_params]``."""
         if len(rows) > 1:
             try:
-                return batched_backward(gradient, self._theta, rows)
+                return by_batched_backward(gradient, self._theta, rows)
             except RuntimeError as error:  # an operation without a batched derivative
                 tell_once(
                     self._loss.model,
                     f"Hessian of {type(self._loss.model).__name__} column by column, which is "
                     f"slower than batched products: {reason_of(error)}",
                 )
-        return torch.stack([self._product(gradient, row) for row in rows])
-
-    def _product(self, gradient: Tensor, v: Tensor) -> Tensor:
-        found = torch.autograd.grad(
-            gradient, list(self._theta.values()), v, retain_graph=True, materialize_grads=True
-        )
-        return torch.cat([g.flatten() for g in found])
+        return torch.stack(by_loop((gradient @ row for row in rows), self._theta))
 
 
-def inverse_root(
-    hessian: LossHessian,
-    rank: int,
-    shift: float,
-    threshold: float,
-    advance: Callable[[int], object] = lambda n: None,
-) -> Tensor:
+def inverse_root(hessian: LossHessian, rank: int, shift: float, threshold: float) -> Tensor:
     """``R = V Lambda^-1/2``, ``[n_params, rank]``, with ``R R^T ~ (H + shift I)^-1``.
 
     Of the ``rank`` largest eigenvalues of H + shift I those above ``threshold``, in rising order;
@@ -133,7 +129,7 @@ def inverse_root(
         raise InputError(f"expected projection_dim of at least 1, found {rank}")
     if threshold < 0:
         raise InputError(f"expected hessian_inverse_tol of at least 0, found {threshold}")
-    pairs = top_eigenpairs(hessian, rank, shift, threshold, advance=advance)
+    pairs = top_eigenpairs(hessian, rank, shift, threshold, advance=hessian.advance)
     noise = torch.finfo(hessian.dtype).eps * pairs.values[0]
     n_noise = int((pairs.values < noise).sum())
     if n_noise:

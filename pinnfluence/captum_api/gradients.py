@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.errors import InputError
+from pinnfluence.loss.differentiators.per_sample import (
+    BACKWARD_SAMPLES,
+    by_batched_backward,
+    by_loop,
+    by_vmap,
+    leaves,
+)
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 GRADIENT_BYTES = 128_000_000
 """Memory that the gradients of one block of samples may take."""
-
-BACKWARD_SAMPLES = 32
-"""Samples in one batched backward pass, whose work grows with their square; measured: 16 and 64
-samples take 1.4 and 1.2 times as long a sample on a residual of second order."""
 
 
 def parameters(model: nn.Module, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -196,51 +199,21 @@ class SampleGradients:
             sample = [f[None] if axis == 0 else f for f, axis in zip(features, axes, strict=True)]
             return (self.loss.outputs(theta, sample)[0] * cotangent).sum()
 
-        gradient = torch.func.vmap(torch.func.grad(loss), (None, 0, *axes))
-        found = gradient(self.theta, cotangent, *features)
-        return torch.cat([found[name].reshape(len(cotangent), -1) for name in self.theta], 1)
+        return by_vmap(loss, self.theta, (cotangent, *features), (0, *axes))[1]
 
     def _by_batched_backward(self, features: list[Any], cotangent: Tensor) -> Tensor:
-        theta = _leaves(self.theta)
+        theta = leaves(self.theta)
         losses = self.loss.samples(self.loss.outputs(theta, features), None, cotangent)
         unit = torch.eye(len(losses), dtype=losses.dtype, device=losses.device)
-        return batched_backward(losses, theta, unit)
+        return by_batched_backward(losses, theta, unit)
 
     def _loop(
         self, features: list[Any], labels: Any, cotangent: Tensor, samples: Sequence[int]
     ) -> Iterator[Tensor]:
-        theta = _leaves(self.theta)
+        theta = leaves(self.theta)
         losses = self.loss.samples(self.loss.outputs(theta, features), labels, cotangent)
         for sample in samples:
-            found = torch.autograd.grad(
-                losses[sample], list(theta.values()), retain_graph=True, materialize_grads=True
-            )
-            yield torch.cat([g.flatten() for g in found])[None]
-
-
-def batched_backward(outputs: Tensor, theta: dict[str, Tensor], vectors: Tensor) -> Tensor:
-    """Derivatives ``[n, n_params]`` of ``vectors @ outputs`` by theta; the graph is kept.
-
-    vectors: ``[n, n_outputs]``, all in one batched backward pass.
-    """
-    found = torch.autograd.grad(
-        outputs,
-        list(theta.values()),
-        vectors,
-        retain_graph=True,
-        is_grads_batched=True,
-        allow_unused=True,  # materialize_grads gives zeros without the batch's axis
-    )
-    n_rows = len(vectors)
-    rows = [
-        vectors.new_zeros(n_rows, p.numel()) if g is None else g.reshape(n_rows, -1)
-        for g, p in zip(found, theta.values(), strict=True)
-    ]
-    return torch.cat(rows, 1)
-
-
-def _leaves(theta: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: p.detach().requires_grad_() for name, p in theta.items()}
+            yield by_loop([losses[sample]], theta)[0][None]
 
 
 def _is_batched(feature: Any, n_samples: int) -> bool:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from pinnfluence.captum_api.batches import batches_of, joined, loader_of, with_progress
 from pinnfluence.captum_api.curvature import LossHessian, inverse_root
 from pinnfluence.captum_api.gradients import Loss, SampleGradients, parameters, same_parameters
-from pinnfluence.curvature.eigenpairs import is_small
+from pinnfluence.curvature.lanczos import is_small
 from pinnfluence.errors import InputError
 from pinnfluence.runtime.progress import progress_bar
 
@@ -246,7 +246,8 @@ class NaiveInfluenceFunction(DataInfluence):
             return inverse_root(hessian, *settings)
         total = hessian.n_params if is_small(hessian.n_params, rank) else None
         with progress_bar("products with the Hessian", total) as bar:
-            return inverse_root(hessian, *settings, bar.update)
+            hessian.advance = bar.update
+            return inverse_root(hessian, *settings)
 
     def _embeddings(
         self, data: Sequence[Any] | DataLoader, test: bool, show_progress: bool

@@ -3,7 +3,7 @@
 An inverse curvature weighs most the directions of least curvature: those that training did not
 determine. They must be damped, and only they. With the steps ``s(g) = (M + damping I)^-1 g`` of
 gradients g, and sums ``g = sum_i +-grad l_i`` of the points' gradients with random signs, two parts
-of a whole are measured, the doubts:
+of a whole are measured, the criteria:
 
     open      = ||s(grad L)||^2 / mean ||s(g)||^2,
     neglected = sum |s(g)^T (H - M) s(g)| / sum s(g)^T (M + damping I) s(g).
@@ -46,11 +46,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinnfluence.curvature.factorisations import Inverse
+from pinnfluence.curvature.inverse.base import Inverse
 from pinnfluence.curvature.operators import Curvature
-from pinnfluence.loss.collocation import Collocation, Pinn
-from pinnfluence.runtime import distributed
+from pinnfluence.loss.differentiators.per_sample import by_loop, leaves
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import float64_array, tensor_like
+from pinnfluence.runtime.executor import Executor
 
 N_SIGNS = 32
 """Sums with random signs with which the gradient of the loss is compared."""
@@ -66,8 +68,8 @@ N_HALVINGS = 6
 
 
 @dataclass(frozen=True)
-class Doubts:
-    """Why a damping may be too small: parts of a whole, see this module.
+class Criteria:
+    """Whether a damping is large enough: two parts of a whole, see this module.
 
     open: of the points' demands, what training left open. neglected: of the curvature along a step,
     what the matrix leaves out of the Hessian.
@@ -87,13 +89,13 @@ class Damping:
     """A damping and the figures that led to it.
 
     value: the damping. floor: the least one that rounding (or a negative eigenvalue) allows.
-    at_floor, at_value: the doubts there. largest_eigenvalue: of the curvature.
+    at_floor, at_value: the criteria there. largest_eigenvalue: of the curvature.
     """
 
     value: float
     floor: float
-    at_floor: Doubts
-    at_value: Doubts
+    at_floor: Criteria
+    at_value: Criteria
     largest_eigenvalue: float
 
     def metadata(self) -> dict[str, Any]:
@@ -103,14 +105,14 @@ class Damping:
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Damping:
         """The damping that ``metadata`` tells of."""
-        doubts = {name: Doubts(**metadata[name]) for name in ("at_floor", "at_value")}
-        return cls(**{**metadata, **doubts})
+        criteria = {name: Criteria(**metadata[name]) for name in ("at_floor", "at_value")}
+        return cls(**{**metadata, **criteria})
 
 
 def automatic_damping(
-    largest: float, lowest: float, epsilon: float, doubts: Callable[[float], Doubts]
+    largest: float, lowest: float, epsilon: float, criteria: Callable[[float], Criteria]
 ) -> Damping:
-    """The least damping at which both doubts are at most ``LIMIT``, at least the floor.
+    """The least damping at which both criteria are at most ``LIMIT``, at least the floor.
 
     The rule and its reasons: see this module. Where both hold for no damping up to the largest
     eigenvalue, that is taken.
@@ -118,25 +120,25 @@ def automatic_damping(
     Args:
         largest, lowest: extreme eigenvalues of M.
         epsilon: relative rounding of the curvature.
-        doubts: both parts, as a function of the damping.
+        criteria: both parts, as a function of the damping.
     """
     floor = max(epsilon * largest, -2 * lowest)
-    at_floor = doubts(floor)
+    at_floor = criteria(floor)
     if at_floor.settled:
         return Damping(floor, floor, at_floor, at_floor, largest)
     low, high, at_high = floor, max(largest, floor), None
     for _ in range(N_HALVINGS):
         middle = float(np.sqrt(low * high))
-        at_middle = doubts(middle)
+        at_middle = criteria(middle)
         if at_middle.settled:
             high, at_high = middle, at_middle
         else:
             low = middle
-    at_high = at_high or doubts(high)
+    at_high = at_high or criteria(high)
     return Damping(high, floor, at_floor, at_high, largest)
 
 
-def doubts_of(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None) -> Doubts:
+def criteria_at(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None) -> Criteria:
     """Both parts at the damping of an inverse.
 
     Args:
@@ -154,49 +156,29 @@ def doubts_of(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None
         curved = energy - inverse.damping * float(squares[a])  # s^T M s
         neglected += abs(float(s @ hessian.matvec(s)) - curved)
         kept += energy
-    return Doubts(float(squares[0]) / mean if mean else 0.0, neglected / kept if kept else 0.0)
+    return Criteria(float(squares[0]) / mean if mean else 0.0, neglected / kept if kept else 0.0)
 
 
-def signed_gradients(
-    collocation: Collocation, weights: Mapping[str, float], batch_size: int
-) -> np.ndarray:
+def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
     """grad L and the sums of the points' gradients with random signs, ``[n_params, 1 + N_SIGNS]``.
 
     The signs belong to the points, whatever their order.
     """
-    x = collocation.x
+    x = loss.collocation.x
     order = np.lexsort(x.T)
     signs = np.empty((len(x), 1 + N_SIGNS))
     signs[order] = np.random.default_rng(0).choice([-1.0, 1.0], signs.shape)
     signs[:, 0] = 1
-    params = {n: p.detach().clone().requires_grad_() for n, p in collocation.pinn.params.items()}
-    some = next(iter(params.values())).detach()
-    total = some.new_zeros(collocation.pinn.n_params, signs.shape[1])
-    starts = range(0, len(x), batch_size)
-    chunks = zip(starts, collocation.chunks(batch_size), strict=True)
-    for start, chunk in distributed.share(list(chunks)):
-        losses = _point_losses(chunk, params, weights)
-        columns = tensor_like(signs[start : start + len(losses)], losses)
-        found = [
-            torch.autograd.grad(
-                losses, list(params.values()), column, retain_graph=True, materialize_grads=True
-            )
-            for column in columns.T
-        ]
-        total += torch.stack([torch.cat([g.flatten() for g in grads]) for grads in found], 1)
-    return float64_array(distributed.sum_over_ranks(total))
-
-
-def _point_losses(
-    chunk: Collocation, params: Mapping[str, torch.Tensor], weights: Mapping[str, float]
-) -> torch.Tensor:
-    """``l_i = sum_k w_k r_k(z_i)^2`` of a chunk's points."""
-    losses = next(iter(params.values())).new_zeros(len(chunk.x))
-    residuals = chunk.residuals(params, *chunk.tensors())
-    for name, rows in chunk.term_rows().items():
-        index = torch.as_tensor(rows, device=losses.device)
-        losses = losses.index_add(0, index, weights[name] * residuals[name].square())
-    return losses
+    theta = leaves(loss.pinn.params)
+    total = loss.pinn.like.new_zeros(loss.pinn.n_params, signs.shape[1])
+    size = executor.batch_size
+    chunks = zip(range(0, len(x), size), loss.chunks(size), strict=True)
+    for start, chunk in executor.share(list(chunks)):
+        with torch.enable_grad():
+            losses = chunk.point_losses(theta)
+            columns = tensor_like(signs[start : start + len(losses)], losses)
+            total += torch.stack(by_loop((losses @ column for column in columns.T), theta), 1)
+    return float64_array(executor.sum(total))
 
 
 def rounding(pinn: Pinn) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,11 +14,10 @@ from torch import Tensor
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operator import Curvature, mirror
 from pinnfluence.loss.collocation import Collocation
-from pinnfluence.loss.gradients import Advance, jacobian
-from pinnfluence.runtime import distributed
+from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import in_float64
-from pinnfluence.runtime.parallel import map_in_threads
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 BLOCK_BYTES = 160_000_000
 """Memory of the gradient rows that are made at a time, at least those of one batch."""
@@ -27,23 +27,22 @@ class Gram(Curvature):
     """A matrix ``sum_i sum_k d_ik grad r_k(z_i) grad r_k(z_i)^T`` with ``d_ik >= 0``.
 
     It is never indefinite. With ``A = d^1/2 J``, J the Jacobian of the residuals, it is ``A^T A``.
-    Products are a Jacobian times a vector (forward mode), then a vector times the Jacobian (reverse
-    mode); the dense matrix comes from Jacobian rows, chunk by chunk. See ``Curvature`` for the
+    Products take the Jacobian times a vector, then a vector times the Jacobian, both in reverse
+    mode; the dense matrix comes from Jacobian rows, block by block. See ``Curvature`` for the
     arguments. A kind of matrix gives ``_outer_weights``.
     """
 
     semidefinite = True
     has_rows = True
-    _is_functional = True
 
     @abstractmethod
-    def _outer_weights(self, name: str, residuals: Tensor) -> float | Tensor:
-        """d of a loss term: a number, or ``[n]`` from its residuals ``[n]``."""
+    def _outer_weights(self, name: str, residuals: Tensor) -> Tensor:
+        """d of a loss term, ``[n]`` from its residuals ``[n]``."""
 
     @property
     def n_steps(self) -> int:
         """Residuals of this process."""
-        return self.n_residuals // distributed.world_size()
+        return self.n_residuals // self.executor.n_processes
 
     @property
     def n_parts(self) -> int:
@@ -51,67 +50,52 @@ class Gram(Curvature):
         return len(self._shared_blocks())
 
     def _products(self, v: Tensor) -> list[Tensor]:
-        sizes = [p.numel() for p in self._params.values()]
-        tangents = {
-            name: part.reshape(p.shape)
-            for (name, p), part in zip(self._params.items(), v.split(sizes), strict=True)
-        }
-        params = {name: p.detach() for name, p in self._params.items()}
-        if self._is_functional:
-            try:
-                return [self._product(chunk, params, tangents) for chunk in self._chunks()]
-            except (RuntimeError, TypeError, ValueError) as error:  # such as calls of numpy
-                self._is_functional = False
-                tell_once(
-                    self.collocation.pinn.network,
-                    f"slow way: products with the {type(self).__name__} matrix take all its rows, "
-                    f"torch.func.jvp refuses the equations: {reason_of(error)}",
-                )
-        return [rows.T @ (rows @ v.to(rows)) for rows in map(self._block, self._shared_blocks())]
+        return [self._product(chunk, v) for chunk in self._chunks()]
 
-    def _product(
-        self, chunk: Collocation, params: dict[str, Tensor], tangents: dict[str, Tensor]
-    ) -> Tensor:
-        x, rows = chunk.tensors()
-
-        def residuals(params: dict[str, Tensor]) -> dict[str, Tensor]:
-            return chunk.residuals(params, x, rows)
-
-        found = torch.func.jvp(residuals, (params,), (tangents,))
-        values, moved = found[0], found[1]
-        cotangents = {
-            name: self._outer_weights(name, values[name]) * r for name, r in moved.items()
-        }
-        pull_back = torch.func.vjp(residuals, params)[1]
-        (product,) = pull_back(cotangents)
-        return torch.cat([product[name].flatten() for name in params])
+    def _product(self, chunk: Loss, v: Tensor) -> Tensor:
+        """``J^T d J v`` of a chunk. With ``g(u) = J^T u``, linear in u, ``J v = d(g . v)/du``."""
+        theta = leaves(chunk.pinn.params)
+        with torch.enable_grad():
+            residuals = chunk.collocation.residuals(theta)
+            stacked = torch.cat(list(residuals.values()))
+            u = torch.zeros_like(stacked, requires_grad=True)
+            if not stacked.requires_grad:  # no residual depends on theta
+                return torch.zeros_like(v)
+            pull_back = partial(
+                torch.autograd.grad, stacked, list(theta.values()), materialize_grads=True
+            )
+            pulled = torch.cat([g.flatten() for g in pull_back(u, create_graph=True)])
+        (pushed,) = torch.autograd.grad(pulled, u, v)
+        d = torch.cat([self._outer_weights(n, r.detach()) for n, r in residuals.items()])
+        return torch.cat([g.flatten() for g in pull_back(d * pushed)])
 
     def _blocks(self) -> Iterator[Collocation]:
         """The points of blocks of rows of A; equation by equation."""
         n_rows = max(1, BLOCK_BYTES // (8 * self.n_params))
-        for number, names in enumerate(self.collocation.names):
-            one = self.collocation.only(number)
-            yield from one.chunks(max(self.batch_size, n_rows // len(names)))
+        for one in self.loss.collocation.singles():
+            size = max(self.executor.batch_size, n_rows // len(one.names[0]))
+            yield from one.chunks(size)
 
     def _shared_blocks(self) -> Sequence[Collocation]:
-        return distributed.share(list(self._blocks()))
+        return self.executor.share(list(self._blocks()))
 
-    def _block(self, chunk: Collocation) -> Tensor:
-        """A block ``[n, n_params]`` of rows of A, in float64 (see ``in_float64``)."""
-        parts = list(chunk.chunks(self.batch_size))
-        return torch.cat(map_in_threads(self._rows, parts, self._in_threads()))
+    def _block(self, chunk: Collocation) -> dict[str, Tensor]:
+        """A block of rows of A, ``[n, n_params]`` by name, in float64 (see ``in_float64``)."""
+        parts = self.executor.map(
+            self._rows,
+            list(chunk.chunks(self.executor.batch_size)),
+            chunk.in_threads,
+            self.n_params,
+        )
+        return {name: torch.cat([part[name] for part in parts]) for name in chunk.names[0]}
 
-    def _rows(self, chunk: Collocation) -> Tensor:
-        rows = []
-        for name, (residuals, gradients) in jacobian(chunk).items():
-            scale = self._outer_weights(name, in_float64(residuals)) ** 0.5
-            scale = scale[:, None] if isinstance(scale, Tensor) else scale
-            rows.append(scale * in_float64(gradients))
-        return torch.cat(rows)
+    def _rows(self, chunk: Collocation) -> dict[str, Tensor]:
+        return {
+            name: self._outer_weights(name, in_float64(r)).sqrt()[:, None] * in_float64(rows)
+            for name, (r, rows) in jacobian(chunk).items()
+        }
 
-    def dense(
-        self, advance: Advance = lambda n: None, store: MatrixStore | None = None
-    ) -> np.ndarray:
+    def dense(self, store: MatrixStore | None = None) -> np.ndarray:
         """The whole matrix, ``[n_params, n_params]``, by a symmetric update for each block.
 
         Args:
@@ -121,25 +105,26 @@ class Gram(Curvature):
         blocks = self._shared_blocks()
         total, done = store.begin(self.n_params, len(blocks))
         for number, chunk in enumerate(blocks, 1):
-            n_rows = len(chunk.x) * len(chunk.names[0])
             if number > done:
-                total = add_gram(total, self._block(chunk))
+                total = add_gram(total, torch.cat(list(self._block(chunk).values())))
                 store.note(total, number)
-            advance(n_rows)
-        distributed.sum_over_ranks(torch.from_numpy(total.T))
+            self.executor.advance(chunk.n_residuals)
+        self.executor.sum(torch.from_numpy(total.T))
         store.finish(total)
         mirror(total)
         return total
 
-    def rows(self, advance: Advance = lambda n: None) -> np.ndarray:
-        """A itself, ``[n_residuals, n_params]``; for more parameters than residuals."""
-        whole = np.empty((self.n_residuals, self.n_params))
-        start = 0
-        for block in map(self._block, self._blocks()):
-            whole[start : start + len(block)] = block.cpu().numpy()
-            start += len(block)
-            advance(len(block))
-        return whole
+    def rows(self) -> np.ndarray:
+        """A itself, ``[n_residuals, n_params]``, term by term."""
+        whole: dict[str, list[np.ndarray]] = {
+            name: [] for name in self.loss.collocation.term_rows()
+        }
+        for chunk in self._blocks():
+            for name, rows in self._block(chunk).items():
+                whole[name].append(rows.cpu().numpy())
+            self.executor.advance(chunk.n_residuals)
+        nothing = np.zeros((0, self.n_params))
+        return np.concatenate([nothing, *(part for parts in whole.values() for part in parts)])
 
 
 def add_gram(total: np.ndarray, rows: Tensor) -> np.ndarray:

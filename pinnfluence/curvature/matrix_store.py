@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pinnfluence.runtime import distributed
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage.stage_store import CLOSED, StageStore
 
 COLUMNS = 512
@@ -22,10 +22,12 @@ class MatrixStore:
 
     Args:
         store: where to; by default nowhere.
+        executor: of the processes that take part.
     """
 
-    def __init__(self, store: StageStore = CLOSED) -> None:
-        self._store, self._finished = store, False
+    def __init__(self, store: StageStore = CLOSED, executor: Executor | None = None) -> None:
+        self._store, self._executor = store, executor or Executor()
+        self._finished = False
 
     def begin(self, n_params: int, n_steps: int) -> tuple[np.ndarray, int]:
         """The matrix as far as it was made, Fortran-ordered, and how many of its steps are done."""
@@ -36,12 +38,12 @@ class MatrixStore:
             done = saved.facts["n_steps"]
             for name, block in saved.arrays.items():
                 matrix[int(name) :, int(name) : int(name) + COLUMNS] = block.T
-        self._finished = distributed.from_first(done == FINISHED)
+        self._finished = self._executor.from_first(done == FINISHED)
         return matrix, n_steps if self._finished else done
 
     def note(self, matrix: np.ndarray, n_steps: int) -> None:
         """A step is done: save what there is, now and then."""
-        if distributed.world_size() == 1 and self._store.is_due():
+        if self._executor.n_processes == 1 and self._store.is_due():
             self._save(matrix, n_steps)
 
     def finish(self, matrix: np.ndarray) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,28 +12,26 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from pinnfluence.curvature.matrix_store import MatrixStore
-from pinnfluence.loss.collocation import Collocation
-from pinnfluence.loss.gradients import Advance
-from pinnfluence.runtime import distributed
+from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array, tensor_like
-from pinnfluence.runtime.parallel import pays_in_threads
+from pinnfluence.runtime.executor import Executor
 
 
-class Curvature(ABC):
+class Curvature(LinearOperator):
     """A symmetric matrix ``[n_params, n_params]`` that belongs to ``L = sum_ik w_k r_k(z_i)^2``.
 
-    It is summed over all points before anything is done with it, so that the result does not
-    depend on ``batch_size`` beyond rounding. Several processes share the points, see
-    ``distributed``: then all of them must call ``matvec`` and ``dense``.
+    A SciPy ``LinearOperator``: ``matrix @ v``, ``matrix + damping * identity`` and the solvers of
+    SciPy take it as it is. It is summed over all points before anything is done with it, so that
+    the result does not depend on the executor's batch size beyond rounding. Several processes share
+    the points: then all of them must call its products, ``dense`` and ``rows``.
 
     A kind of matrix gives ``_products`` and says which of the properties below it has; inverses,
     damping and estimates ask for nothing else. One that is a sum of outer products of the
     residuals' gradients derives from ``Gram``.
 
     Args:
-        collocation: the loss terms at the training points.
-        weights: w_k by name of the loss term.
-        batch_size: number of points whose derivatives are held at a time.
+        loss: L at the training points.
+        executor: carries out the sums over points.
     """
 
     semidefinite: ClassVar[bool] = False
@@ -45,28 +43,22 @@ class Curvature(ABC):
     has_rows: ClassVar[bool] = False
     """Whether it is ``A^T A`` with a row of A a residual, see ``rows``."""
 
-    def __init__(
-        self, collocation: Collocation, weights: Mapping[str, float], batch_size: int
-    ) -> None:
-        self.collocation, self.weights, self.batch_size = collocation, weights, batch_size
-        pinn = collocation.pinn
-        self._params = {name: p.clone().requires_grad_() for name, p in pinn.params.items()}
-        self.n_params = pinn.n_params
-        self.n_products = 0
+    has_loss_rows: ClassVar[bool] = False
+    """Whether these rows are those of the Jacobian of the loss's scaled residuals."""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n_params, n_params)``."""
-        return self.n_params, self.n_params
+    def __init__(self, loss: Loss, executor: Executor | None = None) -> None:
+        self.loss, self.executor = loss, executor or Executor()
+        self.n_params, self.n_products = loss.pinn.n_params, 0
+        super().__init__(np.float64, (self.n_params, self.n_params))
 
     @property
     def n_residuals(self) -> int:
         """Number of residuals: the sum of |S_k| over the loss terms."""
-        return sum(len(rows) for rows in self.collocation.term_rows().values())
+        return self.loss.collocation.n_residuals
 
     @property
     def n_steps(self) -> int:
-        """Steps of which ``dense`` tells ``advance`` in this process."""
+        """Steps of which ``dense`` tells the executor in this process."""
         return self.n_params
 
     @property
@@ -74,26 +66,24 @@ class Curvature(ABC):
         """Parts in which ``dense`` makes the matrix, after each of which it can be kept."""
         return self.n_params
 
-    def at(self, collocation: Collocation) -> Curvature:
-        """The same matrix of other points, computed in the same way."""
-        return type(self)(collocation, self.weights, self.batch_size)
+    def at(self, loss: Loss) -> Curvature:
+        """The same matrix of another loss, computed in the same way."""
+        return type(self)(loss, self.executor)
 
-    def matvec(self, vector: np.ndarray | Tensor) -> np.ndarray:
-        """Product with a vector, of shape ``[n_params]``."""
+    def _matvec(self, vector: np.ndarray) -> np.ndarray:
         self.n_products += 1
-        like = next(iter(self._params.values()))
-        v = tensor_like(np.asarray(vector).reshape(-1), like)
+        v = tensor_like(np.asarray(vector, np.float64).reshape(-1), self.loss.pinn.like)
         parts = self._products(v)
         total = torch.stack(parts).sum(0) if parts else torch.zeros_like(v)
-        return float64_array(distributed.sum_over_ranks(total))
+        return float64_array(self.executor.sum(total))
 
-    def matmat(self, vectors: np.ndarray | Tensor) -> np.ndarray:
-        """Products with the columns of ``[n_params, k]``."""
-        return np.stack([self.matvec(v) for v in np.asarray(vectors).T], axis=1)
+    def _matmat(self, vectors: np.ndarray) -> np.ndarray:
+        return np.stack([self._matvec(v) for v in np.asarray(vectors).T], axis=1)
 
-    def dense(
-        self, advance: Advance = lambda n: None, store: MatrixStore | None = None
-    ) -> np.ndarray:
+    def _adjoint(self) -> LinearOperator:
+        return self
+
+    def dense(self, store: MatrixStore | None = None) -> np.ndarray:
         """The whole matrix, ``[n_params, n_params]``, one product a column; for small networks.
 
         Its lower triangle counts: the upper one may differ by rounding, and is replaced by it.
@@ -103,39 +93,29 @@ class Curvature(ABC):
         """
         store = store or MatrixStore()
         total, done = store.begin(self.n_params, self.n_params)
-        start = distributed.from_first(done)
+        start = self.executor.from_first(done)
         self.n_products += start
-        advance(start)
+        self.executor.advance(start)
         for number in range(start, self.n_params):
             unit = np.zeros(self.n_params)
             unit[number] = 1
             total[:, number] = self.matvec(unit)
-            advance(1)
+            self.executor.advance()
             store.note(total, number + 1)
         store.finish(total)
         mirror(total)
         return total
 
-    def rows(self, advance: Advance = lambda n: None) -> np.ndarray:
-        """A itself, ``[n_residuals, n_params]``; for more parameters than residuals.
+    def rows(self) -> np.ndarray:
+        """A itself, ``[n_residuals, n_params]``, term by term.
 
         Raises:
             TypeError: the matrix has no rows.
         """
         raise TypeError(f"{type(self).__name__} is no matrix of the form A^T A")
 
-    def operator(self) -> LinearOperator:
-        """The same as a SciPy ``LinearOperator``."""
-        return LinearOperator(
-            self.shape, matvec=self.matvec, matmat=self.matmat, rmatvec=self.matvec, dtype=float
-        )
-
-    def _chunks(self) -> Sequence[Collocation]:
-        return distributed.share(list(self.collocation.chunks(self.batch_size)))
-
-    def _in_threads(self) -> bool:
-        device = next(iter(self._params.values())).device
-        return pays_in_threads(device, self.batch_size * self.n_params)
+    def _chunks(self) -> Sequence[Loss]:
+        return self.executor.batches(self.loss)
 
     @abstractmethod
     def _products(self, v: Tensor) -> list[Tensor]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
 
+from pinnfluence.curvature.inverse import AUTO as FULL
+from pinnfluence.curvature.inverse import METHODS
 from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError
 
 WEIGHTINGS = ("uniform", "training")
-FULL = "full"
+LOW_RANK = "eigenpairs"
 AUTO = "auto"
 
 
@@ -25,19 +27,21 @@ class Recipe:
             ``sum_i sum_k w_ik r_k(z_i)^2``, or ``gauss-newton``, ``2 sum w grad r grad r^T``, ...
         weighting: ``uniform``, w_ik = 1; or ``training``, w_ik = c_k / |S_k|, with the loss weights
             c_k and S_k the points on which the term acts: a mean per term, as DeepXDE minimises.
-        rank: number of largest eigenpairs that are kept, or ``full``.
+        inverse: the method, a name in ``METHODS``, or ``full``: the whole inverse by the cheaper
+            of ``dense`` and ``residual-space``. Of ``full`` and ``eigenpairs`` the rank decides.
+        rank: number of largest eigenpairs that are kept, by the method ``eigenpairs``; or ``full``.
         damping: number that is added to the diagonal, or ``auto``, see ``curvature.damping``.
-        threshold: least eigenvalue of ``M + damping I`` that is kept; for a number as rank.
+        threshold: least eigenvalue of ``M + damping I`` that is kept; of ``eigenpairs``.
         leverage: whether a point that is removed takes its part of the curvature along; for
-            ``gauss-newton`` at full rank, see ``influence.leverage``.
+            ``gauss-newton`` with a whole inverse, see ``influence.leverage``.
 
     Two have names. ``PAPER`` (arXiv 2409.08958): the Hessian of the plain sum of squared residuals,
     its 50 largest eigenpairs. ``GAUSS_NEWTON``: the damped Gauss-Newton matrix of the loss that was
-    trained, at full rank.
+    trained, and its whole inverse.
 
     Raises:
-        InputError: unknown words, a rank below 1, a negative or infinite number, or leverage of a
-            matrix that has none.
+        InputError: unknown words, a rank below 1 or of a method that has none, a negative or
+            infinite number, or leverage of a matrix that has none.
 
     >>> Recipe(rank=20).name
     'paper, rank 20'
@@ -50,6 +54,7 @@ class Recipe:
     damping: float | str = 1e-6
     threshold: float = 1e-5
     leverage: bool = False
+    inverse: str = ""
 
     def __post_init__(self) -> None:
         _check_word("curvature", self.curvature, tuple(OPERATORS))
@@ -57,29 +62,52 @@ class Recipe:
         whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
         if self.rank != FULL and not (whole and self.rank >= 1):  # type: ignore[operator]
             raise InputError(f"rank must be at least 1 or {FULL}, found {self.rank}")
+        if self.inverse in ("", FULL, LOW_RANK):
+            object.__setattr__(self, "inverse", FULL if self.rank == FULL else LOW_RANK)
+        self._check_inverse()
         _check_number("threshold", self.threshold)
-        if self.damping != AUTO:
+        if not self.is_automatic:
             _check_number("damping", self.damping, f" or {AUTO}")
-        if self.leverage and (self.rank != FULL or self.curvature != "gauss-newton"):
+        if self.leverage and (self.is_low_rank or self.curvature != "gauss-newton"):
             raise InputError(
                 f"leverage needs curvature gauss-newton at rank {FULL}, found {self.curvature} at "
                 f"rank {self.rank}"
             )
+
+    def _check_inverse(self) -> None:
+        _check_word("inverse", self.inverse, (FULL, *METHODS))
+        if self.is_low_rank == (self.rank == FULL):
+            raise InputError(f"the inverse {self.inverse} has no rank {self.rank}")
+        method = METHODS.get(self.inverse)
+        if method is not None and method.needs_rows and not OPERATORS[self.curvature].has_rows:
+            raise InputError(f"the inverse {self.inverse} is not for the matrix {self.curvature}")
 
     @property
     def name(self) -> str:
         """The named recipe, with what was changed: ``paper, rank 20``."""
         named = RECIPES.get(self.base)
         settings = self.settings()
+        if self.inverse in (FULL, LOW_RANK):  # the rank says it
+            del settings["inverse"]
         if named is not None:
             settings = {k: v for k, v in settings.items() if v != getattr(named, k)}
         changes = (key if v is True else f"{key} {_word(v)}" for key, v in settings.items())
         return ", ".join([self.base, *changes])
 
     @property
-    def is_full(self) -> bool:
-        """Whether the inverse is of full rank."""
-        return self.rank == FULL
+    def is_low_rank(self) -> bool:
+        """Whether some eigenpairs stand for the whole."""
+        return self.inverse in METHODS and METHODS[self.inverse].takes_rank
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of eigenpairs that are kept, of a recipe of low rank."""
+        return int(self.rank)
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the damping is chosen by the rule."""
+        return self.damping == AUTO
 
     def settings(self) -> dict[str, Any]:
         """All settings by name, without the name of the recipe."""
@@ -90,15 +118,27 @@ class Recipe:
         return {"name": self.name, "base": self.base, **self.settings()}
 
 
-def recipe_of(base: str, **changes: Any) -> Recipe:
-    """The named recipe with some settings changed; changes that are None leave it as it is.
+def recipe_of(base: str | Recipe, **changes: Any) -> Recipe:
+    """A recipe, by name or as it is, with some settings changed; None leaves one as it is.
+
+    Another rank changes the inverse with it.
 
     Raises:
         InputError: no such recipe, or settings that do not fit.
     """
-    _check_word("recipe", base, tuple(RECIPES))
+    if not isinstance(base, Recipe):
+        _check_word("recipe", base, tuple(RECIPES))
+    recipe = base if isinstance(base, Recipe) else RECIPES[base]
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(RECIPES[base], **given)
+    if unknown := sorted(given.keys() - recipe.settings().keys()):
+        raise TypeError(f"a recipe has no setting {', '.join(unknown)}")
+    if "rank" in given:
+        given.setdefault("inverse", "")
+    elif given.get("inverse", LOW_RANK) != LOW_RANK:
+        given["rank"] = FULL
+    elif "inverse" in given and not recipe.is_low_rank:
+        raise InputError(f"the inverse {LOW_RANK} needs a rank, found none")
+    return replace(recipe, **given)
 
 
 def rank_of(text: str) -> int | str:

@@ -1,6 +1,6 @@
 """The page: template, style and scripts put around the payload, in one file that needs no other.
 
-Drawn by hand-written code of 77 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
+Drawn by hand-written code of 88 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
 are 1.65 MB: it has no glyph for a field between scattered points, so that the map, and nearly all
 of the page besides, would still be code like this. Here a click multiplies embeddings, and a table
 of each pixel's triangle turns the values into an image. Sizes and times: ``docs/performance.md``.
@@ -25,6 +25,7 @@ SCRIPTS = (
     "geometry.js",
     "dots.js",
     "state.js",
+    "address.js",
     "panel.js",
     "pointer.js",
     "details.js",
@@ -58,7 +59,7 @@ def write_explorer(
         rank: embeddings of more factors are reduced to so many.
 
     Returns:
-        What was found with each score file.
+        Each score file with its model's name, problem and checkpoint.
 
     Raises:
         InputError: see ``find_sources``.
@@ -66,8 +67,7 @@ def write_explorer(
     >>> write_explorer("explorer.html", ["runs/good_influences"])        # doctest: +SKIP
     """
     sources = find_sources(score_files, checkpoints)
-    payload = build_payload(sources, n_test, rank)
-    write_bytes(path, page(payload.description, payload.blobs).encode())
+    write_bytes(path, page(*build_payload(sources, n_test, rank)).encode())
     return sources
 
 
@@ -75,7 +75,7 @@ def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
     """The page as text."""
     models = description["models"]
     names = [str(model["name"]) for model in models]
-    recipes = dict.fromkeys(_recipe(model["recipe"]) for model in models)
+    recipes = dict.fromkeys(map(_recipe, models))
     parts = {
         "title": html.escape(f"PINNfluence: {', '.join(names)}"),
         "models": html.escape(" · ".join(names)),
@@ -100,10 +100,11 @@ def _script() -> str:
     return f'(() => {{\n"use strict";\n{code}}})();'
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    """A recipe in one line."""
-    names = ("name", "curvature", "rank", "damping", "weighting")
-    return ", ".join(f"{name} {recipe[name]}" for name in names if name in recipe) or "not stated"
+def _recipe(model: Mapping[str, Any]) -> str:
+    """What a model's recipe is worth, and its settings."""
+    names = ("curvature", "rank", "damping", "weighting")
+    settings = (f"{name} {model['recipe'][name]}" for name in names if name in model["recipe"])
+    return f"{model['note']} ({', '.join(settings) or 'settings not stated'})"
 
 
 def _static(name: str) -> str:

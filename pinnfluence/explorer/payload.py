@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.explorer.packing import Half, at_test_points, coefficients, errors, reduced
+from pinnfluence.explorer.packing import (
+    Side,
+    at_points,
+    coefficients,
+    errors,
+    from_half,
+    half,
+    reduced,
+)
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import Source, plain_unit
 from pinnfluence.problem.labels import LOSSES
 from pinnfluence.scores.embedding import Embedding
-from pinnfluence.scores.file import Scores
 from pinnfluence.scores.mesh import triangles_of
 
 RANK = 64
@@ -39,7 +46,7 @@ ERROR_ROWS = 250
 
 @dataclass
 class Blob:
-    """Arrays one behind the other; ``add`` gives what finds one again: type, place, shape, scale.
+    """Arrays one behind the other; ``add`` gives what finds one again: type, place, shape.
 
     The page reads ``u2``, ``i4``, ``f4`` (little endian) and ``f2``, float16 in two planes, all
     low bytes before all high bytes, which deflates a sixth better.
@@ -48,55 +55,47 @@ class Blob:
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
 
-    def add(self, array: np.ndarray | Half) -> dict[str, Any]:
+    def add(self, array: np.ndarray) -> dict[str, Any]:
         """Append an array."""
-        codes = array.codes if isinstance(array, Half) else np.ascontiguousarray(array)
-        kind = codes.dtype.str.lstrip("<|")
-        data = codes.astype(codes.dtype.newbyteorder("<")).tobytes()
-        if isinstance(array, Half):
+        array = np.ascontiguousarray(array)
+        data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        if array.dtype == np.float16:
             data = np.frombuffer(data, np.uint8).reshape(-1, 2).T.tobytes()
-        entry = {"type": kind, "start": self.size, "shape": list(codes.shape)}
+        kind, start = array.dtype.str.lstrip("<|"), self.size
         self.parts.append(data + bytes(-len(data) % 4))
         self.size += len(self.parts[-1])
-        return entry | ({"scale": array.scale} if isinstance(array, Half) else {})
+        return {"type": kind, "start": start, "shape": list(array.shape)}
 
     def text(self) -> str:
         """All arrays, deflated, in base64; the same arrays give the same text."""
         return base64.b64encode(zlib.compress(b"".join(self.parts), 9)).decode()
 
 
-@dataclass(frozen=True)
-class Payload:
-    """The page's description, and the text of each blob by name."""
-
-    description: dict[str, Any]
-    blobs: dict[str, str]
-
-
 def build_payload(
     sources: Sequence[Source], n_test: int = TEST_POINTS, rank: int = RANK
-) -> Payload:
-    """Everything that the page needs; models with the same test points share those and a mesh.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The page's description, and the text of each blob by name.
 
-    See ``affordable_points``: for many or large models there are fewer than ``n_test``.
+    Models with the same test points share those and a mesh. For many or large models there are
+    fewer test points than ``n_test``, see ``affordable_points``.
     """
     models: list[dict[str, Any]] = []
     meshes: list[dict[str, Any]] = []
     blobs: dict[str, str] = {}
-    places: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     n_test = affordable_points(sources, n_test, rank)
     for source in sources:
-        chosen = covering_points(
-            source.scores.test_x / _extent(source), n_test, conditions_of(source.scores)
-        )
-        key = source.scores.test_x[chosen].tobytes()
-        if key not in places:
-            places[key] = len(meshes)
+        test_x = source.scores.test_x
+        conditions = [e.rows for e in source.scores.test.values() if 0 < len(e.rows) < len(test_x)]
+        chosen = covering_points(test_x / _extent(source), n_test, conditions)
+        key = test_x[chosen].tobytes()
+        if key not in numbers:
+            numbers[key] = len(meshes)
             blob = Blob()
             meshes.append(_mesh(source, chosen, blob))
-            blobs[f"mesh{places[key]}"] = blob.text()
+            blobs[f"mesh{numbers[key]}"] = blob.text()
         blob = Blob()
-        models.append({"mesh": places[key], **model_payload(source, chosen, rank, blob)})
+        models.append({"mesh": numbers[key], **model_payload(source, chosen, rank, blob)})
         blobs[f"model{len(models) - 1}"] = blob.text()
     first = sources[0]
     description = {
@@ -107,7 +106,7 @@ def build_payload(
         "meshes": meshes,
         "models": models,
     }
-    return Payload(description, blobs)
+    return description, blobs
 
 
 def affordable_points(sources: Sequence[Source], n_test: int, rank: int) -> int:
@@ -126,80 +125,81 @@ def affordable_points(sources: Sequence[Source], n_test: int, rank: int) -> int:
     return min(n_test, max(room, LEAST_POINTS))
 
 
-def conditions_of(scores: Scores) -> list[np.ndarray]:
-    """Row numbers of the test points of each quantity that does not act on all of them."""
-    n = len(scores.test_x)
-    return [np.asarray(e.rows) for e in scores.test.values() if 0 < len(e.rows) < n]
-
-
 def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> dict[str, Any]:
     """One model: what it is, its embeddings in half precision, and how far its scores are off."""
-    exact = at_test_points(source.scores, chosen)
-    small = reduced(exact, rank)
-    shown, quantities, terms = _packed(small, source, blob)
-    metadata = exact.metadata
-    predicted = source.predicted(exact.test_x)
+    scores, metadata = source.scores, source.scores.metadata
+    exact = scores.train, at_points(scores.test, chosen, len(scores.test_x))
+    train, test = reduced(*exact, rank)
+    shown_train, terms = _halves(train, len(scores.train_x), blob)
+    shown_test, quantities = _derived_halves(test, source, len(chosen), blob)
+    predicted = source.predicted(scores.test_x[chosen])
     return {
         "name": source.name,
-        "rank": small.rank,
-        "file_rank": exact.rank,
-        "n_test": len(exact.test_x),
-        "n_test_of_file": len(source.scores.test_x),
+        "rank": next(iter(train.values())).values.shape[1],
+        "file_rank": scores.rank,
+        "n_test": len(chosen),
+        "n_test_of_file": len(scores.test_x),
         "recipe": metadata.get("recipe", {}),
-        "groups": exact.groups,
-        "train_x": blob.add(exact.train_x.astype(np.float32)),
+        **_worth(metadata.get("recipe", {})),
+        "groups": scores.groups,
+        "train_x": blob.add(scores.train_x.astype(np.float32)),
         "test_index": blob.add(chosen.astype(np.int32)),
         "terms": terms,
-        "quantities": quantities,
+        "quantities": {k: {"loss": k in scores.terms, **quantities[k]} for k in test},
         "predicted": {k: blob.add(v.astype(np.float32)) for k, v in predicted.items()},
-        "errors": errors(exact, shown, ERROR_ROWS),
-        "error_points": min(ERROR_ROWS, len(exact.test_x)),
+        "errors": errors(exact, (shown_train, shown_test), scores.groups, ERROR_ROWS),
+        "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
     }
 
 
-def _packed(
-    small: Scores, source: Source, blob: Blob
-) -> tuple[Scores, dict[str, Any], dict[str, Any]]:
-    """Scores as the page sees them, and where it finds quantities and terms."""
-    train, terms = _halves(small.train, len(small.train_x), blob)
-    kept = dict(small.test)
-    factors = {}
-    for name in source.fields:
-        if name not in source.outputs:
-            found = coefficients(small, name, source.outputs)
-            if found is not None:
-                factors[name] = found
-                del kept[name]
-    test, quantities = _halves(kept, len(small.test_x), blob)
-    for name, found in factors.items():
-        whole = sum(found[:, [k]] * test[o].values for k, o in enumerate(source.outputs))
-        test[name] = Embedding(np.asarray(whole, np.float32), small.test[name].rows)
-        quantities[name] = {"of": list(source.outputs), "factors": blob.add(found)}
-    ordered = {name: {"loss": name in small.terms, **quantities[name]} for name in small.test}
-    shown = Scores(
-        small.train_x,
-        small.test_x,
-        train,
-        {name: test[name] for name in small.test},
-        small.metadata,
-    )
-    return shown, ordered, terms
+def _worth(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether scores of a recipe predict retraining, and a note that says so beside each number.
+
+    They do, to first order, with the whole curvature of the loss that was trained; they do not
+    with that of the plain sum of squares. In between it has not been measured.
+    """
+    trained, full = recipe.get("weighting") == "training", recipe.get("rank") == "full"
+    words = "agreement with retraining not measured"
+    if trained and full:
+        words = "predicts retraining to first order"
+    elif recipe.get("weighting") == "uniform":
+        words = "not a prediction of retraining"
+    note = f"recipe {recipe.get('name', 'not stated')}: {words}"
+    return {"predicts": trained and full, "note": note}
 
 
-def _halves(
-    side: Mapping[str, Embedding], n: int, blob: Blob
+def _derived_halves(
+    test: Side, source: Source, n_test: int, blob: Blob
 ) -> tuple[dict[str, Embedding], dict[str, Any]]:
-    """Embeddings in half precision, on the acting rows only."""
-    rounded, entries = {}, {}
+    """As ``_halves``; quantities that follow from the outputs by factors have only those."""
+    outputs = source.outputs
+    derived = {
+        name: factors
+        for name in source.fields
+        if name not in outputs
+        and (factors := coefficients(test, name, outputs, n_test)) is not None
+    }
+    others = {name: embedding for name, embedding in test.items() if name not in derived}
+    shown, entries = _halves(others, n_test, blob)
+    for name, factors in derived.items():
+        whole = sum(factors[:, [k]] * shown[output].values for k, output in enumerate(outputs))
+        shown[name] = Embedding(np.asarray(whole, np.float32), test[name].rows)
+        entries[name] = {"of": list(outputs), "factors": blob.add(factors)}
+    return shown, entries
+
+
+def _halves(side: Side, n_points: int, blob: Blob) -> tuple[dict[str, Embedding], dict[str, Any]]:
+    """Embeddings in half precision, on the acting rows only: as the page sees and finds them."""
+    shown, entries = {}, {}
     for name, embedding in side.items():
-        half = Half.of(embedding.values)
-        rounded[name] = Embedding(half.values, embedding.rows)
-        entries[name] = {"values": blob.add(half)}
-        if len(embedding.rows) < n:
-            narrow = np.uint16 if n <= 2**16 else np.int32
+        codes, scale = half(embedding.values)
+        shown[name] = Embedding(from_half(codes, scale), embedding.rows)
+        entries[name] = {"values": blob.add(codes) | {"scale": scale}}
+        if len(embedding.rows) < n_points:
+            narrow = np.uint16 if n_points <= 2**16 else np.int32
             entries[name]["rows"] = blob.add(np.asarray(embedding.rows).astype(narrow))
-    return rounded, entries
+    return shown, entries
 
 
 def _mesh(source: Source, chosen: np.ndarray, blob: Blob) -> dict[str, Any]:

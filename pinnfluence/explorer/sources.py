@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +25,7 @@ SUFFIX = "_influences"
 
 @dataclass(frozen=True)
 class Source:
-    """A score file and what was found with it.
-
-    name: the model's. problem: None for an equation that is not among the problems.
-    checkpoint: of the network, None where it was not found.
-    """
+    """A score file with its model's name, its problem (None for an unknown one) and checkpoint."""
 
     name: str
     scores: Scores
@@ -59,7 +54,10 @@ class Source:
         """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
         if self.checkpoint is None or self.problem is None:
             return {}
-        model = load_model(self.checkpoint, self.scores.train_x, **self._settings())
+        config = self.scores.metadata.get("config", {})
+        names = ("problem", "variant", "conditions", "activation", "scale")
+        settings = {name: config[name] for name in names if name in config}
+        model = load_model(self.checkpoint, self.scores.train_x, **settings)
         return with_quantities(self.problem, points, model.predict(points))
 
     def reference(self, points: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,11 +73,6 @@ class Source:
         if set(self.problem.outputs) <= set(values):
             return with_quantities(self.problem, points, values)
         return {name: field.astype(np.float64) for name, field in values.items()}
-
-    def _settings(self) -> dict[str, Any]:
-        config: Mapping[str, Any] = self.scores.metadata.get("config", {})
-        names = ("problem", "variant", "conditions", "activation", "scale")
-        return {name: config[name] for name in names if name in config}
 
 
 def find_sources(
@@ -98,18 +91,29 @@ def find_sources(
         )
     if not paths:
         raise InputError("expected at least one score file, found none")
-    names = distinct([_name(Path(path)) for path in paths])
-    found = [
+    names = distinct([_folder(path).name.removesuffix(SUFFIX) or "model" for path in paths])
+    sources = [
         _open(Path(path), name, Path(checkpoints[i]) if checkpoints else None)
         for i, (path, name) in enumerate(zip(paths, names, strict=True))
     ]
-    for source in found[1:]:
-        if source.inputs != found[0].inputs or not set(source.fields) & set(found[0].fields):
-            raise InputError(
-                f"{source.name} is of another problem than {found[0].name}: "
-                f"{', '.join(source.fields)} of {', '.join(source.inputs)}; write a file each"
-            )
-    return found
+    for source in sources[1:]:
+        _check_same_problem(sources[0], source)
+    return sources
+
+
+def _check_same_problem(first: Source, other: Source) -> None:
+    """Models on one page share axes, units and a place, so they must be of one problem."""
+    named = [s.scores.metadata.get("config", {}).get("problem") for s in (first, other)]
+    differ = None not in named and named[0] != named[1]
+    if differ or other.inputs != first.inputs or not set(other.fields) & set(first.fields):
+        was, other_was = (
+            f"{name or 'no named problem'}, {', '.join(s.fields)} of {', '.join(s.inputs)}"
+            for name, s in zip(named, (first, other), strict=True)
+        )
+        raise InputError(
+            f"expected models of one problem, found {first.name} ({was}) and {other.name} "
+            f"({other_was}); write a page for each problem"
+        )
 
 
 def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
@@ -137,28 +141,28 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
                 )
     named = scores.metadata.get("config", {}).get("problem")
     problem = problems.load(named) if named in problems.names() else None
-    if checkpoint is None:
-        checkpoint = _checkpoint_of(path, scores)
-    else:
-        checkpoint = find_checkpoint(checkpoint)
-        said = scores.metadata.get("checkpoint", {}).get("sha256")
-        if checkpoint.is_file() and said not in (None, sha256(checkpoint)):
-            raise InputError(f"{checkpoint} is not the checkpoint of the scores in {path}")
-    return Source(name, scores, problem, checkpoint)
+    return Source(name, scores, problem, _checkpoint_of(path, scores, checkpoint))
 
 
-def _checkpoint_of(path: Path, scores: Scores) -> Path | None:
-    """The checkpoint of the scores in the folder that theirs is named after, if it is the same."""
-    said = scores.metadata.get("checkpoint", {})
-    folder = path if path.is_dir() else path.parent
-    folder = folder.resolve()
-    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / str(said.get("name", ""))
-    return file if file.is_file() and sha256(file) == said.get("sha256") else None
+def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | None:
+    """The checkpoint of the scores: the given one, or that of the folder that theirs is named for.
+
+    None where there is none with the checksum that the scores state; a given one is refused then.
+    """
+    stated = scores.metadata.get("checkpoint", {})
+    if given is not None:
+        file = find_checkpoint(given)
+        if file.is_file() and stated.get("sha256") not in (None, sha256(file)):
+            raise InputError(f"{file} is not the checkpoint of the scores in {path}")
+        return file
+    folder = _folder(path)
+    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / str(stated.get("name", ""))
+    return file if file.is_file() and sha256(file) == stated.get("sha256") else None
 
 
-def _name(path: Path) -> str:
-    folder = path.resolve() if path.suffix != ".safetensors" else path.resolve().parent
-    return folder.name.removesuffix(SUFFIX) or "model"
+def _folder(path: str | Path) -> Path:
+    resolved = Path(path).resolve()
+    return resolved.parent if resolved.suffix == ".safetensors" else resolved
 
 
 def plain_unit(text: str) -> str:

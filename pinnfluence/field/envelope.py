@@ -6,18 +6,15 @@ condition that holds exactly.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from itertools import combinations
 
-import torch
 from torch import Tensor
+
+from pinnfluence.field.forward_mode import derivative
 
 Envelope = Callable[[Tensor], Tensor]
 """From points ``[n, n_inputs]`` to factors ``[n, n_outputs]``, by operations of PyTorch."""
-
-_FORWARD_MODE = threading.Lock()
-"""Forward-mode differentiation is not made for several threads at once."""
 
 
 def multiply(
@@ -33,8 +30,7 @@ def multiply(
         envelope: the factor.
         x: points ``[n, n_inputs]``.
     """
-    with _FORWARD_MODE:
-        factors = {index: derivative(envelope, x, index) for index in streams}
+    factors = {index: derivative(envelope, x, index) for index in streams}
     product: dict[tuple[int, ...], Tensor | None] = {}
     for index in streams:
         total: Tensor | None = None
@@ -48,16 +44,3 @@ def multiply(
                     total = part if total is None else total + part
         product[index] = total
     return product
-
-
-def derivative(function: Callable[[Tensor], Tensor], x: Tensor, index: tuple[int, ...]) -> Tensor:
-    """Derivative of a function of points by the inputs in ``index``, by nested forward mode."""
-    if not index:
-        return function(x)
-    direction = torch.zeros_like(x)
-    direction[:, index[-1]] = 1
-
-    def lower(points: Tensor) -> Tensor:
-        return derivative(function, points, index[:-1])
-
-    return torch.func.jvp(lower, (x,), (direction,))[1]

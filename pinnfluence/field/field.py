@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.field.envelope import derivative
+from pinnfluence.field.forward_mode import derivative
 from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape, closure
 
 FieldFunction = Callable[["Field"], Any]
@@ -110,11 +110,17 @@ class Declared:
 
     ``values`` gives a list of tensors ``[n]``, one for each of the ``names``. Others are called
     once to find that out, which those that need ``data``, images or real points cannot be.
+
+    in_threads: whether several threads may call it at once, which forward mode does not allow.
+    by_autograd: whether it calls autograd or the network itself, so that its derivatives by the
+    parameters must be taken in reverse mode.
     """
 
     names: tuple[str, ...]
     derivatives: frozenset[MultiIndex]
     values: Callable[[Field], Sequence[Tensor]]
+    in_threads: bool = True
+    by_autograd: bool = False
 
     def __call__(self, f: Field) -> dict[str, Tensor]:
         return dict(zip(self.names, self.values(f), strict=True))
@@ -166,11 +172,15 @@ def evaluate(
     """Field of a network with parameters ``params`` at the points ``x`` of shape ``[n, n_inputs]``.
 
     An ``MLP`` is evaluated by Taylor-mode streams, any other module by nested ``torch.func.jvp``.
-    Both are plain functions of ``params``: they can be differentiated, vmapped and compiled.
+    Both are plain functions of ``params``: they can be differentiated, vmapped and compiled. A
+    module with a true attribute ``by_autograd`` is evaluated by nested backward passes, which can
+    be differentiated by further ones alone.
     For the ``tape`` see ``MLP.taylor``; other modules have none.
     """
     if isinstance(network, MLP):
         streams = network.taylor(params, x, wanted, tape)
+    elif getattr(network, "by_autograd", False):
+        streams = nested_backward(network, params, x, wanted)
     else:
         streams = nested_jvp(network, params, x, wanted)
     return Field(inputs, outputs, x, streams, params=params)
@@ -185,3 +195,25 @@ def nested_jvp(
         return torch.func.functional_call(network, dict(params), (points,))
 
     return {index: derivative(call, x, index) for index in closure(wanted)}
+
+
+def nested_backward(
+    network: nn.Module, params: Mapping[str, Tensor], x: Tensor, wanted: Iterable[MultiIndex]
+) -> Streams:
+    """Input derivatives of any module by one backward pass an output and order."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        streams: Streams = {(): torch.func.functional_call(network, dict(params), (x,))}
+        for index in closure(wanted)[1:]:
+            lower = streams[index[:-1]]
+            assert lower is not None
+            columns = []
+            for column in lower.unbind(1):
+                found = (
+                    torch.autograd.grad(column.sum(), x, create_graph=True, allow_unused=True)[0]
+                    if column.requires_grad
+                    else None
+                )
+                columns.append(x.new_zeros(len(x)) if found is None else found[:, index[-1]])
+            streams[index] = torch.stack(columns, 1)
+    return streams

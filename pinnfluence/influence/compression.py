@@ -10,11 +10,16 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
-from pinnfluence.curvature.factorisations import Inverse
 from pinnfluence.curvature.gram import add_gram
+from pinnfluence.curvature.inverse import Inverse
 from pinnfluence.errors import InputError
-from pinnfluence.influence.gradient_rows import TrainingGradients, test_gradients
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.influence.training_gradients import (
+    TrainingGradients,
+    solve_training,
+    test_gradients,
+    training_scores,
+)
+from pinnfluence.loss.pinn import Pinn
 
 ERROR = 0.01
 """Largest relative error that is allowed, at the 95th percentile of the training points."""
@@ -89,9 +94,9 @@ def exact_scores(
     Raises:
         InputError: NaN or infinite scores.
     """
-    gradients = [test_gradients(pinn, x, train.batch_size) for x in samples]
+    gradients = [test_gradients(pinn, x, train.executor) for x in samples]
     stacked = [G for found in gradients for _, G in found.values()]
-    product = train.times(inverse.solve(np.concatenate(stacked).T))
+    product = training_scores(train, inverse, np.concatenate(stacked).T)
     if not np.isfinite(product).all():
         n_wrong = int((~np.isfinite(product).all(0)).sum())
         raise InputError(
@@ -139,7 +144,7 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
         samples += exact_scores([test_x[more]], inverse, pinn, train)
         n_asked *= 2
     V, D = span.V[:, :rank], span.norms[:, None]
-    basis = inverse.solve(train.transposed_times(V / D)).astype(np.float32, order="C")
+    basis = solve_training(train, inverse, V / D).astype(np.float32, order="C")
     by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
     facts = {
         "rank": rank,
@@ -162,7 +167,8 @@ class _SampleOrder:
         rng = np.random.default_rng(0)
         place = np.empty(len(x), int)
         place[np.lexsort(x.T)] = rng.permutation(len(x))
-        strata = [np.arange(len(x)), *(rows for rows in pinn.at(x).rows if len(rows) < len(x))]
+        conditions = (rows for rows in pinn.at(x).points.rows if len(rows) < len(x))
+        strata = [np.arange(len(x)), *conditions]
         self._strata = [rows[np.argsort(place[rows])] for rows in strata]
         self.held = np.arange(len(x))
         self._taken = np.zeros(len(x), bool)

@@ -17,33 +17,28 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from pinnfluence.curvature.matrix_store import STAGE
-from pinnfluence.curvature.recipe import PAPER, Recipe
+from pinnfluence.curvature.recipe import PAPER, Recipe, recipe_of
 from pinnfluence.errors import InputError
-from pinnfluence.field.field import FieldFunction
 from pinnfluence.influence.batch_size import default_batch_size
-from pinnfluence.influence.compression import exact_scores
 from pinnfluence.influence.embeddings import embed
-from pinnfluence.influence.fit import Fitted, Fitter, as_params, n_gradients
+from pinnfluence.influence.fit import Fitted, Fitter, as_params
 from pinnfluence.influence.identity import fitting_key, scores_key
-from pinnfluence.influence.quantity_scores import (
-    QuantityScores,
+from pinnfluence.influence.quantity import (
+    Quantity,
     check_quantity,
-    quantity_scores,
+    exact_scores_of,
     self_influence,
 )
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.weights import training_weights
-from pinnfluence.runtime import distributed
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import as_array
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
-from pinnfluence.scores.dense import DenseScores, published_keys
 from pinnfluence.scores.embedding import Embedding
+from pinnfluence.scores.exact import ExactMatrix
 from pinnfluence.scores.file import Scores
 from pinnfluence.storage.points import check_points, repeats_warning
 from pinnfluence.storage.stage_store import StageStore
-
-EXACT_POINTS = 100
-"""Test points whose exact scores by loss term are held at a time."""
 
 
 class Influence(DataInfluence):
@@ -67,24 +62,28 @@ class Influence(DataInfluence):
             ``dde.Model``, see ``from_deepxde``.
         train_x: training points ``[n_train, n_inputs]`` as stored, float32; None takes those of
             the ``dde.Model``.
-        recipe: how the inverse curvature is approximated.
+        recipe: how the inverse curvature is approximated; by name, or a ``Recipe``.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
             rounding. None: from the memory that is free, see ``default_batch_size``.
         stages: is told of the stages, for progress bars, and keeps their times.
         stages_path: folder in which stages are kept as they complete, and from which they are
             taken by a later computation of the same bytes: with the same network, equations,
-            points, recipe, batch size, machine and packages. Those of others are removed. Blocks of
-            points are kept half a minute apart, and so is a matrix while it is summed, which serves
-            all dampings; eigenpairs and compression begin again. None: nothing is kept.
+            points, recipe, batch size, machine, packages and source code. Those of others are
+            removed. Blocks of points are kept half a minute apart, and so is a matrix while it is
+            summed, which serves all dampings; eigenpairs and compression begin again. None: nothing
+            is kept.
         settings: names of problem, variant, ...: what else tells the model from others.
+        changes: settings of the recipe that are other than in it, such as ``damping=1e-3``.
 
     Raises:
-        InputError: a batch size below 1 or above the number of points, points without loss.
+        InputError: a batch size below 1 or above the number of points, points without loss, no
+            such recipe or setting.
 
     Source: Naujoks et al., PINNfluence, arXiv 2409.08958; Koh and Liang, arXiv 1703.04730.
 
     >>> model = pinnfluence.load_model("model_zoo/bad")             # doctest: +SKIP
-    >>> scores = Influence(model.pinn, model.train_x).influence(test_x)  # doctest: +SKIP
+    >>> scores = Influence(model.pinn, model.train_x, "gauss-newton").influence(test_x)
+    ... # doctest: +SKIP
     >>> scores["speed"][0]   # of all training points, at the first test point  # doctest: +SKIP
     """
 
@@ -92,15 +91,16 @@ class Influence(DataInfluence):
         self,
         model: Pinn | Any,
         train_x: np.ndarray | Tensor | None = None,
-        recipe: Recipe = PAPER,
+        recipe: Recipe | str = PAPER,
         batch_size: int | None = None,
         stages: Stages | None = None,
         stages_path: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        **changes: Any,
     ) -> None:
         pinn, self.train_x = _read(model, train_x)
         self.pinn = replace(pinn, network=copy.deepcopy(pinn.network))
-        self.recipe = recipe
+        self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
         if batch_size is not None and not 1 <= batch_size <= len(self.train_x):
@@ -108,20 +108,14 @@ class Influence(DataInfluence):
                 f"expected a batch size from 1 to the {len(self.train_x)} training points, "
                 f"found {batch_size}"
             )
-        self._collocation = self.pinn.at(self.train_x)
-        self.batch_size = batch_size or default_batch_size(self._collocation)
-        self.stages = stages or Stages()
+        collocation = self.pinn.at(self.train_x)
+        weighted = Loss.uniform if self.recipe.weighting == "uniform" else Loss.of_training
+        self.loss = weighted(collocation)
+        self.executor = Executor(batch_size or default_batch_size(collocation), stages)
         self.settings = dict(settings or {})
-        self._folder = stages_path if distributed.is_first() else None
+        self._folder = stages_path if self.executor.is_first else None
         self._store = self._open_store()
-        self._fitter = Fitter(
-            self._collocation,
-            self.weights,
-            recipe,
-            self.batch_size,
-            self.stages,
-            self._store,
-        )
+        self._fitter = Fitter(self.loss, self.recipe, self.executor, self._store)
 
     def _open_store(self) -> StageStore:
         if not self._folder:
@@ -129,7 +123,7 @@ class Influence(DataInfluence):
         settings = self.recipe.settings()
         del settings["leverage"]
         others = dict.fromkeys(("damping", "stationarity"), self._key_of(settings))
-        if self.recipe.is_full:  # its matrix serves all dampings: where one was too small, the next
+        if not self.recipe.is_low_rank:  # its matrix serves all dampings
             others[STAGE] = self._key_of({"curvature": self.recipe.curvature})
         return StageStore(self._folder, self._key, others)
 
@@ -138,8 +132,7 @@ class Influence(DataInfluence):
         return self._key_of(self.recipe.metadata())
 
     def _key_of(self, recipe: Mapping[str, Any]) -> str:
-        weights, size = self.weights, self.batch_size
-        return fitting_key(self._collocation, weights, recipe, size, self.settings)
+        return fitting_key(self.loss, recipe, self.executor, self.settings)
 
     def key(self, inputs: np.ndarray | Tensor) -> str:
         """SHA-256 of all that determines the bytes of the scores at the points ``inputs``."""
@@ -157,15 +150,8 @@ class Influence(DataInfluence):
         """Remove all stages."""
         self._store.clear()
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weights w_k of the loss terms under the recipe's weighting: 1, or c_k / |S_k|."""
-        if self.recipe.weighting == "uniform":
-            return dict.fromkeys(self.pinn.terms, 1.0)
-        return training_weights(self._collocation)
-
     def influence(self, inputs: np.ndarray | Tensor | None = None, **unknown: Any) -> Scores:
-        """Influence of all training points on all quantities at the points ``inputs``.
+        """Influence of all training points on all quantities at the points ``inputs``, factored.
 
         Quantities are the outputs, the derived quantities, every loss term ``r_k(x)^2`` where it
         acts, and their sums ``pde``, ``bcs``, ``all``; each can be split by loss term of the
@@ -182,88 +168,79 @@ class Influence(DataInfluence):
         if unknown:
             raise TypeError(f"influence() takes no {', '.join(unknown)}; sort the scores instead")
         test_x = self._points(self.train_x if inputs is None else inputs)
-        self._check_quantities(test_x)
-        key = self.key(test_x) if self._folder else ""
-        store = self._store.with_key(key)
+        for name in self.pinn.quantities:
+            check_quantity(self.pinn, test_x, name)
+        _, store = self.stores(test_x)
         factors, about = self._fitter.factors(test_x, store)
         observables = self.pinn.at(test_x, [self.pinn.observables])
-        losses = self.pinn.at(test_x)
-        total = n_gradients(observables) + n_gradients(losses)
-        basis, size = as_params(factors.basis, self.pinn), self.batch_size
-        with self.stages.stage("test points", total) as advance:
-            test = embed(observables, basis, size, None, store, "test_outputs", advance)
-            ones = dict.fromkeys(self.pinn.terms, 1.0)
-            test |= embed(losses, basis, size, ones, store, "test_losses", advance)
-        rows = self._collocation.term_rows()
+        squares = Loss.uniform(self.pinn.at(test_x))
+        basis = as_params(factors.basis, self.pinn)
+        total = observables.n_residuals + squares.collocation.n_residuals
+        with self.executor.stage("test points", total):
+            test = embed(observables, basis, self.executor, store, "test_outputs")
+            test |= embed(squares, basis, self.executor, store, "test_losses")
+        rows = self.loss.collocation.term_rows()
         train = {
             name: Embedding(values.astype(np.float32), rows[name].astype(np.int32))
             for name, values in factors.train.items()
         }
-        if not distributed.is_first():
+        if not self.executor.is_first:
             train, test = {}, {}
-        metadata = self._metadata() | about | factors.metadata | ({"key": key} if key else {})
-        eigenvalues = factors.eigenvalues
-        return Scores(self.train_x, test_x, train, test, metadata, eigenvalues)
-
-    def exact(
-        self, inputs: np.ndarray | Tensor, outputs: Sequence[str] | None = None
-    ) -> DenseScores:
-        """Scores at chosen test points without compression, kept dense: ``[n_test, n_train]``.
-
-        For few points: ``grad f^T (M + damping I)^-1 grad l_i`` one by one, of the quantities
-        ``outputs`` (None: all outputs and derived quantities), ``pde``, ``bcs``, ``all``.
-
-        Raises:
-            InputError: no points; no usable curvature.
-
-        >>> influence.exact(test_x[:3]).save("runs/good_exact")      # doctest: +SKIP
-        """
-        test_x = self._points(inputs)
-        self._check_quantities(test_x)
-        names = [*self.pinn.outputs, *self.pinn.quantities] if outputs is None else list(outputs)
-        inverse = self.fit().curvature.inverse
-        train = self._fitter.training_gradients()
-        keys, groups = published_keys(names), self.pinn.groups
-        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
-        for start in range(0, len(test_x), EXACT_POINTS):
-            x = test_x[start : start + EXACT_POINTS]
-            (exact,) = exact_scores([x], inverse, self.pinn, train)
-            scores = train.totals(exact.scores)
-            for key, name in keys.items():
-                found = np.zeros((len(x), len(self.train_x)), np.float32)
-                for part in groups.get(name, [name]):
-                    points, columns = exact.rows[part]
-                    found[points] += scores[:, columns].T
-                parts[key].append(found)
-        arrays = {key: np.concatenate(found) for key, found in parts.items()}
-        return DenseScores(arrays | {"train_x": self.train_x, "test_x": test_x}, names)
+        metadata = self._metadata() | about | factors.metadata
+        metadata |= {"key": store.key} if store.key else {}
+        return Scores(self.train_x, test_x, train, test, metadata, factors.eigenvalues)
 
     def scores(
         self,
         inputs: np.ndarray | Tensor,
-        quantity: str | FieldFunction,
+        quantity: Quantity,
         weights: np.ndarray | None = None,
-    ) -> QuantityScores:
+    ) -> ExactMatrix:
         """Influence of all training points on one quantity at some test points, exactly.
 
-        For few points or an integral; ``influence`` treats all quantities at many points. See
-        ``quantity_scores``, and ``check_quantity`` for what is refused.
+        Without compression and in float64: for few points, or for an integral; ``influence``
+        treats all quantities at many points.
+
+        Args:
+            inputs: test points ``[n_test, n_inputs]``.
+            quantity: an output by name or number, a derived quantity, a loss term (its square,
+                where it acts), ``pde``, ``bcs`` or ``all``; or a function of the field.
+            weights: ``[n_test]``; given, the quantity is ``sum_i weights_i f(x_i)``, one row.
+
+        Raises:
+            InputError: no points; no usable curvature; what ``check_quantity`` refuses.
 
         >>> scores = influence.scores(test_x, lambda f: f.v_x - f.u_y)   # doctest: +SKIP
         >>> points, values = scores.top(10)                              # doctest: +SKIP
         >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
         """
+        return self._exact(inputs, [quantity], weights)[0]
+
+    def scores_by_quantity(
+        self, inputs: np.ndarray | Tensor, quantities: Sequence[str] | None = None
+    ) -> dict[str, ExactMatrix]:
+        """``scores`` of several quantities by name; None: outputs, derived quantities and sums."""
+        pinn = self.pinn
+        names = list(quantities or [*pinn.outputs, *pinn.quantities, *pinn.groups])
+        return dict(zip(names, self._exact(inputs, names), strict=True))
+
+    def _exact(
+        self,
+        inputs: np.ndarray | Tensor,
+        quantities: Sequence[Quantity],
+        weights: np.ndarray | None = None,
+    ) -> list[ExactMatrix]:
         test_x = self._points(inputs)
-        check_quantity(self.pinn, test_x, quantity, weights)
-        solve = self.fit().curvature.inverse.solve
-        train = self._fitter.training_gradients()
-        return quantity_scores(self.pinn, solve, train, test_x, quantity, weights)
+        for quantity in quantities:
+            check_quantity(self.pinn, test_x, quantity, weights)
+        inverse, train = self.fit().inverse, self._fitter.training_gradients()
+        return exact_scores_of(self.pinn, inverse, train, test_x, quantities, weights)
 
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""
         if self.recipe.leverage:
             return self._fitter.leverage().self_influence
-        return self_influence(self.fit().curvature.inverse.solve, self._fitter.training_gradients())
+        return self_influence(self.fit().inverse, self._fitter.training_gradients())
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -272,17 +249,13 @@ class Influence(DataInfluence):
             "terms": list(self.pinn.terms),
             "groups": self.pinn.groups,
             "recipe": self.recipe.metadata(),
-            "dtype": str(next(iter(self.pinn.params.values())).dtype).removeprefix("torch."),
+            "dtype": str(self.pinn.like.dtype).removeprefix("torch."),
             "scale": "removal: Inf ~ f(theta without z_j) - f(theta)",
         }
 
     def fit(self) -> Fitted:
         """Inverse curvature and distance from a minimum, computed once."""
         return self._fitter.fit()
-
-    def _check_quantities(self, test_x: np.ndarray) -> None:
-        for name in self.pinn.quantities:
-            check_quantity(self.pinn, test_x, name)
 
     def _points(self, inputs: np.ndarray | Tensor) -> np.ndarray:
         points = as_array(inputs)
@@ -294,9 +267,7 @@ def _read(model: Pinn | Any, train_x: np.ndarray | Tensor | None) -> tuple[Pinn,
     """The network with its equations, and the training points that are meant."""
     pinn = model
     if not isinstance(model, Pinn):
-        from pinnfluence.models.deepxde.reader import (
-            from_deepxde,  # DeepXDE takes seconds to import
-        )
+        from pinnfluence.models.deepxde.reader import from_deepxde  # DeepXDE takes seconds
 
         pinn = from_deepxde(model)
     points = np.ascontiguousarray(as_array(pinn.training_points if train_x is None else train_x))

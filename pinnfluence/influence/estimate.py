@@ -9,19 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pinnfluence.curvature.factorisations import prefers_residual_space
 from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
-from pinnfluence.curvature.inverse_curvature import expected_products
-from pinnfluence.curvature.matrix_store import COLUMNS
+from pinnfluence.curvature.inverse import method_of
+from pinnfluence.curvature.inverse.base import UnitCosts
 from pinnfluence.curvature.operators import OPERATORS, Curvature
-from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES, graph_bytes, keeps_graph
-from pinnfluence.curvature.recipe import AUTO, Recipe
-from pinnfluence.influence import Influence
+from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
 from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
+from pinnfluence.influence.embeddings import Projection, project
+from pinnfluence.influence.engine import Influence
 from pinnfluence.influence.kept import kept_stages
-from pinnfluence.loss.collocation import SUMS
-from pinnfluence.loss.gradients import Projection, project_gradients
-from pinnfluence.runtime import distributed
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import SUMS
 
 BASE_BYTES = 450_000_000
 """Memory of the process with its libraries before any computation."""
@@ -64,13 +62,18 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """Seconds of the steps, each a training or test point, and of a product with the curvature."""
+class _Sizes:
+    """Numbers of gradients: of the training points' losses, of test points' losses and outputs."""
 
-    product: float
-    losses: float
-    outputs: float
-    n: int
+    train: int
+    test_losses: int
+    test_outputs: int
+    n_test: int
+
+    @property
+    def total(self) -> int:
+        """Embeddings in a score file."""
+        return self.train + self.test_losses + self.test_outputs
 
 
 def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = False) -> Cost:
@@ -81,116 +84,95 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
         dense: whether the whole matrices are written, too.
         restart: whether all is computed again, whatever is kept.
     """
-    pinn, n_train, n_test = influence.pinn, len(influence.train_x), len(test_x)
-    train, test = pinn.at(influence.train_x), pinn.at(test_x)
-    curvature = OPERATORS[influence.recipe.curvature](
-        train, influence.weights, influence.batch_size
-    )
-    full = influence.recipe.is_full
-    rank = min(COMPRESSED_RANK, curvature.n_params) if full else int(influence.recipe.rank)
-    tried = _try(influence, curvature, rank)
-    n_train_rows, n_test_rows = (sum(map(len, c.term_rows().values())) for c in (train, test))
-    n_observables = len(pinn.at(test_x, [pinn.observables]).term_rows())
-    rows = n_train_rows + n_test_rows + n_test * n_observables
-    points = 4 * (n_train + n_test) * len(pinn.inputs)
-    scores = 4 * rows * (rank + 1) + points + FILE_BYTES
-    stages, passing = _stage_bytes(curvature, rank, n_train_rows, full)
-    passing += 4 * (rows - n_train_rows) * rank
-    disk = scores + stages
-    n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
-    dense_bytes = 4 * n_train * n_test * n_dense + points + FILE_BYTES if dense else 0
+    pinn, recipe, n_train = influence.pinn, influence.recipe, len(influence.train_x)
+    curvature = OPERATORS[recipe.curvature](influence.loss, influence.executor)
+    rank = int(recipe.rank) if recipe.is_low_rank else min(COMPRESSED_RANK, curvature.n_params)
+    sizes = _sizes(influence, test_x)
+    unit, seconds_of_outputs = _try(influence, curvature, rank, sizes)
+    method = method_of(recipe.inverse, curvature).cost(curvature, recipe, unit)
     seconds = {
-        "stationarity": tried.losses * n_train,
-        "test points": (tried.losses + tried.outputs) * n_test,
+        "stationarity": unit.losses,
+        "test points": (unit.losses / n_train + seconds_of_outputs) * sizes.n_test,
+        "training points": unit.losses,
     }
-    itemsize = next(iter(pinn.params.values())).element_size()
-    embedding = 2 * tried.n * curvature.n_params * itemsize + 3 * scores * itemsize / 4
-    if full:
-        n_points = min(n_test, SAMPLE_POINTS + HELD_OUT_POINTS)
-        n_sampled = round(n_points * (n_observables + n_test_rows / n_test))
-        more, memory = _full_rank(curvature, tried, n_sampled, influence.recipe)
-        memory = max(memory, memory / 2 + embedding)  # half of it is the inverse, kept to the end
+    memory, kept_bytes, passing = method.memory_bytes, method.kept_bytes, 4 * sizes.total * rank
+    points = 4 * (n_train + sizes.n_test) * len(pinn.inputs)
+    scores = 4 * sizes.total * (rank + 1) + points + FILE_BYTES
+    if recipe.is_low_rank:
+        kept_bytes, passing = kept_bytes + 4 * sizes.train * rank, passing - 4 * sizes.train * rank
     else:
-        more, memory = _low_rank(curvature, tried, rank)
-        memory = max(memory, embedding)
+        del seconds["training points"]
+        passing += 8 * curvature.n_params * rank
+        seconds |= _compression(curvature, unit, recipe.is_automatic, recipe.leverage)
+        sketch = 16 * (curvature.n_residuals + curvature.n_params) * unit.sampled
+        memory += max(sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * recipe.is_automatic)
+    itemsize = pinn.like.element_size()
+    embedding = 2 * unit.batch * curvature.n_params * itemsize + 3 * scores * itemsize / 4
+    # half of the memory of a whole inverse is its factor, kept to the end
+    memory = max(memory, (0 if recipe.is_low_rank else memory / 2) + embedding)
+    n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)
+    dense_bytes = 4 * n_train * sizes.n_test * n_dense + points + FILE_BYTES if dense else 0
     kept = {} if restart else kept_stages(influence, test_x)
-    left = sum(s * (1 - kept.get(name, 0.0)) for name, s in (seconds | more).items())
+    seconds |= method.seconds
+    left = sum(s * (1 - kept.get(name, 0.0)) for name, s in seconds.items())
+    disk = scores + int(kept_bytes) + FILE_BYTES
     return Cost(left, BASE_BYTES + memory, disk + dense_bytes, passing, kept)
 
 
-def _stage_bytes(curvature: Curvature, rank: int, n_rows: int, full: bool) -> tuple[int, int]:
-    """Of the stages that stay for other test points, and of those that do not."""
-    p, training_side = curvature.n_params, 4 * n_rows * rank
-    if not full:
-        return 8 * p * rank + training_side + FILE_BYTES, 0
-    matrix = 0 if prefers_residual_space(curvature) else 8 * p * min(p, (p + COLUMNS) // 2)
-    return matrix + FILE_BYTES, 8 * p * rank + training_side
+def _sizes(influence: Influence, test_x: np.ndarray) -> _Sizes:
+    pinn = influence.pinn
+    outputs = pinn.at(test_x, [pinn.observables])
+    train = influence.loss.collocation.n_residuals
+    return _Sizes(train, pinn.at(test_x).n_residuals, outputs.n_residuals, len(test_x))
 
 
-def _try(influence: Influence, curvature: Curvature, rank: int) -> _Tried:
-    """Run each step on a batch a core."""
-    pinn, size, n_train = influence.pinn, influence.batch_size, len(influence.train_x)
-    n = min(size * torch.get_num_threads() * distributed.world_size(), n_train)
+def _compression(
+    curvature: Curvature, unit: UnitCosts, automatic: bool, leverage: bool
+) -> dict[str, float]:
+    """Seconds of what a whole inverse is used for: damping, leverage, compression."""
+    n, p, sampled = curvature.n_residuals, curvature.n_params, unit.sampled
+    order = min(n, p) if curvature.has_rows else p
+    operations = 2.0 * n * p * sampled + 2.0 * p * order * sampled
+    operations += float(n) * sampled**2 + 2.0 * sampled**3
+    seconds = {"compression": operations * unit.operation + 2 * unit.losses}
+    if automatic:
+        factors = (FACTORISATIONS - 1) * order**3 / 3 * unit.operation
+        seconds["damping"] = factors + 100 * unit.product
+    if leverage:
+        solves = 2.0 * n * order * (p if order == p else order + 2 * p)
+        seconds["leverage"] = solves * unit.operation + unit.losses
+    return seconds
+
+
+def _try(
+    influence: Influence, curvature: Curvature, rank: int, sizes: _Sizes
+) -> tuple[UnitCosts, float]:
+    """Run each step on a batch a core; also the seconds of a test point's outputs."""
+    pinn, executor, n_train = influence.pinn, influence.executor, len(influence.train_x)
+    n = min(executor.batch_size * torch.get_num_threads() * executor.n_processes, n_train)
     sample = influence.train_x[np.linspace(0, n_train - 1, n).astype(int)]
-    collocation = pinn.at(sample)
-    matrix = curvature.at(collocation)
+    loss = Loss(pinn.at(sample), influence.loss.weights)
+    matrix = curvature.at(loss)
     product = _seconds(lambda: matrix.matvec(np.ones(matrix.n_params)))
-    basis = next(iter(pinn.params.values())).new_zeros(matrix.n_params, rank)
-    losses = _seconds(lambda: _fetched(project_gradients(collocation, basis, size)))
+    basis = pinn.like.new_zeros(matrix.n_params, rank)
+    losses = _seconds(lambda: _wait(project(loss.collocation, basis, executor)))
     observables = pinn.at(sample, [pinn.observables])
-    outputs = _seconds(lambda: _fetched(project_gradients(observables, basis, size)))
-    return _Tried(product / n, losses / n, outputs / n, n)
+    outputs = _seconds(lambda: _wait(project(observables, basis, executor)))
+    n_points = min(sizes.n_test, SAMPLE_POINTS + HELD_OUT_POINTS)
+    rows_of_a_point = (sizes.test_losses + sizes.test_outputs) / sizes.n_test
+    scale = n_train / n
+    operation = _seconds_of_an_operation(curvature.n_params)
+    sampled = round(n_points * rows_of_a_point)
+    return UnitCosts(product * scale, losses * scale, operation, n, sampled), outputs / n
 
 
-def _fetched(projections: Mapping[str, Projection]) -> None:
+def _wait(projections: Mapping[str, Projection]) -> None:
     """Wait for a device that computes while Python goes on: for a number of each result."""
     for projection in projections.values():
         projection.gradients[:1, :1].cpu()
 
 
-def _low_rank(curvature: Curvature, tried: _Tried, rank: int) -> tuple[dict[str, float], float]:
-    """Seconds by stage, and bytes: eigenpairs and the training side."""
-    train = curvature.collocation
-    n_train, n_products = len(train.x), expected_products(rank, curvature.n_params)
-    seconds = {
-        "eigenpairs": n_products * tried.product * n_train,
-        "training points": tried.losses * n_train,
-    }
-    graph = graph_bytes(train) / distributed.world_size()
-    if not keeps_graph(train):
-        graph *= tried.n / n_train
-    return seconds, graph + 4 * (2 * rank + 1) * curvature.n_params * 8
-
-
-def _full_rank(
-    curvature: Curvature, tried: _Tried, n_sampled: int, recipe: Recipe
-) -> tuple[dict[str, float], float]:
-    """Seconds by stage, and bytes: whole matrix, factorisations, sampled exact scores."""
-    automatic = recipe.damping == AUTO
-    p = curvature.n_params
-    n_rows = curvature.n_residuals
-    n_train = len(curvature.collocation.x)
-    order = min(n_rows, p) if prefers_residual_space(curvature) else p
-    each = _seconds_per_operation(p)
-    has_rows = curvature.has_rows
-    matrix = float(n_rows) * p * order * each if has_rows else p * tried.product * n_train
-    factor = order**3 / 3 * each
-    operations = 2.0 * n_rows * p * n_sampled + 2.0 * p * order * n_sampled
-    operations += float(n_rows) * n_sampled**2 + 2.0 * n_sampled**3
-    seconds = {"curvature": matrix, "factorisation": factor}
-    seconds["compression"] = operations * each + 2 * tried.losses * n_train
-    if automatic:
-        seconds["damping"] = (FACTORISATIONS - 1) * factor + 100 * tried.product * n_train
-    if recipe.leverage:
-        solves = 2.0 * n_rows * order * (p if order == p else order + 2 * p)
-        seconds["leverage"] = solves * each + tried.losses * n_train
-    matrices = 2 * order**2 + (n_rows * p if order < p else 0)
-    sketch = 2 * n_rows * n_sampled + 2 * p * n_sampled
-    memory = 8 * matrices + max(8 * sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * automatic)
-    return seconds, memory
-
-
-def _seconds_per_operation(n_params: int) -> float:
+def _seconds_of_an_operation(n_params: int) -> float:
     """Of dense products in float64, of a symmetric update of a part of the matrix."""
     n, k = min(n_params, 1500), 500
     total = np.zeros((n, n), order="F")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from pinnfluence.curvature.factorisations import Solve
-from pinnfluence.loss.collocation import Collocation
-from pinnfluence.loss.gradients import Advance, jacobian
+from pinnfluence.curvature.inverse import Solve
+from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.executor import Executor
 
 BLOCK = 500
 """Training points whose gradients ``[n_rows, n_params]`` are held at a time."""
@@ -37,14 +38,7 @@ class Leverage:
         return {"median": median, "p95": p95, "largest": largest, "n_at_limit": n_hidden}
 
 
-def leverage(
-    collocation: Collocation,
-    weights: Mapping[str, float],
-    solve: Solve,
-    batch_size: int,
-    limit: float,
-    advance: Advance = lambda n: None,
-) -> Leverage:
+def leverage(loss: Loss, solve: Solve, limit: float, executor: Executor) -> Leverage:
     """Leverage of each training point under a damped Gauss-Newton matrix G.
 
     A point that is taken away takes its part of the curvature along. With its rows
@@ -57,25 +51,24 @@ def leverage(
     leverage of a point is the largest eigenvalue of its H.
 
     Args:
-        collocation, weights: the loss at the training points.
+        loss: at the training points.
         solve: product with the inverse.
-        batch_size: points that are differentiated at a time.
         limit: larger leverages are taken as that, see ``limit_of``.
-        advance: is told of finished points.
+        executor: carries it out.
 
     Source: Cook and Weisberg, Residuals and Influence in Regression, 1982, sections 2.1 and 2.2.
     """
-    largest, own = np.zeros(len(collocation.x)), np.zeros(len(collocation.x))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in collocation.pinn.terms}
+    largest, own = np.zeros(len(loss)), np.zeros(len(loss))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in loss.weights}
     start = 0
-    for chunk in collocation.chunks(BLOCK):
-        rows = list(_rows(chunk, weights, batch_size))
+    for chunk in loss.chunks(BLOCK):
+        rows = list(_rows(chunk, executor.batch_size))
         if rows:
             deleted = _deleted(rows, solve, limit, largest[start:], own[start:])
             for row, values in zip(rows, deleted, strict=True):
                 parts[row.name].append(values / row.scale if row.scale else row.values)
-        start += len(chunk.x)
-        advance(len(chunk.x))
+        start += len(chunk)
+        executor.advance(len(chunk))
     residuals = {name: np.concatenate([np.zeros(0), *found]) for name, found in parts.items()}
     return Leverage(residuals, largest, own, limit)
 
@@ -123,12 +116,13 @@ class _Rows:
     gradients: np.ndarray
 
 
-def _rows(chunk: Collocation, weights: Mapping[str, float], batch_size: int) -> Iterator[_Rows]:
-    for number, points in enumerate(chunk.rows):
+def _rows(chunk: Loss, batch_size: int) -> Iterator[_Rows]:
+    collocation = chunk.collocation
+    for points, one in zip(collocation.points.rows, collocation.singles(), strict=True):
         start = 0
-        for part in chunk.only(number).chunks(batch_size):
-            here = points[start : start + len(part.x)]
+        for part in one.chunks(batch_size):
+            here = points[start : start + len(part)]
             for name, found in jacobian(part).items():
                 values, gradients = map(float64_array, found)
-                yield _Rows(name, here, float(2 * weights[name]) ** 0.5, values, gradients)
-            start += len(part.x)
+                yield _Rows(name, here, chunk.scale(name), values, gradients)
+            start += len(part)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Field, FieldFunction
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.gradients import jacobian
+from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.problem import Equation
 
 PROBES = 16

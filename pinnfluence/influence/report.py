@@ -9,7 +9,7 @@ from pinnfluence.curvature.damping import LIMIT
 from pinnfluence.curvature.recipe import AUTO
 from pinnfluence.influence.compression import ERROR
 from pinnfluence.influence.stationarity import STATIONARITY_LIMIT
-from pinnfluence.runtime.memory import peak_memory
+from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.scores.file import Scores
 
 
@@ -33,9 +33,9 @@ def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], lis
         f"stationarity: ||grad L|| {found['gradient_norm']:.3g}, median ||grad l_i|| "
         f"{found['median_point_gradient_norm']:.3g}, ratio {found['ratio']:.3g}"
     )
-    times, memory = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items()), peak_memory()
-    peak = "" if memory is None else f"; peak memory {memory / 1e9:.2f} GB"
-    return [*lines, times + peak], _warnings(metadata)
+    memory = peak_bytes() / 1e9
+    times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
+    return [*lines, f"{times}; peak memory {memory:.2f} GB"], _warnings(metadata)
 
 
 def _recipe_line(scores: Scores) -> str:

@@ -1,209 +1,52 @@
-"""Which loss terms act on which points, and their residuals as functions of the parameters."""
+"""Equations at collocation points: their residuals as functions of the parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pinnfluence.errors import InputError
-from pinnfluence.field.field import (
-    RESERVED,
-    Declared,
-    Field,
-    FieldFunction,
-    derivatives_used,
-    evaluate,
-)
-from pinnfluence.field.network import MultiIndex, Tape
-from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.field.field import Declared, Field, evaluate
+from pinnfluence.field.network import MLP, Tape
+from pinnfluence.loss.points import PointSet
+from pinnfluence.problem.problem import Equation
 from pinnfluence.runtime.devices import tensor_like
 
+if TYPE_CHECKING:
+    from pinnfluence.loss.pinn import Pinn
+
 Params = Mapping[str, Tensor]
-LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
-"""From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
-
-SUMS = ("pde", "bcs", "all")
-"""Sums of loss terms: of the PDE, of boundary and initial conditions, of both."""
-
-Arrays = tuple[np.ndarray | None, ...]
-"""An array for each equation, or None where it needs none."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """Points ``x`` ``[n, n_inputs]`` and, for each equation, where it acts among them.
+class PointTensors:
+    """A ``PointSet`` on a device: points followed by images, rows and data of each equation."""
 
-    rows: indices of the points on which it acts. data: its numbers there, ``[n_rows, n_data]``.
-    images: the second point of each row, ``[n_rows, n_inputs]``.
-    """
-
-    x: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    data: Arrays
-    images: Arrays
-
-
-@dataclass(frozen=True)
-class Pinn:
-    """A physics-informed neural network: a module, names of inputs and outputs, equations.
-
-    Args:
-        network: module from points ``[n, n_inputs]`` to outputs ``[n, n_outputs]``.
-        inputs: names of the inputs, single letters.
-        outputs: names of the outputs.
-        equations: the equations whose residuals are trained to zero, in the order of the loss.
-        quantities: derived quantities by name.
-        loss_weights: DeepXDE's weights c_k by name of the loss term; missing ones are 1.
-        training: the points of the training, where they say more than ``Equation.on``: which rows
-            each equation had, with repeated points told apart.
-
-    Raises:
-        ValueError: two inputs, outputs, loss terms or quantities of one name.
-    """
-
-    network: nn.Module
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    equations: tuple[Equation, ...]
-    quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
-    loss_weights: Mapping[str, float] = field(default_factory=dict)
-    training: Places | None = None
-
-    def __post_init__(self) -> None:
-        names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"names must be different, found twice: {', '.join(twice)}")
-        taken = sorted(RESERVED & {*self.inputs, *self.outputs})
-        if taken:
-            raise ValueError(f"names that a field has for other things: {', '.join(taken)}")
-        unfit = [n for n, c in self.loss_weights.items() if n not in self.terms or not c >= 0]
-        if unfit:
-            raise ValueError(
-                f"loss weights must be at least 0, of {', '.join(self.terms)}; found "
-                + ", ".join(f"{name} {self.loss_weights[name]}" for name in unfit)
-            )
-
-    @classmethod
-    def of(cls, problem: Problem, conditions: str, network: nn.Module) -> Pinn:
-        """A network that solves a problem under a set of its conditions.
-
-        Raises:
-            ValueError: no such conditions.
-        """
-        names, equations = (problem.inputs, problem.outputs), problem.equations(conditions)
-        return cls(network, *names, equations, problem.quantities, problem.loss_weights)
-
-    @cached_property
-    def params(self) -> dict[str, Tensor]:
-        """The parameters theta by name, detached."""
-        return {name: p.detach() for name, p in self.network.named_parameters()}
-
-    @property
-    def training_points(self) -> np.ndarray:
-        """The points of the training ``[n_train, n_inputs]``.
-
-        Raises:
-            InputError: this network came without.
-        """
-        if self.training is None:
-            raise InputError("no training points: give train_x, as this Pinn has none of its own")
-        return self.training.x
-
-    @property
-    def n_params(self) -> int:
-        """Number of parameters."""
-        return sum(p.numel() for p in self.params.values())
-
-    @cached_property
-    def names(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the loss terms of each equation."""
-        return self.names_of(self.equations)
-
-    def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
-        """Names of the residuals that each equation gives, found by calling it once."""
-        like = next(self.network.parameters(), torch.zeros(0))  # not yet self.params: it may move
-        probe = like.new_zeros(1, len(self.inputs))
-        found: list[tuple[str, ...]] = []
-        for equation in equations:
-            if isinstance(equation.residuals, Declared):
-                found.append(equation.residuals.names)
-                continue
-
-            def note(field: Field, equation: Equation = equation) -> None:
-                found.append(tuple(equation.residuals(field)))
-
-            derivatives_used([note], self.inputs, self.outputs, probe)
-        return tuple(found)
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of all loss terms, in the order of the loss."""
-        return tuple(name for names in self.names for name in names)
-
-    @property
-    def groups(self) -> dict[str, list[str]]:
-        """The loss terms in each of the sums ``pde``, ``bcs`` and ``all``."""
-        groups: dict[str, list[str]] = {name: [] for name in SUMS}
-        for equation, names in zip(self.equations, self.names, strict=True):
-            groups[equation.group] += names
-            groups["all"] += names
-        return groups
-
-    @property
-    def observables(self) -> Equation:
-        """The outputs and the derived quantities, as functions of the field at every point."""
-
-        def values(f: Field) -> dict[str, Tensor]:
-            outputs = {name: getattr(f, name) for name in self.outputs}
-            return outputs | {name: function(f) for name, function in self.quantities.items()}
-
-        return Equation(values)
-
-    def derivatives(self, equations: Sequence[Equation]) -> list[MultiIndex]:
-        """Multi-indices of the derivatives that the equations use."""
-        probe = next(iter(self.params.values())).new_zeros(1, len(self.inputs))
-        functions = [equation.residuals for equation in equations]
-        return derivatives_used(functions, self.inputs, self.outputs, probe)
-
-    def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
-        """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""
-        known = self.training
-        if equations is None and known is not None and np.array_equal(x, known.x):
-            return Collocation(self, self.equations, x, known.rows, known.data, known.images)
-        chosen = tuple(self.equations if equations is None else equations)
-        masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
-        everywhere = np.arange(len(x))
-        rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
-        acting = [(eq, x[r]) for eq, r in zip(chosen, rows, strict=True)]
-        data = tuple(None if eq.data is None else eq.data(points) for eq, points in acting)
-        images = tuple(None if eq.image is None else eq.image(points) for eq, points in acting)
-        return Collocation(self, chosen, x, rows, data, images)
+    x: Tensor
+    rows: tuple[Tensor, ...]
+    data: tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
 class Collocation:
-    """Equations at points: ``rows[e]`` are the indices of the points on which equation e acts.
-
-    ``data[e]`` and ``images[e]`` are its data and images at these points, see ``Equation``.
-    """
+    """Equations of a ``Pinn`` at points: residuals ``r_k(z_i; theta)`` as functions of theta."""
 
     pinn: Pinn
     equations: tuple[Equation, ...]
-    x: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    data: Arrays = ()
-    images: Arrays = ()
+    points: PointSet
 
-    def __post_init__(self) -> None:
-        for name in ("data", "images"):
-            if not getattr(self, name):
-                object.__setattr__(self, name, (None,) * len(self.equations))
+    @property
+    def x(self) -> np.ndarray:
+        """The points ``[n, n_inputs]``."""
+        return self.points.x
+
+    def __len__(self) -> int:
+        return len(self.points)
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -213,88 +56,88 @@ class Collocation:
     def term_rows(self) -> dict[str, np.ndarray]:
         """Indices of the points on which each term acts, S_k, by name."""
         return {
-            name: rows for names, rows in zip(self.names, self.rows, strict=True) for name in names
+            name: rows
+            for names, rows in zip(self.names, self.points.rows, strict=True)
+            for name in names
         }
 
     @property
-    def has_images(self) -> bool:
-        """Whether a residual depends on a second point."""
-        return any(images is not None for images in self.images)
+    def n_residuals(self) -> int:
+        """Number of residuals: the sum of |S_k| over the terms."""
+        pairs = zip(self.names, self.points.rows, strict=True)
+        return sum(len(names) * len(rows) for names, rows in pairs)
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether several threads may differentiate residuals at once: not in forward mode."""
+        on_cpu = self.pinn.like.device.type == "cpu"
+        return (
+            on_cpu
+            and isinstance(self.pinn.network, MLP)
+            and all(
+                not isinstance(eq.residuals, Declared) or eq.residuals.in_threads
+                for eq in self.equations
+            )
+        )
 
     def chunks(self, size: int) -> Iterator[Collocation]:
         """The same equations at ``size`` points at a time, in order."""
-        for start in range(0, len(self.x), size):
-            yield self._at(slice(start, start + size), [r - start for r in self.rows])
+        for points in self.points.chunks(size):
+            yield replace(self, points=points)
 
     def subset(self, points: np.ndarray) -> Collocation:
         """The same equations at some of the points, by their indices ``[n]`` in rising order."""
-        place = np.full(len(self.x), -1)
-        place[points] = np.arange(len(points))
-        return self._at(points, [place[r] for r in self.rows])
-
-    def _at(self, points: slice | np.ndarray, places: Sequence[np.ndarray]) -> Collocation:
-        """At some points, of which the rows have these places: those among them are kept."""
-        x = self.x[points]
-        masks = [(place >= 0) & (place < len(x)) for place in places]
-        rows = tuple(place[mask] for place, mask in zip(places, masks, strict=True))
-        data, images = _masked(self.data, masks), _masked(self.images, masks)
-        return Collocation(self.pinn, self.equations, x, rows, data, images)
+        return replace(self, points=self.points.subset(points))
 
     def only(self, number: int) -> Collocation:
         """One of the equations, at the points on which it acts."""
-        x = self.x[self.rows[number]]
         equations = (replace(self.equations[number], on=None),)
-        data, images = (self.data[number],), (self.images[number],)
-        return Collocation(self.pinn, equations, x, (np.arange(len(x)),), data, images)
+        return Collocation(self.pinn, equations, self.points.only(number))
 
-    def tensors(self) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Points, followed by images, and rows as tensors, in the network's dtype and place."""
-        like = next(iter(self.pinn.params.values()))
-        x = np.concatenate([self.x, *(images for images in self.images if images is not None)])
-        rows = tuple(torch.as_tensor(rows, device=like.device) for rows in self.rows)
-        return tensor_like(x, like), rows
+    def singles(self) -> Iterator[Collocation]:
+        """Each equation alone, in turn."""
+        return map(self.only, range(len(self.equations)))
 
-    def data_tensors(self) -> tuple[Tensor | None, ...]:
-        """The data of each equation as tensors, in the network's dtype and place."""
-        like = next(iter(self.pinn.params.values()))
-        return tuple(None if data is None else tensor_like(data, like) for data in self.data)
+    def tensors(self, like: Tensor | None = None) -> PointTensors:
+        """Points, rows and data in the dtype and on the device of ``like``, or the network's."""
+        like = self.pinn.like if like is None else like
+        images = (images for images in self.points.images if images is not None)
+        x = np.concatenate([self.x, *images])
+        rows = tuple(torch.as_tensor(rows, device=like.device) for rows in self.points.rows)
+        data = tuple(None if d is None else tensor_like(d, like) for d in self.points.data)
+        return PointTensors(tensor_like(x, like), rows, data)
 
     def residuals(
-        self,
-        params: Params,
-        x: Tensor | None = None,
-        rows: Sequence[Tensor] | None = None,
-        tape: Tape | None = None,
-        data: Sequence[Tensor | None] | None = None,
+        self, params: Params, at: PointTensors | None = None, tape: Tape | None = None
     ) -> dict[str, Tensor]:
-        """Residuals ``r_k(z_i; theta)`` of all terms, ``[n_k]`` by name: one pass at all points."""
-        if x is None or rows is None:
-            x, rows = self.tensors()
-        pinn = self.pinn
+        """Residuals ``r_k(z_i; theta)`` of all terms, ``[n_k]`` by name: one pass at all points.
+
+        Args:
+            params: theta by name.
+            at: the points' tensors, where they were made before.
+            tape: see ``MLP.taylor``.
+        """
+        at = self.tensors() if at is None else at
+        pinn, theta = self.pinn, {**self.pinn.constants, **params}
         wanted = pinn.derivatives(self.equations)
-        whole = evaluate(pinn.network, params, x, pinn.inputs, pinn.outputs, wanted, tape)
+        whole = evaluate(pinn.network, theta, at.x, pinn.inputs, pinn.outputs, wanted, tape)
         residuals: dict[str, Tensor] = {}
-        for number, here in enumerate(self._places(whole, len(x), rows)):
-            given = self.data_tensors()[number] if data is None else data[number]
+        for number, here in enumerate(self._fields(whole, len(at.x), at.rows)):
+            given = at.data[number]
             if given is not None:
-                here.data = given.to(x.device, x.dtype)
+                here.data = given
             residuals |= self.equations[number].residuals(here)
         return residuals
 
-    def _places(self, whole: Field, n_all: int, rows: Sequence[Tensor]) -> Iterator[Field]:
+    def _fields(self, whole: Field, n_all: int, rows: Sequence[Tensor]) -> Iterator[Field]:
         """The field where each equation acts, with its images, which follow the points in turn."""
-        with_images = [r for r, images in zip(rows, self.images, strict=True) if images is not None]
-        start = n_points = n_all - sum(map(len, with_images))
+        images = self.points.images
+        n_images = sum(len(r) for r, there in zip(rows, images, strict=True) if there is not None)
+        start = n_points = n_all - n_images
         for number, selected in enumerate(rows):
-            everywhere = len(self.rows[number]) == len(self.x)
+            everywhere = len(self.points.rows[number]) == len(self.x)
             here = whole[slice(0, n_points) if everywhere else selected]
-            if self.images[number] is not None:
+            if images[number] is not None:
                 here.image = whole[slice(start, start + len(selected))]
                 start += len(selected)
             yield here
-
-
-def _masked(arrays: Arrays, masks: Sequence[np.ndarray]) -> Arrays:
-    return tuple(
-        None if array is None else array[mask] for array, mask in zip(arrays, masks, strict=True)
-    )

@@ -35,8 +35,8 @@ def model_report(model: TrainedModel, reference: Reference | None = None) -> Rep
     if reference is not None:
         report["relative L2 error"] = _errors(model, reference)
     if model.problem.measures is not None:
-        found = model.problem.measures(model.fields)
-        report["measure"] = _beside(found, model.problem.benchmark)
+        measures = model.problem.measures(model.fields)
+        report["measure"] = _beside(measures, model.problem.benchmark)
     losses = model.mean_losses()
     losses["sum"] = sum(losses.values())
     report["mean squared residual"] = {name: f"{loss:.2e}" for name, loss in losses.items()}
@@ -69,17 +69,21 @@ def _errors(model: TrainedModel, reference: Reference) -> dict[str, str]:
     }
 
 
-def _percent(share: float) -> str:
-    """Two decimals, or two digits where those would be zeros."""
-    return f"{100 * share:.2f} %" if share >= 1e-4 else f"{100 * share:.1e} %"
+def _percent(share: float, sign: str = "") -> str:
+    """Percent to two decimals at most and to no more than four digits; tiny ones to two digits."""
+    value, size = 100 * share, abs(100 * share)
+    if 0 < size < 0.01:
+        return f"{value:{sign}.1e} %"
+    decimals = 2 if size < 10 else 1 if size < 100 else 0
+    return f"{value:{sign}.{decimals}f} %"
 
 
-def _beside(found: Mapping[str, float], benchmark: Mapping[str, float]) -> dict[str, str]:
+def _beside(measures: Mapping[str, float], benchmark: Mapping[str, float]) -> dict[str, str]:
     return {
-        name: f"{value:.5g} ({100 * (value / benchmark[name] - 1):+.2f} %)"
+        name: f"{value:.5g} ({_percent(value / benchmark[name] - 1, '+')})"
         if name in benchmark
         else f"{value:.5g}"
-        for name, value in found.items()
+        for name, value in measures.items()
     }
 
 

@@ -16,8 +16,8 @@ import torch
 from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.mean_squares import loss_density, mean_squares
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.domain import TOLERANCE
 from pinnfluence.problem.problem import Equation, Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
@@ -63,11 +63,11 @@ class TrainedModel:
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
-        return loss_density(self.pinn.at(self._checked(points)), BATCH_SIZE)
+        return Loss.uniform(self.pinn.at(self._checked(points))).density(BATCH_SIZE)
 
     def mean_losses(self) -> dict[str, float]:
         """Mean squared residual of each loss term over the training points on which it acts."""
-        return mean_squares(self.pinn.at(self.train_x), BATCH_SIZE)
+        return Loss.of_means(self.pinn.at(self.train_x)).term_sums(BATCH_SIZE)
 
     def warnings(self) -> list[str]:
         """What looks implausible: no points of a term, many repeated, a loss above that of 0."""

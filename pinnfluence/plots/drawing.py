@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -75,7 +75,15 @@ def render(figure: Figure, file_format: str = "png", dpi: float = 200) -> bytes:
         pad_inches=0.03,
         **_FORMATS[file_format],
     )
-    return buffer.getvalue()
+    return _opaque(buffer, dpi) if file_format == "png" else buffer.getvalue()
+
+
+def _opaque(file: io.BytesIO, dpi: float) -> bytes:
+    """A PNG in RGB: full colours, no palette, no alpha."""
+    opaque = io.BytesIO()
+    with Image.open(file) as image:
+        image.convert("RGB").save(opaque, "PNG", optimize=True, dpi=(dpi, dpi))
+    return opaque.getvalue()
 
 
 def save(figure: Figure, path: str | Path, dpi: float = 200) -> Path:
@@ -105,6 +113,26 @@ def triangulate(points: np.ndarray, obstacle: Disk | None = None) -> Triangulati
         corners = np.stack([triangulation.x, triangulation.y], axis=1)[triangulation.triangles]
         triangulation.set_mask(obstacle.contains(corners.mean(axis=1)))
     return triangulation
+
+
+def common_limits(limits: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """From the least to the largest: colour limits that several models share.
+
+    >>> common_limits([(0.0, 2.0), (-1.0, 1.0)])
+    (-1.0, 2.0)
+    """
+    low, high = zip(*limits, strict=True)
+    return min(low), max(high)
+
+
+def draw_isolines(
+    axis: Axes, triangulation: Triangulation, values: np.ndarray, levels: Sequence[float]
+) -> None:
+    """Thin black lines of equal value at the given levels."""
+    inside = [level for level in levels if np.min(values) < level < np.max(values)]
+    if inside:
+        style = {"colors": "black", "linewidths": 0.4, "linestyles": "solid"}
+        axis.tricontour(triangulation, values, inside, **style)
 
 
 def draw_field(

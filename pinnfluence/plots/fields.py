@@ -7,17 +7,20 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 
 from pinnfluence.plots.drawing import (
     ROBUST_PERCENTILE,
     apart,
+    common_limits,
     draw_field,
+    draw_isolines,
     panels,
     preview,
     render,
@@ -40,6 +43,11 @@ __all__ = [
     "save",
 ]
 
+Limits = tuple[float, float]
+
+ISOLINES = 14
+"""At most so many lines of equal value lie over a field without a sign, such as the pressure."""
+
 MAGNITUDE_MAP, SIGNED_MAP, ERROR_MAP, LOSS_MAP = "viridis", "RdBu_r", "magma_r", "cividis"
 
 
@@ -52,12 +60,14 @@ def comparison_figure(
     fields: Sequence[str] = (),
     name: str = "",
     labels: Labels = PLAIN,
+    limits: Mapping[str, Limits] | None = None,
 ) -> Figure:
     """Prediction, target and absolute error, a row for each field.
 
     Prediction and target share their colours, whose limits are those of the target. The error in
     ``|u|`` is the difference of the two speeds. Without ``fields`` those of the labels are drawn,
-    or all of the target.
+    or all of the target. ``limits`` are those of the errors' colours, see ``error_limits_of``;
+    by default each error has its own.
     """
     fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
@@ -68,7 +78,7 @@ def comparison_figure(
             row, ("Predicted", "Target"), (predicted, target), strict=False
         ):
             _draw_quantity(axis, triangulation, values, target, field, title, obstacle, labels)
-        _draw_error(row[2], triangulation, errors, field, obstacle, labels)
+        _draw_error(row[2], triangulation, errors, field, obstacle, labels, limits)
     return figure
 
 
@@ -114,14 +124,18 @@ def error_figure(
     fields: Sequence[str] = (),
     name: str = "",
     labels: Labels = PLAIN,
+    limits: Mapping[str, Limits] | None = None,
 ) -> Figure:
-    """Absolute errors, one field under the other; for ``|u|`` the difference of the speeds."""
+    """Absolute errors, one field under the other; for ``|u|`` the difference of the speeds.
+
+    ``limits`` of the colours by field, see ``error_limits_of``; by default each has its own.
+    """
     fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
     triangulation = triangulate(points, obstacle)
     figure, axes = panels(points, len(fields), 1, labels, name)
     for axis, field in zip(axes[:, 0], fields, strict=True):
-        _draw_error(axis, triangulation, errors, field, obstacle, labels)
+        _draw_error(axis, triangulation, errors, field, obstacle, labels, limits)
     return figure
 
 
@@ -132,30 +146,54 @@ def loss_figure(
     obstacle: Disk | None = None,
     name: str = "",
     labels: Labels = PLAIN,
+    limits: Limits | None = None,
 ) -> Figure:
     """Map of ``log10(sum_k r_k(x)^2)``: squared residuals of all loss terms acting at x, ``[n]``.
 
-    Residuals are unweighted; terms of different units are added as the loss does.
+    Residuals are unweighted, and their numbers are added although their units differ, as the loss
+    does; the title says so. ``limits`` of the colours: by default the density's own, see
+    ``loss_limits``.
     """
     figure, axes = panels(points, 1, 1, labels, name)
     values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
-    limits = apart(float(np.percentile(values, 100 - ROBUST_PERCENTILE)), float(values.max()))
+    limits = limits or loss_limits(density)
     label = r"$\log_{10}\,\sum_k r_k^2$"
     draw_field(axes[0, 0], triangulate(points, obstacle), values, LOSS_MAP, limits, label, obstacle)
-    axes[0, 0].set_title("Squared residuals of all loss terms")
+    axes[0, 0].set_title("Squared residuals of all loss terms, unweighted, their units left out")
     return figure
 
 
-def field_limits(values: np.ndarray, signed: bool = False) -> tuple[float, float]:
+def field_limits(values: np.ndarray, signed: bool = False) -> Limits:
     """Colour limits of a field: its range, for signed fields symmetric about zero."""
     if signed:
         return symmetric_limits(values, 100)
     return apart(float(np.min(values)), float(np.max(values)))
 
 
-def error_limits(values: np.ndarray) -> tuple[float, float]:
+def error_limits(values: np.ndarray) -> Limits:
     """From zero to the robust maximum."""
     return apart(0.0, float(np.percentile(values, ROBUST_PERCENTILE)))
+
+
+def error_limits_of(
+    pairs: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]],
+) -> dict[str, Limits]:
+    """By field, colour limits of the errors that several models share.
+
+    Args:
+        pairs: prediction and target of each model.
+    """
+    by_model = [absolute_errors(predicted, target) for predicted, target in pairs]
+    return {
+        name: common_limits(error_limits(errors[name]) for errors in by_model)
+        for name in by_model[0]
+    }
+
+
+def loss_limits(density: np.ndarray) -> Limits:
+    """Of ``log10`` of a density, without its least half percent."""
+    values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
+    return apart(float(np.percentile(values, 100 - ROBUST_PERCENTILE)), float(values.max()))
 
 
 def _draw_quantity(
@@ -175,6 +213,8 @@ def _draw_quantity(
     )
     label = labels.with_unit(field)
     draw_field(axis, triangulation, values[field], colour_map, limits, label, obstacle)
+    levels = [0.0] if signed else MaxNLocator(ISOLINES).tick_values(*limits)
+    draw_isolines(axis, triangulation, values[field], levels)
     axis.set_title(f"{title} {labels.symbol(field)}")
 
 
@@ -185,7 +225,10 @@ def _draw_error(
     field: str,
     obstacle: Disk | None,
     labels: Labels,
+    limits: Mapping[str, Limits] | None,
 ) -> None:
-    label, limits = f"error{labels.unit(field)}", error_limits(errors[field])
-    draw_field(axis, triangulation, errors[field], ERROR_MAP, limits, label, obstacle)
-    axis.set_title(f"Absolute error in {labels.symbol(field)}")
+    values, unit = errors[field], labels.unit(field)
+    colours = limits[field] if limits else error_limits(values)
+    draw_field(axis, triangulation, values, ERROR_MAP, colours, f"error{unit}", obstacle)
+    largest = f"largest {values.max():.2g}{unit.replace('(', '').replace(')', '')}"
+    axis.set_title(f"Absolute error in {labels.symbol(field)}, {largest}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,10 @@ ERROR = "error_"
 
 @styled
 def history_figure(
-    history: Mapping[str, np.ndarray], name: str = "", labels: Labels = PLAIN
+    history: Mapping[str, np.ndarray],
+    name: str = "",
+    labels: Labels = PLAIN,
+    config: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Loss terms ``c_k mean r_k^2`` and relative L2 errors (1: nothing learned) against the step.
 
@@ -25,6 +29,7 @@ def history_figure(
         history: columns of ``history.csv`` by name, see ``read_history``.
         name: the model's, printed over the left corner.
         labels: symbols of the fields.
+        config: the settings of the run; with them a line marks each change of the optimiser.
     """
     errors = [column for column in history if column.startswith(ERROR)]
     terms = [column for column in history if column not in ("step", "seconds", *errors)]
@@ -44,9 +49,26 @@ def history_figure(
         axis.set_yscale("log")
         axis.grid(linewidth=0.3, alpha=0.5)
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for step, optimiser in _optimiser_changes(config or {}, float(history["step"][-1])):
+        for axis in axes:
+            axis.axvline(step, color="0.3", linewidth=0.8, linestyle="--")
+        place = {"xy": (step, 1), "xycoords": ("data", "axes fraction")}
+        axes[0].annotate(optimiser, **place, xytext=(2, 2), textcoords="offset points", size=7)
     axes[-1].set_xlabel("step")
     axes[0].set_title(name, loc="left", weight="bold")
     return figure
+
+
+def _optimiser_changes(config: Mapping[str, Any], last: float) -> Iterator[tuple[int, str]]:
+    """The step at which each further optimiser began, where the settings and the end tell it.
+
+    L-BFGS may stop early; then it is not known where Levenberg-Marquardt took over.
+    """
+    adam, lbfgs, lm = (config.get(f"n_iterations{end}", 0) for end in ("", "_lbfgs", "_lm"))
+    if adam and lbfgs and last > adam:
+        yield adam, "L-BFGS"
+    if adam + lbfgs and lm and (last == adam + lbfgs + lm or (lbfgs == 0 and last > adam)):
+        yield adam + lbfgs, "Levenberg-Marquardt"
 
 
 def _draw(

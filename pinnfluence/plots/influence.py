@@ -43,6 +43,7 @@ def influence_figure(
     flow_direction: bool = False,
     name: str = "",
     labels: Labels = PLAIN,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Influence of one training point on a quantity over the whole domain, the point marked.
 
@@ -58,11 +59,13 @@ def influence_figure(
         flow_direction: draw an arrow along x.
         name: the model's, printed over the left corner.
         labels: symbols and units.
+        limits: of the colours, such as ``common_limits`` of several models' ``symmetric_limits``;
+            by default the influence's own.
     """
     figure, axes = panels(test_x, 1, 1, labels, name)
     axis = axes[0, 0]
     label = r"$N\,\mathrm{Inf}$" + labels.unit(quantity)
-    limits = symmetric_limits(influence)
+    limits = limits or symmetric_limits(influence)
     triangulation = triangulate(test_x, obstacle)
     draw_field(axis, triangulation, influence, SIGNED_MAP, limits, label, obstacle)
     (marker,) = axis.plot(*train_point, "x", color="black", markersize=6, markeredgewidth=1.4)
@@ -85,6 +88,7 @@ def training_influence_figure(
     obstacle: Disk | None = None,
     name: str = "",
     labels: Labels = PLAIN,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Log of the mean absolute influence of each training point, the object's region drawn in.
 
@@ -97,13 +101,15 @@ def training_influence_figure(
         obstacle: a hole in the domain, such as the cylinder.
         name: the model's, printed over the left corner.
         labels: symbols and units.
+        limits: of the colours, in decades, such as ``common_limits`` of several models'
+            ``decades_of``; by default the influence's own.
     """
     figure, axes = panels(train_x, 1, 1, labels, name)
     axis = axes[0, 0]
     values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
     order = np.argsort(values, kind="stable")
     size = min(12.0, max(1.5, 3e4 / len(train_x)))
-    low, high = np.percentile(values, [0.5, 100])
+    low, high = limits or decades_of(mean_influence)
     mappable = axis.scatter(
         *train_x[order].T, c=values[order], s=size, cmap=TRAINING_MAP, vmin=low, vmax=high,
         linewidths=0, rasterized=True, clip_on=False,
@@ -111,12 +117,19 @@ def training_influence_figure(
     if obstacle is not None:
         axis.add_patch(Circle(obstacle.center, obstacle.radius, fill=False, linewidth=0.6))
     if region is not None:
-        circle = Circle(region.center, region.radius, fill=False, edgecolor="black", linewidth=1.2)
-        axis.add_patch(circle).set(path_effects=_OUTLINE, label="object region", zorder=5)
+        circle = Circle(region.center, region.radius, fill=False, edgecolor="black", linewidth=0.9)
+        axis.add_patch(circle).set(linestyle=(0, (3, 2)), label="object region", zorder=5)
     label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
     add_colour_bar(axis, mappable, values, label)
     axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")
     return figure
+
+
+def decades_of(mean_influence: np.ndarray) -> tuple[float, float]:
+    """Limits of the decadic logarithm, without the least half percent."""
+    values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
+    low, high = np.percentile(values, [0.5, 100])
+    return float(low), float(high)
 
 
 def _draw_arrow(axis: Axes) -> None:

@@ -33,9 +33,9 @@ def recipes_figure(rows: Sequence[IndicatorRow], indicator: str, labels: Labels 
     for axis, quantity in zip(axes, quantities, strict=True):
         for number, recipe in enumerate(recipes):
             known = [m for m in models if (quantity, m, recipe) in chosen]
-            found = [chosen[quantity, model, recipe] for model in known]
+            means = [chosen[quantity, model, recipe] for model in known]
             shift = APART * (number - (len(recipes) - 1) / 2)
-            _draw_means(axis, [models.index(model) + shift for model in known], found, recipe)
+            _draw_means(axis, [models.index(model) + shift for model in known], means, recipe)
         for place, model in enumerate(models):
             uniform = _uniform(chosen, quantity, model)
             axis.plot([place - 0.4, place + 0.4], 2 * [uniform], color="black", linewidth=0.8)
@@ -68,8 +68,8 @@ def recipes_table_figure(
     body = []
     for quantity in quantities:
         for recipe in recipes:
-            found = [chosen.get((quantity, model, recipe)) for model in models]
-            body.append([labels.symbol(quantity), recipe, *map(_cell, found)])
+            cells = [chosen.get((quantity, model, recipe)) for model in models]
+            body.append([labels.symbol(quantity), recipe, *map(_cell, cells)])
         uniform = (f"{_uniform(chosen, quantity, model):.2f}" for model in models)
         body.append(["", "uniform", *uniform])
     note = (

@@ -19,6 +19,15 @@ from pinnfluence.reference.comparison import ErrorRow
 from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
 from pinnfluence.storage.files import write_bytes
 
+PRINTED = {
+    "gradient_norm": "norm of the loss gradient",
+    "median_point_gradient_norm": "median norm of a point's loss gradient",
+    "ratio": "norm of the loss gradient / median of a point's",
+    "most_negative_eigenvalue": "smallest eigenvalue that was seen",
+    "largest_eigenvalue": "largest eigenvalue",
+}
+"""Rows of a report whose key does not say what they are."""
+
 AVERAGES = ("points", "area")
 
 
@@ -139,7 +148,7 @@ def report_figure(reports: Mapping[str, Mapping[str, Any]], note: str = "") -> F
 def _flat(report: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
     numbers_first = sorted(report.items(), key=lambda item: isinstance(item[1], Mapping))
     for key, value in numbers_first:
-        name = f"{group}: {key}" if group else key
+        name = f"{group}: {key}" if group else PRINTED.get(key, key)
         name = name.replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, name)

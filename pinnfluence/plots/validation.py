@@ -46,8 +46,8 @@ def scatter_figure(results: Results, name: str = "", labels: Labels = PLAIN) -> 
     for number, quantity in enumerate(results.quantities):
         for axis, method in zip(axes[number], methods, strict=True):
             _draw_pairs(axis, results, method, number)
-            found = results.row(method, quantity).agreement
-            axis.set_title(f"{method}: {found.spearman.value:.3f}")
+            agreement = results.row(method, quantity).agreement
+            axis.set_title(f"{method}: {agreement.spearman.value:.3f}")
             axis.set_xlabel(f"predicted change of {labels.with_unit(quantity)}")
         axes[number, 0].set_ylabel(f"actual change of {labels.with_unit(quantity)}")
     handles, kinds = axes[0, -1].get_legend_handles_labels()
@@ -168,9 +168,9 @@ def _draw_line(
 ) -> None:
     """Spearman's correlation of the rows, with intervals, from left to right."""
     order = np.argsort(places, kind="stable")
-    found = [rows[i].agreement.spearman for i in order]
-    values = np.array([figure.value for figure in found])
-    ends = np.array([[figure.low, figure.high] for figure in found]).reshape(-1, 2).T
+    intervals = [rows[i].agreement.spearman for i in order]
+    values = np.array([figure.value for figure in intervals])
+    ends = np.array([[figure.low, figure.high] for figure in intervals]).reshape(-1, 2).T
     axis.errorbar(
         np.asarray(places, float)[order],
         values,
@@ -195,21 +195,21 @@ def single_points_figure(
     correlation, all others grey. Below, the relative error of each against its leverage, and
     against the size of its actual effect. Of a group the first point is drawn.
     """
-    found = results.by_group(method, quantity)
+    by_point = results.by_group(method, quantity)
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.2, 1))
     above, below = parts[:, 0]
-    _draw_map(above.subplots(), results, found, labels)
+    _draw_map(above.subplots(), results, by_point, labels)
     axes = below.subplots(1, 2, sharey=True)
-    kinds = np.array(results.kinds())[found.groups]
+    kinds = np.array(results.kinds())[by_point.groups]
     for axis, x, label in (
-        (axes[0], found.leverage, "1 - leverage"),
-        (axes[1], found.effect, f"size of the actual change of {labels.with_unit(quantity)}"),
+        (axes[0], by_point.leverage, "1 - leverage"),
+        (axes[1], by_point.effect, f"size of the actual change of {labels.with_unit(quantity)}"),
     ):
         values = 1 - x if label.startswith("1") else x
         for kind, colour in _kinds(kinds):
-            these = (kinds == kind) & (values > 0) & (found.error > 0)
-            axis.plot(values[these], found.error[these], ".", color=colour, ms=3, label=kind)
+            these = (kinds == kind) & (values > 0) & (by_point.error > 0)
+            axis.plot(values[these], by_point.error[these], ".", color=colour, ms=3, label=kind)
         axis.set(xscale="log", yscale="log", xlabel=label)
         axis.grid(linewidth=0.3, alpha=0.5)
     axes[0].set_ylabel("relative error")
@@ -223,18 +223,18 @@ def single_points_figure(
     return figure
 
 
-def _draw_map(axis: Axes, results: Results, found: GroupFigures, labels: Labels) -> None:
+def _draw_map(axis: Axes, results: Results, by_point: GroupFigures, labels: Labels) -> None:
     places = results.train_x
     axis.plot(places[:, 0], places[:, -1], ".", color="0.8", markersize=1.5, zorder=0)
-    chosen = places[[results.groups[group][0] for group in found.groups]]
-    order = np.argsort(-found.correlation, kind="stable")
-    low = float(np.nanpercentile(found.correlation, 2)) if len(order) else 0.0
+    chosen = places[[results.groups[group][0] for group in by_point.groups]]
+    order = np.argsort(-by_point.correlation, kind="stable")
+    low = float(np.nanpercentile(by_point.correlation, 2)) if len(order) else 0.0
     mappable = axis.scatter(
-        chosen[order, 0], chosen[order, -1], c=found.correlation[order], s=9, cmap=WORST_MAP,
+        chosen[order, 0], chosen[order, -1], c=by_point.correlation[order], s=9, cmap=WORST_MAP,
         linewidths=0, clip_on=False,
     )  # fmt: skip
     mappable.set_clim(*apart(low, 1.0))
-    known = found.correlation[np.isfinite(found.correlation)]
+    known = by_point.correlation[np.isfinite(by_point.correlation)]
     add_colour_bar(axis, mappable, known if known.size else np.ones(1), "rank correlation")
     axis.set(
         aspect="equal",

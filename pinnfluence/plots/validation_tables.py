@@ -89,8 +89,10 @@ def proximal_table_figure(experiments: Sequence[Results], quantity: str, note: s
             if method not in known:
                 cells += ["", "", ""]
                 continue
-            found = results.row(method, quantity).agreement
-            cells += [f"{f.value:.3f}" for f in (found.pearson, found.spearman, found.slope)]
+            agreement = results.row(method, quantity).agreement
+            cells += [
+                f"{f.value:.3f}" for f in (agreement.pearson, agreement.spearman, agreement.slope)
+            ]
         body.append(cells)
     return table_figure(header, body, groups, note)
 
@@ -99,18 +101,18 @@ def worst_points_figure(
     results: Results, quantity: str, method: str = "gauss-newton", n: int = 10, note: str = ""
 ) -> Figure:
     """The n removed points of lowest rank correlation: where, which loss terms, how and how far."""
-    found = results.by_group(method, quantity)
+    by_point = results.by_group(method, quantity)
     header = ["point", "place", "loss terms", "correlation", "rel. error", "effect", "leverage"]
     kinds, body = results.kinds(), []
-    for number in np.argsort(found.correlation, kind="stable")[:n]:
-        group = found.groups[number]
+    for number in np.argsort(by_point.correlation, kind="stable")[:n]:
+        group = by_point.groups[number]
         point = int(results.groups[group][0])
         place = ", ".join(f"{value:.3f}" for value in results.train_x[point])
-        figures = (found.correlation, found.error, found.effect, found.leverage)
+        figures = (by_point.correlation, by_point.error, by_point.effect, by_point.leverage)
         cells = [f"{values[number]:.3g}" for values in figures]
         body.append([str(point), place, kinds[group], *cells])
     return table_figure(header, body, note=note)
 
 
-def _spread(found: Spread) -> str:
-    return f"{found.median} ({found.low:.2f})"
+def _spread(spread: Spread) -> str:
+    return f"{spread.median} ({spread.low:.2f})"

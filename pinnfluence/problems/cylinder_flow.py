@@ -171,5 +171,5 @@ PROBLEM = Problem(
         "speed": (r"$|\mathbf{u}|$", "m/s"),
         "p": ("$p$", "Pa"),
     },
-    signed=("v",),
+    signed=("u", "v"),
 )

@@ -28,14 +28,15 @@ def map_in_threads(
     n_threads = torch.get_num_threads()
     if not parallel or n_threads < 2 or len(items) < 2:
         return [function(item) for item in items]
-    results = list(_pool(n_threads).map(function, items))
-    torch.set_num_threads(n_threads)  # else threads started later would get the pool's one
-    return results
+    try:
+        return list(_pool(n_threads).map(function, items))
+    finally:
+        torch.set_num_threads(n_threads)  # else threads started later would get the pool's one
 
 
-def pays_in_threads(device: torch.device, n_entries: int) -> bool:
-    """Whether items of that many gradient entries on that device are worth a thread each."""
-    return device.type == "cpu" and n_entries >= ENTRIES_WORTH_A_THREAD
+def pays_in_threads(n_entries: int) -> bool:
+    """Whether items of that many gradient entries are worth a thread each."""
+    return n_entries >= ENTRIES_WORTH_A_THREAD
 
 
 @cache

@@ -24,7 +24,7 @@ class ScoreMatrix(ABC):
     """
 
     shape: tuple[int, int]
-    dtype = np.dtype(np.float32)
+    dtype: np.dtype[Any] = np.dtype(np.float32)
     ndim = 2
 
     @abstractmethod

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.loss.collocation import Collocation
-from pinnfluence.loss.weights import training_weights
+from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array, tensor_like
+from pinnfluence.runtime.executor import Executor
 
 BATCH_SIZE = 500
 MAX_TRIES = 20
@@ -37,18 +38,16 @@ class LevenbergMarquardt:
     the predicted decrease.
 
     Args:
-        collocation: the loss terms at the training points, with the loss weights c_k of its
-            ``Pinn``; its network is changed in place.
+        loss: L at the training points; the parameters of its network are changed in place.
         damping: of the first iteration.
 
     Source: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05; Transtrum and
     Sethna, Improvements to the Levenberg-Marquardt algorithm, arXiv 1201.5885.
     """
 
-    def __init__(self, collocation: Collocation, damping: float = 1e-2) -> None:
-        self.collocation = collocation
+    def __init__(self, loss: Loss, damping: float = 1e-2) -> None:
+        self.loss = loss
         self.damping, self.raise_by = damping, 2.0
-        self._weights = training_weights(collocation)
 
     def state_dict(self) -> dict[str, Any]:
         """What must be kept, beside the network, to go on."""
@@ -60,7 +59,7 @@ class LevenbergMarquardt:
 
     def step(self) -> bool:
         """One iteration; False, with everything as it was, if no step lowers the loss."""
-        matrix = GaussNewton(self.collocation, self._weights, BATCH_SIZE).dense()
+        matrix = GaussNewton(self.loss, Executor(BATCH_SIZE)).dense()
         begin, before = self._theta(), self.state_dict()
         residuals = self._residuals()
         gradient = self._pull_back(residuals)
@@ -102,7 +101,7 @@ class LevenbergMarquardt:
         return velocity, 0.5 * acceleration
 
     def _parameters(self) -> list[Tensor]:
-        return list(self.collocation.pinn.network.parameters())
+        return list(self.loss.pinn.network.parameters())
 
     def _theta(self) -> Tensor:
         return torch.cat([p.detach().flatten() for p in self._parameters()])
@@ -115,27 +114,20 @@ class LevenbergMarquardt:
             for p, part in zip(parameters, parts, strict=True):
                 p.copy_(part.view_as(p))  # in place: the collocation holds views of them
 
-    def _scaled(self, chunk: Collocation, params: Mapping[str, Tensor]) -> Tensor:
-        """Residuals ``(2 w)^1/2 r`` of a chunk, one after the other."""
-        residuals = chunk.residuals(params, *chunk.tensors())
-        return torch.cat([(2 * self._weights[name]) ** 0.5 * r for name, r in residuals.items()])
-
     def _residuals(self) -> Tensor:
-        params = self.collocation.pinn.params
+        """The scaled residuals s ``[n_residuals]``."""
         with torch.no_grad():
-            parts = [self._scaled(chunk, params) for chunk in self.collocation.chunks(BATCH_SIZE)]
-        return torch.cat(parts)
+            chunks = self.loss.chunks(BATCH_SIZE)
+            return torch.cat([chunk.scaled_residuals(chunk.pinn.params) for chunk in chunks])
 
     def _pull_back(self, vector: Tensor) -> np.ndarray:
         """``J^T vector`` for a vector of the size of the residuals, ``[n_params]``."""
-        params = {
-            name: p.clone().requires_grad_() for name, p in self.collocation.pinn.params.items()
-        }
-        total, start = np.zeros(self.collocation.pinn.n_params), 0
-        for chunk in self.collocation.chunks(BATCH_SIZE):
-            residuals = self._scaled(chunk, params)
+        theta = leaves(self.loss.pinn.params)
+        total, start = np.zeros(self.loss.pinn.n_params), 0
+        for chunk in self.loss.chunks(BATCH_SIZE):
+            residuals = chunk.scaled_residuals(theta)
             part = vector[start : start + len(residuals)]
-            gradients = torch.autograd.grad(residuals @ part, list(params.values()))
+            gradients = torch.autograd.grad(residuals @ part, list(theta.values()))
             total += float64_array(torch.cat([g.flatten() for g in gradients]))
             start += len(residuals)
         return total

@@ -9,32 +9,28 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Collocation, LossStep, Params
+from pinnfluence.loss.collocation import Params, PointTensors
+from pinnfluence.loss.loss import Loss, LossStep
 
 COMPILE_MODES = ("auto", "on", "off")
 
 
-def loss_step(collocation: Collocation, dtype: torch.dtype, device: torch.device) -> LossStep:
+def loss_step(loss: Loss, dtype: torch.dtype, device: torch.device) -> LossStep:
     """DeepXDE's loss ``sum_k c_k L_k``, ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``.
 
     Points and rows are computed once. The function maps parameters to the loss terms ``c_k L_k``,
     ``[n_terms]``, and the gradients of their sum by name.
     """
-    x, rows = collocation.tensors()
-    x, rows = x.to(device, dtype), tuple(r.to(device) for r in rows)
-    weights = collocation.pinn.loss_weights
+    at = loss.collocation.tensors(torch.zeros(0, dtype=dtype, device=device))
 
-    def total(params: Params, x: Tensor, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        residuals = collocation.residuals(params, x, rows)
-        losses = torch.stack(
-            [weights.get(name, 1.0) * r.square().mean() for name, r in residuals.items()]
-        )
+    def total(params: Params, at: PointTensors) -> tuple[Tensor, Tensor]:
+        losses = torch.stack([term.sum() for term in loss.terms(params, at).values()])
         return losses.sum(), losses
 
     differentiate = torch.func.grad_and_value(total, has_aux=True)
 
     def step(params: Params) -> tuple[Tensor, dict[str, Tensor]]:
-        gradients, (_, losses) = differentiate(params, x, rows)
+        gradients, (_, losses) = differentiate(params, at)
         return losses, gradients
 
     return step

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.runtime.progress import progress_bar
 from pinnfluence.storage.checkpoint import PHASES
@@ -144,7 +145,7 @@ def levenberg_marquardt(run: Run) -> None:
     network = copy.deepcopy(model.pinn.network).to(next(model.net.parameters()))
     network.load_state_dict(model.net.state_dict())
     pinn = replace(model.pinn, network=network)
-    optimizer = LevenbergMarquardt(pinn.at(model.train_x))
+    optimizer = LevenbergMarquardt(Loss.of_training(pinn.at(model.train_x)))
     run.use(optimizer)
     end = run.schedule.end("lm")
     with progress_bar("Levenberg-Marquardt", end, state.step) as progress:

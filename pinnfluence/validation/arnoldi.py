@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFu
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array
 
 PROJECTION_DIM, ARNOLDI_DIM = 50, 200
@@ -25,21 +24,15 @@ BATCH_SIZE = 2000
 class PointLosses(nn.Module):
     """Training losses ``l_i = sum_k w_k r_k(z_i)^2``: from indices i ``[n]`` that rise, ``[n]``."""
 
-    def __init__(self, collocation: Collocation, weights: Mapping[str, float]) -> None:
+    def __init__(self, loss: Loss) -> None:
         super().__init__()
-        self.network = collocation.pinn.network
-        self._collocation, self._weights = collocation, weights
+        self.network = loss.pinn.network
+        self._loss = loss
 
     def forward(self, points: Tensor) -> Tensor:
-        places = self._collocation.subset(points.numpy())
         # captum puts other parameters into the network for each call
-        residuals = places.residuals(dict(self.network.named_parameters()))
-        like = next(iter(residuals.values()))
-        losses = like.new_zeros(len(points))
-        for name, rows in places.term_rows().items():
-            squares = self._weights[name] * residuals[name].square()
-            losses = losses.index_add(0, torch.as_tensor(rows), squares)
-        return losses
+        params = dict(self.network.named_parameters())
+        return self._loss.subset(points.numpy()).point_losses(params)
 
 
 class LossesAsTheyAre:
@@ -51,9 +44,7 @@ class LossesAsTheyAre:
         return outputs
 
 
-def arnoldi_influence(
-    collocation: Collocation, weights: Mapping[str, float], rank: int = PROJECTION_DIM
-) -> ArnoldiInfluenceFunction:
+def arnoldi_influence(loss: Loss, rank: int = PROJECTION_DIM) -> ArnoldiInfluenceFunction:
     """Captum's class, fitted to the Hessian H of ``sum_ik w_k r_k(z_i)^2``.
 
     Its scores are ``grad f^T R R^T grad l_i`` with ``R R^T`` near ``(H + 1e-3 I)^-1`` on the
@@ -61,18 +52,17 @@ def arnoldi_influence(
     Sign and scale are ours: positive means that taking z_i away raises f.
 
     Args:
-        collocation: of all training points, on the CPU.
-        weights: w_k by name.
+        loss: of all training points, on the CPU.
         rank: number of eigenpairs.
 
     Source: Schioppa et al., Scaling Up Influence Functions, arXiv 2112.03052.
     """
-    points = torch.arange(len(collocation.x))
+    points = torch.arange(len(loss))
     loader = DataLoader(TensorDataset(points, points), min(BATCH_SIZE, len(points)))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # captum sets torch's seed
         warnings.filterwarnings("ignore", "To copy construct from a tensor")  # at each of its steps
         return ArnoldiInfluenceFunction(
-            PointLosses(collocation, weights),
+            PointLosses(loss),
             loader,
             checkpoint="",
             checkpoints_load_func=no_checkpoint,

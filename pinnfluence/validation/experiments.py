@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,9 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation, Pinn
-from pinnfluence.loss.gradients import Advance, point_loss_gradients
-from pinnfluence.loss.weights import training_weights
+from pinnfluence.influence.identity import content_hash, source_hash
+from pinnfluence.influence.stationarity import point_gradients
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.fingerprint import fingerprint
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.processes import in_processes
 from pinnfluence.runtime.progress import progress_bar
 from pinnfluence.storage.stage_store import CLOSED, StageStore
@@ -81,19 +83,18 @@ class Experiment:
         self.settings, self.test_x = settings, test_x
         self._theta = flat_parameters(pinn)
         self.pinn = with_parameters(pinn, self._theta)
-        self.collocation = self.pinn.at(train_x)
+        self.loss = Loss.of_training(self.pinn.at(train_x))
         self.quantities = (*pinn.outputs, *pinn.quantities)
         self._objective = self._without(np.arange(0))
         self._tolerance = settings.tolerance * self._median_point_gradient()
         self._found: tuple[Tensor, dict[str, Any]] | None = None
 
     def key(self, groups: Sequence[np.ndarray]) -> str:
-        """A hash over all that determines the outcome."""
-        digest = hashlib.sha256(json.dumps([vars(self.settings), self.quantities]).encode())
-        for array in (self._theta.numpy(), self.collocation.x, self.test_x, *groups):
-            digest.update(repr((array.shape, str(array.dtype))).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        """A hash over all that determines the outcome: equations, weights, points, code."""
+        facts = [vars(self.settings), self.quantities, dict(self.loss.weights), source_hash()]
+        observed = fingerprint(self.pinn.at(self.test_x, [self.pinn.observables]))
+        equations = fingerprint(self.loss.collocation)
+        return content_hash(facts, [self._theta.numpy(), *equations, *observed, *groups])
 
     def minimum(self, store: StageStore = CLOSED) -> Pinn:
         """The network after retraining with nothing removed."""
@@ -104,7 +105,7 @@ class Experiment:
         groups: Sequence[np.ndarray],
         n_processes: int = 1,
         store: StageStore = CLOSED,
-        advance: Advance = lambda n: None,
+        advance: Callable[[int], object] = lambda n: None,
     ) -> Outcome:
         """Retrain without each group of indices; what a store has already is not done again."""
         control, facts = self.control(store)
@@ -153,14 +154,14 @@ class Experiment:
         before, after = (
             values_at(self.pinn, theta, self.test_x) for theta in (self._theta, found.theta)
         )
-        plain = Objective(self.collocation, self._objective.weights, 0.0, self._theta)
+        plain = Objective(self._objective.loss, 0.0, self._theta)
         facts = {
             "gradient_norm": found.gradient_norm,
             "tolerance": self._tolerance,
             "converged": found.converged,
             "drift": np.sqrt(np.square(after - before).mean(0)).tolist(),
-            "loss_before": plain.loss(self._theta),
-            "loss": plain.loss(found.theta),
+            "loss_before": plain.value(self._theta),
+            "loss": plain.value(found.theta),
         }
         store.save("control", {"theta": found.theta.numpy()}, facts)
         store.remove("control_so_far")
@@ -189,13 +190,13 @@ class Experiment:
         return retrain(objective, control, precondition, self._tolerance, renew)
 
     def _without(self, group: np.ndarray) -> Objective:
-        left = np.setdiff1d(np.arange(len(self.collocation.x)), group)
-        rest = self.collocation.subset(left)
-        weights = training_weights(rest if self.settings.renormalised else self.collocation)
-        return Objective(rest, weights, self.settings.proximal, self._theta)
+        rest = self.loss.subset(np.setdiff1d(np.arange(len(self.loss)), group))
+        if self.settings.renormalised:
+            rest = Loss.of_training(rest.collocation)
+        return Objective(rest, self.settings.proximal, self._theta)
 
     def _median_point_gradient(self) -> float:
-        norms, _ = point_loss_gradients(self.collocation, self._objective.weights, 500)
+        norms, _ = point_gradients(self.loss, Executor())
         return float(norms.median())
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation, Params, Pinn
+from pinnfluence.loss.collocation import Params, PointTensors
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 
 
 def flat_parameters(pinn: Pinn) -> Tensor:
@@ -30,25 +31,24 @@ def with_parameters(pinn: Pinn, theta: Tensor) -> Pinn:
 class Objective:
     """``F(theta) = sum_k w_k sum_{i in S_k} r_k(z_i; theta)^2 + mu |theta - theta_0|^2``.
 
-    collocation: the loss terms at the points that are left. weights: w_k by name; those of all
-    points stay as they are where some are removed. proximal: mu. start: theta_0, ``[n_params]``.
+    loss: the weighted squares at the points that are left. proximal: mu. start: theta_0,
+    ``[n_params]``.
     """
 
-    collocation: Collocation
-    weights: Mapping[str, float]
+    loss: Loss
     proximal: float
     start: Tensor
 
-    def loss(self, theta: Tensor) -> float:
+    def value(self, theta: Tensor) -> float:
         """F at theta, in a forward pass alone."""
         with torch.no_grad():
-            return float(self._loss(theta))
+            return float(self._value(theta))
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor, Tensor]:
         """F, its gradient with a graph back to theta, and that theta: for ``product``."""
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
-            loss = self._loss(theta)
+            loss = self._value(theta)
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
         return float(loss.detach()), gradient, theta
 
@@ -58,17 +58,15 @@ class Objective:
         return torch.autograd.grad(gradient, theta, vector, retain_graph=True)[0]
 
     @cached_property
-    def _tensors(self) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x, rows = self.collocation.tensors()
-        return x.to(self.start), rows
+    def _tensors(self) -> PointTensors:
+        return self.loss.collocation.tensors(self.start)
 
-    def _loss(self, theta: Tensor) -> Tensor:
-        residuals = self.collocation.residuals(self._params(theta), *self._tensors)
-        squares = [self.weights[name] * r.square().sum() for name, r in residuals.items()]
-        return torch.stack(squares).sum() + self.proximal * (theta - self.start).square().sum()
+    def _value(self, theta: Tensor) -> Tensor:
+        value = self.loss.value(self._params(theta), self._tensors)
+        return value + self.proximal * (theta - self.start).square().sum()
 
     def _params(self, theta: Tensor) -> Params:
-        params = self.collocation.pinn.params
+        params = self.loss.pinn.params
         parts = theta.split([p.numel() for p in params.values()])
         return {n: part.view(p.shape) for (n, p), part in zip(params.items(), parts, strict=True)}
 

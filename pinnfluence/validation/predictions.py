@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,14 +12,16 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from pinnfluence.curvature.factorisations import Inverse, Solve, without_rows
+from pinnfluence.curvature.inverse import Inverse, Solve
+from pinnfluence.curvature.inverse.cholesky import without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
-from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, RECIPES, Recipe
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, RECIPES, Recipe
 from pinnfluence.influence import Influence
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.gradients import jacobian, point_loss_rows
-from pinnfluence.loss.weights import training_weights
+from pinnfluence.loss.differentiators import jacobian, loss_gradient
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
 from pinnfluence.validation.results import SPECTRUM
@@ -92,22 +94,22 @@ class Predictions:
             yield from self._by_recipe(name, replace(GAUSS_NEWTON, damping=value))
 
     def _by_recipe(self, name: str, recipe: Recipe) -> Iterator[Method]:
-        inverse, weights = self._fit(recipe)
+        inverse, loss = self._fit(recipe)
         of_all = Method(
             name,
             recipe.curvature,
             recipe.weighting,
             recipe.rank,
             inverse.damping,
-            partial(self._by, inverse.solve, weights),
+            partial(self._by, inverse.solve, loss),
         )
         yield of_all
-        if recipe.is_full and OPERATORS[recipe.curvature].has_rows:
-            of_the_rest = partial(self._by_the_rest, inverse.solve, weights)
+        if not recipe.is_low_rank and OPERATORS[recipe.curvature].has_rows:
+            of_the_rest = partial(self._by_the_rest, inverse.solve, loss)
             yield replace(of_all, name=name + OF_THE_REST, predict=of_the_rest)
 
-    def _fit(self, recipe: Recipe) -> tuple[Inverse, dict[str, float]]:
-        """The inverse curvature of a recipe and its weights; the last one is not made again."""
+    def _fit(self, recipe: Recipe) -> tuple[Inverse, Loss]:
+        """The inverse curvature of a recipe and its loss; the last one is not made again."""
         if self._last is None or self._last.recipe != recipe:
             self._last = None
             path = self._stages_path
@@ -115,7 +117,7 @@ class Predictions:
             self._last = Influence(
                 self.pinn, self.train_x, recipe, stages=self._stages, stages_path=path
             )
-        return self._last.fit().curvature.inverse, self._last.weights
+        return self._last.fit().inverse, self._last.loss
 
     def leverages(self, damping: float) -> np.ndarray:
         """The largest leverage of each group, ``[n_groups]``, between 0 and 1.
@@ -123,34 +125,34 @@ class Predictions:
         The largest eigenvalue of ``U (G + damping I)^-1 U^T`` with the Gauss-Newton matrix G and
         the rows U of the group: near 1 where the group alone determines something.
         """
-        inverse, weights = self._fit(replace(GAUSS_NEWTON, damping=damping))
-        blocks = [self._rows(group, weights) for group in self.groups]
+        inverse, loss = self._fit(replace(GAUSS_NEWTON, damping=damping))
+        blocks = [self._rows(group, loss) for group in self.groups]
         return np.array([np.linalg.eigvalsh(U @ inverse.solve(U.T))[-1] for U in blocks])
 
     def arnoldi(self) -> Iterator[Method]:
         """Stock captum's ``ArnoldiInfluenceFunction`` with its defaults, under both weightings."""
         for weighting in ("uniform", "training"):
-            weights = self._weights(weighting)
-            R = projection(arnoldi_influence(self._collocation, weights))
+            loss = self._loss(weighting)
+            R = projection(arnoldi_influence(loss))
             yield Method(
                 f"captum Arnoldi, {weighting}",
                 "hessian",
                 weighting,
                 R.shape[1],
                 HESSIAN_REG,
-                partial(self._by, partial(_projected, R), weights),
+                partial(self._by, partial(_projected, R), loss),
             )
 
     def spectral(self) -> Iterator[Method]:
         """All curvature matrices, both weightings, ranks and dampings, from whole spectra."""
         for weighting in ("training", "uniform"):
-            weights = self._weights(weighting)
+            loss = self._loss(weighting)
             for curvature, operator in OPERATORS.items():
-                matrix = operator(self._collocation, weights, BATCH_SIZE).dense()
+                matrix = operator(loss, Executor(BATCH_SIZE)).dense()
                 values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
                 values, vectors = values[::-1], vectors[:, ::-1]
                 tested = np.stack([rows @ vectors for rows in self._test_gradients])
-                removed = vectors.T @ self._columns(weights)
+                removed = vectors.T @ self._columns(loss)
                 for rank in (*RANKS, "full"):
                     for damping in DAMPINGS:
                         of_these = partial(_spectral, values, tested, removed, rank, damping)
@@ -158,7 +160,7 @@ class Predictions:
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""
-        weights = training_weights(self._collocation)
+        loss = self._loss("training")
         shape = (len(self.groups), len(self.test_x), len(self.quantities))
         generator = np.random.default_rng(seed)
         yield Method(
@@ -167,7 +169,7 @@ class Predictions:
             "training",
             "full",
             0.0,
-            lambda: self._by(lambda vectors: vectors, weights),
+            lambda: self._by(lambda vectors: vectors, loss),
         )
         yield Method(
             "random scores", "none", "none", 0, 0.0, lambda: generator.standard_normal(shape)
@@ -184,44 +186,42 @@ class Predictions:
         """Outputs and derived quantities, in the order of the last axis."""
         return (*self.pinn.outputs, *self.pinn.quantities)
 
-    def _weights(self, weighting: str) -> dict[str, float]:
-        recipe = replace(PAPER, weighting=weighting)
-        return Influence(self.pinn, self.train_x, recipe).weights
+    def _loss(self, weighting: str) -> Loss:
+        uniform = weighting == "uniform"
+        return (Loss.uniform if uniform else Loss.of_training)(self._collocation)
 
-    def _by(self, solve: Solve, weights: Mapping[str, float]) -> np.ndarray:
-        return self._changes(solve(self._columns(weights)))
+    def _by(self, solve: Solve, loss: Loss) -> np.ndarray:
+        return self._changes(solve(self._columns(loss)))
 
-    def _by_the_rest(self, solve: Solve, weights: Mapping[str, float]) -> np.ndarray:
-        columns = self._columns(weights)
+    def _by_the_rest(self, solve: Solve, loss: Loss) -> np.ndarray:
+        columns = self._columns(loss)
         steps = [
-            without_rows(solve, self._rows(group, weights))(columns[:, number])
+            without_rows(solve, self._rows(group, loss))(columns[:, number])
             for number, group in enumerate(self.groups)
         ]
         return self._changes(np.stack(steps, 1))
 
-    def _rows(self, group: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+    def _rows(self, group: np.ndarray, loss: Loss) -> np.ndarray:
         """Rows U ``[m, n_params]`` of a group's residuals: its part of G is ``U^T U``."""
-        places = self._collocation.subset(np.sort(group))
-        return GaussNewton(places, weights, BATCH_SIZE).rows()
+        return GaussNewton(loss.subset(np.sort(group)), Executor(BATCH_SIZE)).rows()
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:
         """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""
         found = np.stack([rows @ solved for rows in self._test_gradients], 2)
         return found.transpose(1, 0, 2)
 
-    def _columns(self, weights: Mapping[str, float]) -> np.ndarray:
+    def _columns(self, loss: Loss) -> np.ndarray:
         """Gradients of the losses of all groups, ``[n_params, n_groups]``, made once."""
-        key = tuple(weights[name] for name in self.pinn.terms)
+        key = tuple(loss.weights[name] for name in self.pinn.terms)
         if key not in self._known:
-            columns = [self._removed(group, weights) for group in self.groups]
+            columns = [self._removed(group, loss) for group in self.groups]
             self._known[key] = np.stack(columns, 1)
         return self._known[key]
 
-    def _removed(self, group: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+    @staticmethod
+    def _removed(group: np.ndarray, loss: Loss) -> np.ndarray:
         """Gradient of the loss of a group's points, ``[n_params]``."""
-        places = self._collocation.subset(np.sort(group))
-        parts = [point_loss_rows(chunk, weights).sum(0) for chunk in places.chunks(BATCH_SIZE)]
-        return float64_array(torch.stack(parts).sum(0))
+        return float64_array(loss_gradient(loss.subset(np.sort(group)), BATCH_SIZE))
 
     @cached_property
     def _test_gradients(self) -> list[np.ndarray]:

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.curvature.factorisations import FullRank, Inverse, without_rows
+from pinnfluence.curvature.inverse import method_of
+from pinnfluence.curvature.inverse.cholesky import without_rows
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.curvature.recipe import GAUSS_NEWTON
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.validation.objective import Objective, with_parameters
 
 BATCH_SIZE = 500
@@ -124,7 +127,7 @@ def _search(
         return None
     for _ in range(MAX_HALVINGS):
         moved = theta + length * step
-        if objective.loss(moved) <= loss + SUFFICIENT * length * slope:
+        if objective.value(moved) <= loss + SUFFICIENT * length * slope:
             return moved
         length /= 2
     return None
@@ -143,22 +146,22 @@ class Preconditioner:
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
         self._objective = objective
-        pinn = with_parameters(objective.collocation.pinn, theta)
-        whole = FullRank(self._matrix(objective.collocation, pinn))
+        self._pinn = with_parameters(objective.loss.pinn, theta)
+        matrix = self._matrix(objective.loss)
+        whole = method_of(GAUSS_NEWTON.inverse, matrix)(matrix, GAUSS_NEWTON)
+        whole.fit()
         least = float(np.finfo(float).eps) * len(theta) * whole.largest
-        self._pinn = pinn
-        self._inverse: Inverse = whole.inverse(max(2 * objective.proximal, least))
+        self._inverse = whole.at(max(2 * objective.proximal, least))
 
-    def _matrix(self, collocation: Collocation, pinn: Pinn) -> GaussNewton:
-        here = replace(collocation, pinn=pinn)
-        return GaussNewton(here, self._objective.weights, BATCH_SIZE)
+    def _matrix(self, loss: Loss) -> GaussNewton:
+        here = replace(loss.collocation, pinn=self._pinn)
+        return GaussNewton(replace(loss, collocation=here), Executor(BATCH_SIZE))
 
     def __call__(self, vector: Tensor) -> Tensor:
         return torch.as_tensor(self._inverse.solve(vector.numpy()))
 
     def without(self, points: np.ndarray) -> Precondition:
         """The same for the objective without some training points, by their indices."""
-        removed = self._objective.collocation.subset(np.sort(points))
-        rows = self._matrix(removed, self._pinn).rows()
+        rows = self._matrix(self._objective.loss.subset(np.sort(points))).rows()
         solve = without_rows(self._inverse.solve, rows)
         return lambda vector: torch.as_tensor(solve(vector.numpy()))

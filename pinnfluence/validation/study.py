@@ -12,7 +12,7 @@ import numpy as np
 
 from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import ProgressStages, progress_bar
 from pinnfluence.storage.stage_store import STAGES, StageStore
 from pinnfluence.validation import report

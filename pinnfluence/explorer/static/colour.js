@@ -1,6 +1,6 @@
 // Colours, limits and numbers in words.
 
-// Blue, neutral, orange: told apart by every common kind of colour blindness. The neutral middle
+// Blue, neutral, orange: distinguished by every common kind of colour blindness. The neutral middle
 // recedes into the page, so the dark map is light at its ends and the light map is dark there.
 const DIVERGING = {
   light: ["#08306b", "#2166ac", "#74add1", "#e9e9e6", "#f4a259", "#c8560a", "#662200"],
@@ -63,10 +63,34 @@ function words(value, digits = 4) {
   const size = Math.abs(value), sign = value < 0 ? "−" : "";
   if (size >= 1e-3 && size < 1e5) return sign + Number(size.toPrecision(digits));
   const [mantissa, exponent] = size.toExponential(digits - 1).split("e");
-  const power = [...String(Math.abs(exponent))].map((digit) => RAISED[digit]).join("");
-  return `${sign}${mantissa} × 10${exponent < 0 ? "⁻" : ""}${power}`;
+  return `${sign}${mantissa} × ${tenTo(exponent)}`;
 }
 
-const signed = (value, digits) => (value > 0 ? "+" : "") + words(value, digits);
+const tenTo = (exponent) =>
+  `10${exponent < 0 ? "⁻" : ""}${[...String(Math.abs(exponent))].map((digit) => RAISED[digit]).join("")}`;
+
+// Marks of a colour scale from -limit to limit: where from -1 to 1, and what stands there, in units
+// of 10 to a power.
+function scaleMarks(limit, log) {
+  const marks = [{ where: 0, text: "0" }];
+  if (!(limit > 0)) return { power: 0, marks };
+  const power = Math.floor(Math.log10(limit) + 1e-9);
+  if (log) {
+    for (let k = 0; k < LOG_DECADES; k++) {
+      for (const sign of [-1, 1]) {
+        const [where] = normalised([sign * 10 ** (power - k)], limit, true);
+        marks.push({ where, text: k ? "" : sign < 0 ? "−1" : "1" });
+      }
+    }
+    return { power, marks };
+  }
+  const shown = power >= -2 && power < 4 ? 0 : power;
+  return { power: shown, marks: ticks(-limit, limit, 5).map((value) =>
+    ({ where: value / limit, text: words(value / 10 ** shown) })) };
+}
+
+const DIGITS = 2; // of an estimate
+const estimate = (value) => words(value, DIGITS);
+const signed = (value, digits = DIGITS) => (value > 0 ? "+" : "") + words(value, digits);
 const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f"); // toLocaleString takes 5 ms
 const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);

@@ -13,20 +13,27 @@ const pair = (place) => `(${Array.from(place, (c) => words(c, 3)).join(", ")})`;
 const placed = (place) =>
   page.description.axes.map((name, k) => `${name} = ${withUnit(words(place[k], 3), unitOf(name))}`).join(", ");
 
-// What a value means, in one sentence.
+// What a value means, in one sentence: a prediction only by a recipe that makes one.
 function sentence(look) {
   const { model, value } = look, removal = value / scaleOf(model), what = state.quantity;
-  const unit = isLoss(what) ? "" : unitOf(what);
   const all = Object.keys(model.terms), chosen = all.filter((term) => state.terms.includes(term));
   if (chosen.length === 0) return "No loss term is chosen, so no training point counts.";
-  const many = state.polygon, points = many
-    ? `these ${count(look.group.length)} training points together` : "this training point";
-  const subject = chosen.length === all.length ? `Removing ${points}`
-    : `Leaving out ${chosen.join(", ")} at ${points}`;
+  const points = state.polygon ? `these ${count(look.group.length)} training points together` : "this training point";
+  const subject = chosen.length === all.length ? `emoving ${points}` : `emoving ${chosen.join(", ")} at ${points}`;
   const where = `${isLoss(what) ? labelOf(what) : what} at ✛`;
-  if (removal === 0) return `${subject} would leave ${where} as it is.`;
-  const change = `${removal > 0 ? "raise" : "lower"} ${where} by ${withUnit(words(Math.abs(removal)), unit)}`;
-  return `${subject} and training again would, to first order, ${change}.`;
+  const size = `by ${withUnit(estimate(Math.abs(removal)), isLoss(what) ? "" : unitOf(what))}${shareOf(removal, model, look.test)}`;
+  if (model.predicts) {
+    return removal === 0 ? `R${subject} and training again would leave ${where} as it is, to first order.`
+      : `R${subject} and training again would, to first order, ${removal > 0 ? "raise" : "lower"} ${where} ${size}.`;
+  }
+  const effect = removal === 0 ? `leaves ${where} as it is` : `${removal > 0 ? "raises" : "lowers"} ${where} ${size}`;
+  return `In the model of this recipe, r${subject} ${effect}.`;
+}
+
+// The change as a share of the value that the network predicts there.
+function shareOf(change, model, test) {
+  const value = model.predicted[state.quantity]?.[test];
+  return value ? `, ${estimate(100 * Math.abs(change / value))} % of the value there` : "";
 }
 
 // The same number from Python.
@@ -46,36 +53,46 @@ function showDetails(look) {
   if (!look) return;
   const { model } = look, unit = isLoss(state.quantity) ? "" : unitOf(state.quantity);
   byId("value").textContent = withUnit(signed(look.value), unit);
+  byId("value").value = look.value;
   byId("value-name").textContent = state.paper
     ? `${count(model.nTrain)} × influence, the scale of the paper` : "influence: change on removal";
+  byId("note").textContent = model.note;
   byId("sentence").textContent = sentence(look);
   byId("expression").textContent = expression(look);
-  const facts = [["✛ test point", `${model.testIndex[look.test]} at ${pair(at(model.mesh.points, look.test))}`]];
-  facts.push(state.polygon ? ["training points", `${count(look.group.length)} inside the lasso`]
-    : ["◯ training point", `${look.point} at ${pair(at(model.points, look.point))}`]);
+  const test = at(model.mesh.points, look.test), placeApart = apartWords(state.place, test);
+  const facts = [["✛ test point", `${model.testIndex[look.test]} at ${pair(test)}${placeApart && `, ${placeApart}`}`]];
+  if (state.polygon) facts.push(["training points", `${count(look.group.length)} inside the lasso`]);
+  else {
+    const apart = pointApart(look), { model: other, index } = state.point;
+    const nearestTo = page.models[other] === model ? "" : apart
+      ? `, nearest to ${index} of ${page.models[other].name}, ${apart}` : `, the place of ${index} of ${page.models[other].name}`;
+    facts.push(["◯ training point", `${look.point} at ${pair(at(model.points, look.point))}${nearestTo}`]);
+  }
   byId("facts").replaceChildren(...[...facts, ...fieldsAt(model, look.test)].flatMap(([name, text]) =>
     [element("dt", name), element("dd", text)]));
   showTerms(look, unit);
-  showList("raise", look, strongest(look.row, 1, 10));
-  showList("lower", look, strongest(look.row, -1, 10));
+  for (const [id, verb, sign] of [["raise", "raises", 1], ["lower", "lowers", -1]]) {
+    byId(`${id}-title`).textContent = `Removal ${verb} ${isLoss(state.quantity) ? labelOf(state.quantity) : state.quantity} most`;
+    showList(id, look, strongest(look.row, sign, 10));
+  }
   drawHistogram(look);
   byId("accuracy").textContent = accuracy(model);
 }
 
 // The n places of the largest values of one sign, the largest first.
 function strongest(values, sign, n) {
-  const found = [];
-  let least = 0; // of those found, once there are n
+  const best = [];
+  let least = 0; // of the best, once there are n
   for (let i = 0; i < values.length; i++) {
     const value = sign * values[i];
     if (value <= least) continue;
-    let k = found.length;
-    while (k > 0 && sign * values[found[k - 1]] < value) k--;
-    found.splice(k, 0, i);
-    if (found.length > n) found.pop();
-    if (found.length === n) least = sign * values[found[n - 1]];
+    let k = best.length;
+    while (k > 0 && sign * values[best[k - 1]] < value) k--;
+    best.splice(k, 0, i);
+    if (best.length > n) best.pop();
+    if (best.length === n) least = sign * values[best[n - 1]];
   }
-  return found;
+  return best;
 }
 
 function showTerms(look, unit) {
@@ -85,7 +102,7 @@ function showTerms(look, unit) {
     const bar = element("span", [], { class: `bar ${value < 0 ? "lower" : "raise"}` });
     bar.style.setProperty("--share", largest ? Math.abs(value) / largest : 0);
     const row = element("tr", [element("th", term, { scope: "row" }), element("td", bar),
-      element("td", withUnit(signed(value, 3), unit), { class: "number" })]);
+      element("td", withUnit(signed(value), unit), { class: "number" })]);
     if (!state.terms.includes(term)) row.className = "left-out";
     return row;
   }));
@@ -93,7 +110,7 @@ function showTerms(look, unit) {
 
 function showList(id, look, order) {
   const items = order.map((i) => {
-    const button = element("button", [element("span", signed(look.row[i], 3), { class: "number" }),
+    const button = element("button", [element("span", signed(look.row[i]), { class: "number" }),
       element("span", pair(at(look.model.points, i)), { class: "place" })],
       { type: "button", "aria-label": `training point ${i}: ${signed(look.row[i])} at ${placed(at(look.model.points, i))}` });
     if (i === look.point && !state.polygon) button.setAttribute("aria-current", "true");
@@ -130,8 +147,8 @@ function drawHistogram(look) {
   c.fillStyle = ink.faint;
   c.font = `11px ${FONT}`;
   c.fillText(`most in a bin: ${count(Math.max(...bins))} of ${count(look.row.length)}`, 0, 10);
-  for (const [text, x, align] of [[`≤ ${words(-look.rowLimit, 3)}`, 0, "left"], ["0", width / 2, "center"],
-    [`≥ ${signed(look.rowLimit, 3)}`, width, "right"]]) {
+  for (const [text, x, align] of [[`≤ ${estimate(-look.rowLimit)}`, 0, "left"], ["0", width / 2, "center"],
+    [`≥ ${signed(look.rowLimit)}`, width, "right"]]) {
     c.textAlign = align;
     c.fillText(text, x, height - 5);
   }

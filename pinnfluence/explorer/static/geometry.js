@@ -82,14 +82,14 @@ function nearest(points, [x, y], [scaleX, scaleY], acts) {
 }
 
 // The next point from one point in a direction, for the arrow keys: ahead, near, not far aside.
-function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], acts) {
+function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], acts, step = 1) {
   let best = from, least = Infinity;
   for (let i = 0; i < points.length / 2; i++) {
     if (acts && !acts[i]) continue;
     const dx = (points[2 * i] - points[2 * from]) * scaleX;
     const dy = (points[2 * i + 1] - points[2 * from + 1]) * scaleY;
     const ahead = dx * directionX + dy * directionY, aside = dx * directionY - dy * directionX;
-    if (ahead < 1) continue; // at least one pixel on
+    if (ahead < step) continue; // pixels
     const cost = ahead + 2 * Math.abs(aside);
     if (cost < least) [least, best] = [cost, i];
   }
@@ -98,7 +98,7 @@ function nextPoint(points, from, [directionX, directionY], [scaleX, scaleY], act
 
 // Numbers of the points inside a polygon.
 function inside(points, polygon) {
-  const found = [];
+  const members = [];
   for (let i = 0; i < points.length / 2; i++) {
     const x = points[2 * i], y = points[2 * i + 1];
     let odd = false;
@@ -106,9 +106,9 @@ function inside(points, polygon) {
       const [ax, ay] = polygon[k], [bx, by] = polygon[j];
       if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
     }
-    if (odd) found.push(i);
+    if (odd) members.push(i);
   }
-  return found;
+  return members;
 }
 
 // Edges that belong to one triangle: the outline of the domain and of its holes.
@@ -128,9 +128,9 @@ function outline(mesh) {
 function ticks(low, high, n) {
   const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const found = [];
+  const marks = [];
   for (let k = Math.ceil(low / step - 1e-6); k * step <= high + 1e-6 * step; k++) {
-    found.push(Number((k * step).toPrecision(6)));
+    marks.push(Number((k * step).toPrecision(6)));
   }
-  return found;
+  return marks;
 }

@@ -45,8 +45,9 @@ function draw() {
 // What can wait until the choice rests: the voice of a screen reader, and the address.
 function afterwards() {
   if (focused()) announce(`${focused().model.name}: ${sentence(focused())}`);
+  remember();
   try {
-    history.replaceState(null, "", toAddress());
+    history.replaceState(null, "", present);
   } catch { /* some browsers forbid it for files; the link is a convenience */ }
 }
 
@@ -73,8 +74,6 @@ function showChoices() {
   byId("clear").hidden = !state.polygon;
 }
 
-const allTerms = () => [...new Set(page.models.flatMap((model) => Object.keys(model.terms)))];
-
 function choice(kind, name, value, text) {
   return element("label", [element("input", [], { type: kind, name, value }), element("span", text)]);
 }
@@ -93,7 +92,7 @@ function fillChoices() {
     (name) => (sums.includes(name) ? `${labelOf(name)} (${name})` : nameWithUnit(name)));
   const predicted = new Set(page.models.flatMap((m) => Object.keys(m.predicted)));
   const reference = new Set(page.meshes.flatMap((m) => Object.keys(m.reference)));
-  const behind = (kind, found) => fields.filter(found).map((name) => `${kind}:${name}`);
+  const behind = (kind, available) => fields.filter(available).map((name) => `${kind}:${name}`);
   options(byId("background"), {
     predicted: behind("predicted", (name) => predicted.has(name)),
     reference: behind("reference", (name) => reference.has(name)),
@@ -126,8 +125,8 @@ function listenToControls() {
   on("tool-choice", "change", (radio) => { state.lasso = radio.value === "lasso"; });
   on("focus-choice", "change", (radio) => { state.focus = Number(radio.value); });
   on("model-choice", "change", () => {
-    const found = [...document.getElementsByName("model")].filter((box) => box.checked).map((box) => Number(box.value));
-    if (found.length) state.shown = found;
+    const chosen = [...document.getElementsByName("model")].filter((box) => box.checked).map((box) => Number(box.value));
+    if (chosen.length) state.shown = chosen;
   });
   on("terms", "change", () => {
     state.terms = [...document.getElementsByName("term")].filter((box) => box.checked).map((box) => box.value);
@@ -146,7 +145,14 @@ function listenToControls() {
   byId("save-map").addEventListener("click", () => saveTable(mapTable(), "map"));
   byId("theme").addEventListener("change", ({ target }) => useTheme(target.value));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => useTheme());
-  document.addEventListener("keydown", ({ key }) => { if (key === "Escape") byId("terms-box").open = false; });
+  byId("undo").addEventListener("click", undo);
+  window.addEventListener("hashchange", () => fromAddress(location.hash));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") byId("terms-box").open = false;
+    if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    undo();
+  });
   document.addEventListener("pointerdown", ({ target }) => {
     if (!byId("terms-box").contains(target)) byId("terms-box").open = false;
   });
@@ -162,6 +168,9 @@ function useTheme(theme = document.documentElement.dataset.theme) {
 // For scripts and tests: what is chosen, and where a place lies in the window.
 window.explorer = {
   state,
+  page,
+  refresh,
+  address: toAddress,
   pixelOf(name, kind, place) {
     const panel = panels.find((p) => p.model.name === name && p.kind === kind);
     const { left, top } = panel.canvas.getBoundingClientRect(), [x, y] = panel.toPixel(place);
@@ -188,9 +197,7 @@ async function start() {
   document.body.dataset.shape = description.equal && shape > 2 ? "wide" : "square";
   byId("axes-names").textContent = description.axes.join(", ");
   readInk();
-  begin(description);
   fillChoices();
-  fromAddress(location.hash);
   for (const model of page.models) {
     for (const kind of ["points", "map"]) {
       const canvas = element("canvas", [], { tabindex: 0, role: "img" });
@@ -199,6 +206,7 @@ async function start() {
       listen(panels.at(-1));
     }
   }
+  fromAddress(location.hash);
   listenToControls();
   draw();
   document.body.dataset.ready = "true";

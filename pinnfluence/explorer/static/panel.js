@@ -26,13 +26,14 @@ class Panel {
   arrange() {
     const { x0, x1, y0, y1 } = page.whole, width = this.canvas.clientWidth, narrow = width < 620;
     const behind = this.kind === "points" && background(this.model);
-    const box = { left: 42, top: narrow ? 50 : 30, right: 12, bottom: behind ? 46 : 32 };
+    const box = { left: 42, top: narrow ? 62 : 40, right: 12, bottom: behind ? 46 : 32 };
     const room = width - box.left - box.right;
     const most = 420, shape = page.description.equal ? (y1 - y0) / (x1 - x0) : 0.55;
     const height = Math.round(Math.max(110, Math.min(most, room * shape)));
     const used = page.description.equal && room * shape > most ? most / shape : room;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = page.ratio ?? (window.devicePixelRatio || 1);
     Object.assign(this, { box, narrow, width, ratio, w: Math.round(used), h: height });
+    this.view = this.seen();
     this.height = box.top + height + box.bottom;
     this.canvas.style.height = `${this.height}px`;
     const size = [Math.round(width * ratio), Math.round(this.height * ratio)];
@@ -41,19 +42,34 @@ class Panel {
     }
   }
 
-  scales() {
+  // What is seen: the chosen view, with room above and below it where the panel is higher, so that
+  // equal axes stay equal.
+  seen() {
     const { x0, x1, y0, y1 } = state.view;
+    if (!page.description.equal) return state.view;
+    const half = ((this.h / this.w) * (x1 - x0)) / 2, middle = (y0 + y1) / 2;
+    if (Math.abs(2 * half - (y1 - y0)) * this.h < 2 * half) return state.view; // less than a pixel
+    return { x0, x1, y0: middle - half, y1: middle + half };
+  }
+
+  scales() {
+    const { x0, x1, y0, y1 } = this.view;
     return [this.w / (x1 - x0), this.h / (y1 - y0)];
   }
 
   toPixel([x, y]) {
     const [sx, sy] = this.scales();
-    return [this.box.left + (x - state.view.x0) * sx, this.box.top + (state.view.y1 - y) * sy];
+    return [this.box.left + (x - this.view.x0) * sx, this.box.top + (this.view.y1 - y) * sy];
   }
 
   toPlace([px, py]) {
     const [sx, sy] = this.scales();
-    return [state.view.x0 + (px - this.box.left) / sx, state.view.y1 - (py - this.box.top) / sy];
+    return [this.view.x0 + (px - this.box.left) / sx, this.view.y1 - (py - this.box.top) / sy];
+  }
+
+  // A pixel in shares of the panel, from below.
+  share([px, py]) {
+    return [(px - this.box.left) / this.w, 1 - (py - this.box.top) / this.h];
   }
 
   contains([px, py]) {
@@ -110,12 +126,12 @@ class Panel {
   }
 
   raster() {
-    const ratio = Math.min(2, this.ratio), { x0, x1, y0, y1 } = state.view;
+    const ratio = Math.min(2, this.ratio), { x0, x1, y0, y1 } = this.view;
     const size = [Math.round(this.w * ratio), Math.round(this.h * ratio)];
     const key = [page.meshes.indexOf(this.model.mesh), ...size, x0, x1, y0, y1].join();
     if (!rasters.has(key)) {
       if (rasters.size > 5) rasters.clear();
-      rasters.set(key, new Raster(this.model.mesh, state.view, ...size));
+      rasters.set(key, new Raster(this.model.mesh, this.view, ...size));
     }
     return rasters.get(key);
   }
@@ -128,30 +144,11 @@ class Panel {
     this.context.drawImage(layer, this.box.left, this.box.top, this.w, this.h);
   }
 
-  // Discs, the strongest on top, with soft rims; pixel by pixel, for ten thousand in milliseconds.
   drawDots(points, values, limit, radius, acts) {
-    const width = Math.round(this.w * this.ratio), height = Math.round(this.h * this.ratio);
-    const places = normalised(values, limit, state.log), stamps = dotStamps(radius * this.ratio);
-    const image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
-    const { x0, y1 } = state.view, [scaleX, scaleY] = this.scales().map((scale) => scale * this.ratio);
-    const { size, reach } = stamps;
-    for (const i of byStrength(places, acts)) {
-      const x = (points[2 * i] - x0) * scaleX, y = (y1 - points[2 * i + 1]) * scaleY;
-      const left = Math.floor(x) - reach, top = Math.floor(y) - reach;
-      if (left + size <= 0 || top + size <= 0 || left >= width || top >= height) continue;
-      const stamp = stamps.of(x - Math.floor(x), y - Math.floor(y));
-      const colour = ink.table[(127.5 + 127.5 * Math.min(1, Math.max(-1, places[i])) + 0.5) | 0] & 0xffffff;
-      for (let row = 0, k = 0; row < size; row++) {
-        const base = (top + row) * width + left, seen = top + row >= 0 && top + row < height;
-        for (let column = 0; column < size; column++, k++) {
-          const cover = stamp[k];
-          if (cover === 0 || !seen || left + column < 0 || left + column >= width) continue;
-          const before = pixels[base + column] >>> 24;
-          if (cover >= before || cover > 127) pixels[base + column] = colour | (Math.max(cover, before) << 24);
-        }
-      }
-    }
-    this.putImage(image);
+    const size = [this.w, this.h].map((length) => Math.round(length * this.ratio));
+    const scales = this.scales().map((scale) => scale * this.ratio);
+    const places = normalised(values, limit, state.log);
+    this.putImage(paintDots(points, places, acts, size, this.view, scales, radius * this.ratio));
   }
 
   drawOutline() {
@@ -206,7 +203,7 @@ class Panel {
   }
 
   drawAxes() {
-    const c = this.context, { left, top } = this.box, { x0, x1, y0, y1 } = state.view;
+    const c = this.context, { left, top } = this.box, { x0, x1, y0, y1 } = this.view, { whole } = page;
     const [nameX, nameY] = page.description.axes, end = left + this.w, base = top + this.h;
     c.font = `11px ${FONT}`;
     c.fillStyle = c.strokeStyle = ink.faint;
@@ -222,7 +219,7 @@ class Panel {
     }
     c.textAlign = "right";
     c.textBaseline = "middle";
-    for (const tick of ticks(y0, y1, Math.max(2, this.h / 45))) {
+    for (const tick of ticks(Math.max(y0, whole.y0), Math.min(y1, whole.y1), Math.max(2, this.h / 45))) {
       const [, y] = this.toPixel([x0, tick]);
       c.moveTo(left, y);
       c.lineTo(left - 4, y);
@@ -268,26 +265,33 @@ class Panel {
     const what = labelOf(state.quantity);
     if (!look) return `has no ${what}`;
     if (this.kind === "points") return `influence of each point on ${what} at ✛`;
-    const who = state.polygon ? `${count(look.group.length)} points together` : `point ◯ ${look.point}`;
+    const who = state.polygon ? `${count(look.group.length)} points together` : `point ◯ ${[look.point, pointApart(look)].filter(Boolean).join(", ")}`;
     return `influence of ${who} on ${what}`;
   }
 
-  // The colour scale with its limits; gives its width.
+  // The colour scale with its marks, their power of ten and unit; gives its width.
   drawLegend(look, end, y) {
     const c = this.context, limit = this.kind === "points" ? look.rowLimit : look.columnLimit;
+    const { power, marks } = scaleMarks(limit, state.log), bar = this.narrow ? 130 : 160;
     const unit = isLoss(state.quantity) ? "" : unitOf(state.quantity);
-    const low = (state.log ? "log  " : "") + words(-limit, 3), high = withUnit(signed(limit, 3), unit), bar = this.narrow ? 90 : 120;
-    const places = [c.measureText(high).width, c.measureText(low).width];
-    const x = end - places[0] - 6 - bar;
-    c.fillText(high, x + bar + 6, y);
-    c.fillText(low, x - places[1] - 6, y);
+    const behind = [power ? `× ${tenTo(power)}` : "", unit, state.log ? "(log)" : ""].filter(Boolean).join(" ");
+    const room = c.measureText(behind).width, x = end - room - 8 - bar;
+    c.fillText(behind, x + bar + 8, y);
     const gradient = c.createLinearGradient(x, 0, x + bar, 0);
     for (let k = 0; k <= 12; k++) gradient.addColorStop(k / 12, css(ink.table[Math.round((k / 12) * 255)]));
     c.fillStyle = gradient;
-    c.fillRect(x, y - 9, bar, 10);
+    c.fillRect(x, y - 9, bar, 9);
     c.fillStyle = ink.faint;
-    c.fillRect(x + bar / 2 - 0.5, y - 11, 1, 14);
-    return places[0] + places[1] + bar + 12;
+    c.font = `10.5px ${FONT}`;
+    c.textAlign = "center";
+    for (const { where, text } of marks) {
+      const place = x + (bar * (where + 1)) / 2;
+      c.fillRect(place - 0.5, y - 9, 1, 12);
+      c.fillText(text, place, y + 13);
+    }
+    c.textAlign = "left";
+    c.font = `12px ${FONT}`;
+    return room + bar + 8;
   }
 }
 

@@ -17,15 +17,29 @@ const actsOf = (panel) => (panel.kind === "points" ? panel.look?.trainActs : pan
 
 function listen(panel) {
   const { canvas } = panel, position = (event) => [event.offsetX, event.offsetY];
-  let start = null, moved = false, view = null;
+  let start = null, moved = false, view = null, pinch = null;
+  const fingers = new Map();
+  const lift = ({ pointerId }) => {
+    fingers.delete(pointerId);
+    pinch = null;
+  };
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button || !panel.look || !panel.contains(position(event))) return;
+    fingers.set(event.pointerId, position(event));
+    if (fingers.size === 2) {
+      start = panel.drawing = null;
+      pinch = pinchOf(panel, fingers);
+      canvas.setPointerCapture(event.pointerId);
+      return;
+    }
     [start, moved, view] = [position(event), false, state.view];
     canvas.setPointerCapture(event.pointerId);
     if (state.lasso || event.shiftKey) panel.drawing = [panel.toPlace(start)];
   });
   canvas.addEventListener("pointermove", (event) => {
     const now = position(event);
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, now);
+    if (pinch) return pinched(panel, pinch, fingers);
     if (!start) return hover(panel, now, event);
     hideTooltip(panel);
     moved ||= Math.hypot(now[0] - start[0], now[1] - start[1]) > 4;
@@ -34,7 +48,8 @@ function listen(panel) {
       panel.draw(panel.look);
     } else if (moved) pan(panel, start, now, view);
   });
-  canvas.addEventListener("pointerup", () => {
+  canvas.addEventListener("pointerup", (event) => {
+    lift(event);
     if (!start) return;
     const polygon = panel.drawing;
     panel.drawing = null;
@@ -44,20 +59,43 @@ function listen(panel) {
     }
     start = null;
   });
-  canvas.addEventListener("pointercancel", () => { start = panel.drawing = null; refresh(); });
+  canvas.addEventListener("pointercancel", (event) => {
+    lift(event);
+    start = panel.drawing = null;
+    refresh();
+  });
   canvas.addEventListener("pointerleave", () => hideTooltip(panel));
   canvas.addEventListener("dblclick", (event) => zoom(3, panel.toPlace(position(event))));
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
     event.preventDefault();
-    const now = position(event), [px, py] = now, { left, top } = panel.box;
-    const where = [(px - left) / panel.w, 1 - (py - top) / panel.h];
-    zoom(Math.exp(-event.deltaY / 200), panel.toPlace(now), where);
+    const now = position(event);
+    zoom(Math.exp(-event.deltaY / 200), panel.toPlace(now), panel.share(now));
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => keyed(panel, event));
 }
 
-function group(panel, polygon) {
+// Two fingers: what lies between them stays there while their distance sets the zoom.
+function pinchOf(panel, fingers) {
+  const [a, b] = fingers.values(), middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
+  return { size: Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])), view: state.view, middle, place: panel.toPlace(middle) };
+}
+
+function pinched(panel, { size, view, place }, fingers) {
+  const now = pinchOf(panel, fingers);
+  state.view = zoomed(view, page.whole, now.size / size, place, panel.share(now.middle));
+  refresh();
+}
+
+// A lasso has corners at least 3 pixels apart, in five digits: the address holds all of it.
+function group(panel, drawn) {
+  let last = null;
+  const polygon = drawn.filter((place) => {
+    const pixel = panel.toPixel(place);
+    if (last && Math.hypot(pixel[0] - last[0], pixel[1] - last[1]) < 3) return false;
+    last = pixel;
+    return true;
+  }).map((place) => place.map((c) => Number(c.toPrecision(5))));
   if (inside(panel.model.points, polygon).length === 0) return announce("No training points inside.");
   state.polygon = polygon;
   state.focus = page.models.indexOf(panel.model);
@@ -85,10 +123,10 @@ function keyed(panel, event) {
   const { key } = event, direction = DIRECTIONS[key];
   if (direction) {
     const points = pointsOf(panel);
-    let next = panel.kind === "points" ? panel.look.point : panel.look.test;
-    for (let step = 0; step < (event.shiftKey ? 8 : 1); step++) {
-      next = nextPoint(points, next, direction, panel.scales(), actsOf(panel));
-    }
+    const from = panel.kind === "points" ? panel.look.point : panel.look.test;
+    const step = (size) => nextPoint(points, from, direction, panel.scales(), actsOf(panel), size);
+    let next = step(event.shiftKey ? (direction[0] ? panel.w : panel.h) / 10 : 1);
+    if (next === from) next = step(1); // near the edge
     choose(panel, next);
     follow(at(points, next));
   } else if (key === "+" || key === "=") zoom(1.5);
@@ -138,14 +176,16 @@ function hover(panel, now, event) {
 
 // The quantity's value, or that of the field behind the points.
 function fieldsAt(model, i) {
-  const name = isLoss(state.quantity) ? state.background.split(":")[1] : state.quantity;
-  const found = [], predicted = model.predicted[name]?.[i], reference = model.mesh.reference[name]?.[i];
-  if (predicted !== undefined) found.push([`${name} predicted`, withUnit(words(predicted), unitOf(name))]);
-  if (reference !== undefined) found.push([`${name} reference`, withUnit(words(reference), unitOf(name))]);
-  if (found.length === 2) {
-    found.push(["error", withUnit(words(Math.abs(predicted - reference)), unitOf(name))]);
+  const name = isLoss(state.quantity) ? state.background.split(":")[1] : state.quantity, unit = unitOf(name);
+  const lines = [], predicted = model.predicted[name], reference = model.mesh.reference[name];
+  if (predicted) lines.push([`${name} predicted`, withUnit(words(predicted[i]), unit)]);
+  if (reference) lines.push([`${name} reference`, withUnit(words(reference[i]), unit)]);
+  if (predicted && reference) {
+    const error = Math.abs(predicted[i] - reference[i]), least = roundingOf(reference);
+    lines.push(["error", error < least ? `below float32 rounding, ${withUnit(words(least, 1), unit)}`
+      : withUnit(words(error, 2), unit)]);
   }
-  return found;
+  return lines;
 }
 
 function showTooltip(event, title, lines) {

@@ -1,22 +1,39 @@
-"""What influence functions cannot treat rightly in a ``dde.Model`` is refused by name."""
+"""What influence functions cannot treat rightly in a ``dde.Model`` is refused by name.
+
+The losses and gradients of a translated model are compared with DeepXDE's own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.mean_squares import mean_squares
+from pinnfluence.loss.differentiators import loss_gradient
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import cast_copy
+from pinnfluence.models.deepxde.network import Wrapped
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
 """Relative difference between DeepXDE's loss terms and ours up to which they are the same; in
 float32 cancellation in small residuals takes most digits."""
+
+GRADIENT_TOLERANCES = {torch.float64: 1e-5, torch.float32: 3e-2}
+"""Relative difference between the gradients of a loss term up to which they are the same."""
+
+BATCH_SIZE = 500
+
+
+class MismatchError(InputError):
+    """The model's own losses or gradients are not what is computed here."""
 
 
 def refuse(model: Any) -> None:
@@ -30,106 +47,153 @@ def refuse(model: Any) -> None:
         raise InputError(
             f"autodiff {dde.config.autodiff!r} cannot be treated; expected 'reverse', DeepXDE's own"
         )
-    _refuse_regularizers(model)
+    regularizer = getattr(model.net, "regularizer", None)
+    if regularizer is not None and regularizer[0] != "l2":
+        raise InputError(
+            f"a loss with the regulariser {regularizer} cannot be treated; expected ('l2', factor)"
+        )
+    if isinstance(model.opt, torch.optim.AdamW) and any(
+        group.get("weight_decay") for group in model.opt.param_groups
+    ):
+        raise InputError(
+            "the weight decay of AdamW belongs to no loss and cannot be treated; "
+            "expected Adam with the regulariser ('l2', factor)"
+        )
     if model.batch_size is not None:
         raise InputError(
             f"mini-batches (batch_size={model.batch_size}) cannot be treated; train without "
             "batch_size, which DeepXDE does not use for PDEs anyway"
         )
-    callbacks = [] if model.callbacks is None else model.callbacks.callbacks
-    if any(isinstance(callback, dde.callbacks.PDEPointResampler) for callback in callbacks):
-        raise InputError(
-            "resampled points (PDEPointResampler) cannot be treated: no fixed set of training "
-            "points; train on fixed points to the end"
-        )
-    trained_on = model.train_state.X_train
-    if trained_on is not None and not isinstance(model, PinnModel):
-        _refuse_other_points(trained_on, model.data.train_x)
 
 
 def _refuse_data(data: Any) -> None:
-    steps = ("losses", "losses_train", "train_next_batch", "bc_points")
     pde, own = dde.data.PDE, type(data)
+    if own in (dde.data.DataSet, dde.data.Function):
+        if getattr(data, "online", False):
+            raise InputError("data Function with online=True has no fixed training points")
+        return
+    steps = ("losses", "losses_train", "train_next_batch", "bc_points")
     if not isinstance(data, pde) or any(getattr(own, s) is not getattr(pde, s) for s in steps):
         raise InputError(
-            f"data {own.__name__} cannot be treated, expected data.PDE or data.TimePDE"
-        )
-    if data.auxiliary_var_fn is not None:
-        raise InputError("auxiliary variables (auxiliary_var_function) cannot be treated")
-
-
-def _refuse_regularizers(model: Any) -> None:
-    regularizer = getattr(model.net, "regularizer", None)
-    if regularizer is not None:
-        raise InputError(
-            f"a loss with the regulariser {regularizer} cannot be treated; train without it"
-        )
-    for group in getattr(model.opt, "param_groups", []):
-        if group.get("weight_decay"):
-            raise InputError(
-                f"weight decay {group['weight_decay']} (an L2 regulariser) cannot be treated; "
-                "train without it"
-            )
-
-
-def _refuse_other_points(trained_on: np.ndarray, train_x: np.ndarray) -> None:
-    if not np.array_equal(trained_on, train_x):
-        raise InputError(
-            f"the last training had {len(trained_on)} points, the data now hold {len(train_x)} or "
-            "others; train again after points were added or resampled"
+            f"data {own.__name__} cannot be treated, expected data.PDE, data.TimePDE, data.DataSet "
+            "or data.Function"
         )
 
 
-def check_losses(model: Any, pinn: Pinn, loss_of: Callable[[str], str]) -> None:
-    """Compare DeepXDE's own loss terms at its own training points with ``c_k mean r_k^2``.
+def check_model(model: Any, pinn: Pinn, loss_of: Callable[[str], str]) -> None:
+    """Compare DeepXDE's own loss terms, and their gradients by theta, with those of a ``Pinn``.
 
     ``loss_of`` gives the loss to which a term belongs.
 
     Raises:
-        InputError: they differ, with both figures: the loss is not a mean of squares, residuals
+        MismatchError: they differ, with both figures: the loss is not a mean of squares, residuals
             depend on other points, the network is random or counts batches, ...
+        InputError: DeepXDE's own loss overflows or cannot be evaluated.
     """
-    ours = _losses(pinn, loss_of)
-    theirs = _own_losses(model, next(iter(pinn.params.values())).dtype)
-    if len(ours) != len(theirs):
-        raise InputError(f"DeepXDE has {len(theirs)} loss terms, found {len(ours)}: {list(ours)}")
-    limit = TOLERANCES[next(iter(pinn.params.values())).dtype]
-    for (name, mine), own in zip(ours.items(), theirs.tolist(), strict=True):
-        if not np.isfinite([mine, own]).all():
-            raise InputError(f"loss term {name} is {own:g}: the network or its loss overflows")
-        if abs(mine - own) > limit * max(abs(mine), abs(own)):
-            raise InputError(
-                f"loss term {name} is {own:.6g} in DeepXDE, but the weighted mean square of its "
-                f"residuals is {mine:.6g}; expected the loss 'MSE', residuals that depend on their "
-                "own point alone, and a network without dropout and batch normalisation"
-            )
-
-
-def _losses(pinn: Pinn, loss_of: Callable[[str], str]) -> dict[str, float]:
-    """Weighted mean squares, in two halves, so that points that see each other are found out."""
+    if _is_in_batches(model):  # its loss is that of a random batch
+        return
     assert pinn.training is not None
-    collocation = pinn.at(pinn.training.x)
+    loss = Loss.of_training(pinn.at(pinn.training.x))
+    ours = _losses(loss, loss_of)
+    dtype = pinn.like.dtype
+    with _own_losses(model, dtype) as losses:
+        if len(ours) != len(losses):
+            raise InputError(f"DeepXDE has {len(losses)} loss terms, found {len(ours)}: {[*ours]}")
+        theirs = losses.detach().cpu().tolist()
+        for (name, mine), own in zip(ours.items(), theirs, strict=True):
+            _compare_losses(name, mine, own, TOLERANCES[dtype])
+        parameters = _parameters(model, pinn)
+        gradients = [_flat_gradient(term, parameters) for term in losses]
+    scale = max(float(gradient.norm()) for gradient in gradients)
+    for name, gradient in zip(ours, gradients, strict=True):
+        terms = {t: w * (loss_of(t) == name) for t, w in loss.weights.items()}
+        found = loss_gradient(replace(loss, weights=terms), BATCH_SIZE)
+        _compare_gradients(name, found, gradient, scale, GRADIENT_TOLERANCES[dtype])
+
+
+def _compare_losses(name: str, mine: float, own: float, limit: float) -> None:
+    if not np.isfinite([mine, own]).all():
+        raise InputError(f"loss term {name} is {own:g}: the network or its loss overflows")
+    if abs(mine - own) > limit * max(abs(mine), abs(own)):
+        raise MismatchError(
+            f"loss term {name} is {own:.6g} in DeepXDE, but the weighted mean square of its "
+            f"residuals is {mine:.6g}; expected the loss 'MSE', residuals that depend on their "
+            "own point alone, and a network without dropout and batch normalisation"
+        )
+
+
+def _compare_gradients(name: str, mine: Tensor, own: Tensor, scale: float, limit: float) -> None:
+    difference = float((mine - own).norm())
+    if difference > limit * float(own.norm()) + 1e-3 * limit * scale:
+        raise MismatchError(
+            f"the gradient of loss term {name} is {difference / float(own.norm()):.1e} off that of "
+            "DeepXDE's own loss, relative to it; expected residuals whose derivatives by the "
+            "parameters PyTorch can take"
+        )
+
+
+def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:
+    """Weighted mean squares, in two halves, so that points that see each other are found out."""
     losses: dict[str, float] = {}
-    halves = max(1, len(collocation.x) // 2)
-    for name, mean in mean_squares(collocation, halves).items():
-        part = pinn.loss_weights.get(name, 1.0) * mean
-        losses[loss_of(name)] = losses.get(loss_of(name), 0.0) + part
+    for name, value in loss.term_sums(max(1, len(loss) // 2)).items():
+        losses[loss_of(name)] = losses.get(loss_of(name), 0.0) + value
     return losses
 
 
-def _own_losses(model: Any, dtype: torch.dtype) -> np.ndarray:
-    """Loss terms as DeepXDE computes them, on a copy of the network in the given dtype."""
-    net, data = model.net, model.data
-    x = data.train_x.astype(torch.zeros(0, dtype=dtype, device="cpu").numpy().dtype)
-    model.net = cast_copy(net, dtype)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            _, losses = model.outputs_losses_train(x, data.train_y, None)
-    except Exception as error:  # whatever a user's functions raise
-        raise InputError(
-            f"DeepXDE's own loss cannot be evaluated in {dtype}: {type(error).__name__}: {error}; "
-            "read the model with the dtype that it was trained in"
-        ) from error
-    finally:
-        model.net = net
-    return losses.detach().cpu().numpy()
+def _is_in_batches(model: Any) -> bool:
+    conditions = getattr(model.data, "bcs", ())
+    return any(getattr(condition, "batch_size", None) is not None for condition in conditions)
+
+
+@contextmanager
+def _own_losses(model: Any, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Loss terms as DeepXDE computes them, with a graph, in the given dtype."""
+    data = model.data
+    numbers = torch.zeros(0, dtype=dtype, device="cpu").numpy().dtype
+    seen = model.train_state.X_train
+    x = (data.train_x if seen is None else seen).astype(numbers)
+    targets = data.train_y if model.train_state.y_train is None else model.train_state.y_train
+    auxiliary = getattr(data, "train_aux_vars", None)
+    variables = model.external_trainable_variables or ()
+    with in_dtype(model.net, variables, dtype), torch.random.fork_rng(devices=[]):
+        try:
+            with torch.enable_grad(), exact_attention():
+                _, losses = _evaluate(model, x, _cast(targets, numbers), _cast(auxiliary, numbers))
+        except Exception as error:  # whatever a user's functions raise
+            raise InputError(
+                f"DeepXDE's own loss cannot be evaluated in {dtype}: {type(error).__name__}: "
+                f"{error}; read the model with the dtype that it was trained in"
+            ) from error
+        yield losses
+
+
+def _evaluate(model: Any, x: np.ndarray, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(model, PinnModel):  # which evaluates its losses in a way of its own
+        inputs = torch.as_tensor(x).requires_grad_()
+        outputs = model.net(inputs)
+        mean_square = torch.nn.functional.mse_loss
+        terms = model.data.losses_train(targets, outputs, mean_square, inputs, model)
+        weights = [model.pinn.loss_weights.get(name, 1.0) for name in model.pinn.terms]
+        dde.grad.clear()
+        return outputs, torch.stack([w * t for w, t in zip(weights, terms, strict=True)])
+    found: tuple[Tensor, Tensor] = model.outputs_losses_train(x, targets, auxiliary)
+    return found
+
+
+def _cast(array: Any, dtype: np.dtype[Any]) -> Any:
+    return None if array is None else np.asarray(array).astype(dtype)
+
+
+def _parameters(model: Any, pinn: Pinn) -> list[Tensor]:
+    """The model's own parameters, in the order of theta."""
+    prefix = "net." if isinstance(pinn.network, Wrapped) else ""
+    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
+    own |= {f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())}
+    return [own[name] for name in pinn.params]
+
+
+def _flat_gradient(loss: Tensor, parameters: list[Tensor]) -> Tensor:
+    if not loss.requires_grad:
+        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in gradients])

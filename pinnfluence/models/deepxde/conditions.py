@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
 from pinnfluence.field.network import MultiIndex
+from pinnfluence.models.deepxde.by_autograd import condition_error
 from pinnfluence.models.deepxde.functions import (
     Context,
     PointFunction,
+    by_autograd,
     declared,
     stored,
     with_points,
@@ -38,25 +40,20 @@ KINDS = {
 }
 """The conditions of DeepXDE that can be treated, and the names of their loss terms."""
 
-POINT_SETS = ("pointset", "pointset_operator")
+POINT_SETS = (dde.icbc.PointSetBC, dde.icbc.PointSetOperatorBC)
+
+
+def is_point_set(condition: Any) -> bool:
+    """Whether a condition holds at points of its own."""
+    return isinstance(condition, POINT_SETS)
 
 
 def kind_of(condition: Any) -> str:
-    """Kind of a condition; subclasses that change its residual are others.
-
-    Raises:
-        InputError: a condition of a kind that cannot be treated, or in mini-batches.
-    """
+    """Kind of a condition; one of a class of the user's own bears the name of the class."""
     for cls, kind in KINDS.items():
         if isinstance(condition, cls) and type(condition).error is cls.error:
-            if getattr(condition, "batch_size", None) is not None:
-                raise InputError(
-                    f"{cls.__name__} with batch_size={condition.batch_size}: mini-batches cannot "
-                    "be treated, expected batch_size=None"
-                )
             return kind
-    known = ", ".join(cls.__name__ for cls in KINDS)
-    raise InputError(f"condition {type(condition).__name__} cannot be treated, expected {known}")
+    return type(condition).__name__
 
 
 def term_names(kinds: Sequence[str]) -> list[str]:
@@ -73,27 +70,48 @@ def loss_of(term: str) -> str:
     return term.partition(".")[0]
 
 
-def pde_equation(pde: Callable[[Tensor, Tensor], Any], context: Context) -> Equation:
+def pde_equation(data: Any, context: Context) -> Equation:
     """The PDE: its residuals are called ``residual``, or ``residual_1``, ... if there are several.
 
     Raises:
-        InputError: a function that cannot be evaluated with derivatives that are looked up.
+        InputError: a function that cannot be evaluated at some of the points.
     """
+    pde, auxiliary = data.pde, data.auxiliary_var_fn
+    numbers: PointFunction | None = None
+    if auxiliary is not None:
+        numbers = lambda x: as_array(auxiliary(stored(x)))  # noqa: E731
 
     def function(x: Tensor, y: Tensor, f: Field) -> Any:
-        return pde(x, y)
+        return pde(x, y) if auxiliary is None else pde(x, y, f.data)
 
-    return Equation(declared("residual", function, context))
+    return Equation(declared("residual", function, context, numbers), data=numbers)
+
+
+def regression_equation(n_outputs: int) -> Equation:
+    """Outputs and their targets: the loss ``data`` is their mean squared difference."""
+    names = ("data",) if n_outputs == 1 else tuple(f"data.{n}" for n in range(n_outputs))
+
+    def residual(f: Field) -> list[Tensor]:
+        return list((f.derivative(()) - f.data).unbind(1))
+
+    return Equation(Declared(names, _set(()), residual), nowhere_else)
+
+
+def nowhere_else(x: np.ndarray) -> np.ndarray:
+    """Measurements act at their own points alone: mask ``[n]`` of other points."""
+    return np.zeros(len(x), bool)
 
 
 def condition_equation(condition: Any, name: str, context: Context) -> Equation:
     """A boundary or initial condition, or data at points, as an equation.
 
     Raises:
-        InputError: see ``kind_of``; functions that cannot be evaluated, or of unfit shape.
+        InputError: functions that cannot be evaluated, or of unfit shape.
     """
     kind = kind_of(condition)
-    if kind in POINT_SETS:
+    if why := context.by_autograd or _needs_its_own_error(condition, kind):
+        return _own_error(condition, kind, name, context, why)
+    if is_point_set(condition):
         return _point_set(condition, kind, name, context)
     on = _membership(condition)
     if kind == "periodic":
@@ -109,7 +127,58 @@ def condition_equation(condition: Any, name: str, context: Context) -> Equation:
     if kind == "robin":
         return _robin(condition, on, name, context)
     function = with_points(condition.func, context)
-    return Equation(declared(name, function, context), on, stored)
+    return Equation(declared(name, function, context, stored), on, stored)
+
+
+def _needs_its_own_error(condition: Any, kind: str) -> str:
+    """Why the residual is what the condition itself gives; empty where it is known here."""
+    if kind not in KINDS.values():
+        return f"{kind} is a class of its own"
+    if is_point_set(condition):
+        values = condition.values
+        if not values.requires_grad:
+            return ""
+        if not values.is_leaf:
+            raise InputError(
+                f"the values of {kind} were computed from an unknown when the condition was made; "
+                "expected the unknown itself, or an OperatorBC that computes them"
+            )
+        return "its values are an unknown"
+    if kind in ("dirichlet", "neumann", "ic") and _target_is_unknown(condition):
+        return "its target depends on an unknown"
+    return ""
+
+
+def _target_is_unknown(condition: Any) -> bool:
+    """Whether the target is a tensor that is trained, found at two points of the domain."""
+    function = condition.func.__wrapped__
+    plain = getattr(function, "__wrapped__", function)
+    try:
+        target = plain(stored(condition.geom.random_points(2)))
+    except Exception:  # of a user's function; it will be called at the training points
+        return False
+    return isinstance(target, Tensor) and target.requires_grad
+
+
+def _own_error(condition: Any, kind: str, name: str, context: Context, why: str) -> Equation:
+    """The residual as ``condition.error`` gives it."""
+    n_inputs = context.sample.shape[1]
+    data: PointFunction = stored
+    on: PointFunction = nowhere_else
+    if is_point_set(condition):
+        if not condition.values.requires_grad:
+            data, on = _values_at(condition, name, n_inputs)
+    else:
+        on = _membership(condition)
+    image: PointFunction | None = None
+    if kind == "periodic":
+
+        def image(x: np.ndarray) -> np.ndarray:
+            return condition.geom.periodic_point(stored(x), condition.component_x)
+
+    error = condition_error(condition, n_inputs)
+    residual = by_autograd(name, error, context, data, why, with_image=image is not None)
+    return Equation(residual, on, data, image)
 
 
 def _set(*indices: MultiIndex) -> frozenset[MultiIndex]:
@@ -195,24 +264,9 @@ def _periodic(condition: Any, on: PointFunction, name: str) -> Equation:
 
 
 def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equation:
-    points, values = condition.points, as_array(condition.values)
-    n_inputs = points.shape[1]
-    if values.ndim == 1 and len(values) > 1:
-        raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")
+    n_inputs = condition.points.shape[1]
     components = np.atleast_1d(getattr(condition, "component", 0)).tolist()
-    expected = (len(points), len(components))
-    try:
-        values = np.broadcast_to(values, expected)
-    except ValueError:
-        raise InputError(f"{name}: values have shape {values.shape}, expected {expected}") from None
-
-    def data(x: np.ndarray) -> np.ndarray:
-        chosen = _nearest(points, x)[1] if len(x) else np.zeros(0, int)
-        return np.hstack([stored(x), values[chosen]])
-
-    def on(x: np.ndarray) -> np.ndarray:
-        return _nearest(points, x)[0] <= TOLERANCE if len(x) else np.zeros(0, bool)
-
+    data, on = _values_at(condition, name, n_inputs)
     if kind == "pointset":
         names = (name,) if len(components) == 1 else tuple(f"{name}.{c}" for c in components)
 
@@ -227,6 +281,27 @@ def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equati
         return operator(x, y, f) - f.data[:, n_inputs:]
 
     return Equation(declared(name, function, context, data), on, data)
+
+
+def _values_at(condition: Any, name: str, n_inputs: int) -> tuple[PointFunction, PointFunction]:
+    """Points and values of a point set, ``[n, n_inputs + n_components]``, and where they are."""
+    points, values = condition.points, as_array(condition.values)
+    if values.ndim == 1 and len(values) > 1:
+        raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")
+    expected = (len(points), np.size(getattr(condition, "component", 0)))
+    try:
+        values = np.broadcast_to(values, expected)
+    except ValueError:
+        raise InputError(f"{name}: values have shape {values.shape}, expected {expected}") from None
+
+    def data(x: np.ndarray) -> np.ndarray:
+        chosen = _nearest(points, x)[1] if len(x) else np.zeros(0, int)
+        return np.hstack([stored(x), values[chosen]])
+
+    def on(x: np.ndarray) -> np.ndarray:
+        return _nearest(points, x)[0] <= TOLERANCE if len(x) else np.zeros(0, bool)
+
+    return data, on
 
 
 def _nearest(points: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

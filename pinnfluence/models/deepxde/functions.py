@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
 from pinnfluence.field.network import closure
 from pinnfluence.models.deepxde import derivative_lookup
+from pinnfluence.models.deepxde.by_autograd import exact_attention, outputs_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.network import Unknowns
 from pinnfluence.runtime.devices import tensor_like
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.slow_ways import reason_of, tell_once
 
 UserFunction = Callable[[Tensor, Tensor, Field], Any]
 """From points, outputs and the field (for its data) to residuals ``[n, 1]`` or a list of them."""
@@ -28,15 +29,19 @@ PointFunction = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Context:
-    """What translating a condition needs besides it.
+    """What translating a user's function needs besides it.
 
     sample: a few training points ``[n, n_inputs]`` on the network's device, to try functions at.
-    n_outputs: of the network. unknowns: of the inverse problem.
+    n_outputs: of the network. net: the user's own network. unknowns: of the inverse problem.
+    by_autograd: why every function is called as DeepXDE calls it; empty: derivatives are looked up
+    where they can be.
     """
 
     sample: Tensor
     n_outputs: int
+    net: nn.Module
     unknowns: Unknowns
+    by_autograd: str = ""
 
 
 def stored(x: np.ndarray) -> np.ndarray:
@@ -52,7 +57,7 @@ def with_points(function: Callable[..., Any], context: Context) -> UserFunction:
     n_inputs = context.sample.shape[1]
     try:
         trial = lambda x, y: function(x, y, None)  # noqa: E731
-        derivative_lookup.plan(trial, context.sample, context.n_outputs)
+        derivative_lookup.needs(trial, context.sample, context.n_outputs)
         needs_points = False
     except Exception:  # whatever a user's function raises for points that are None
         needs_points = True
@@ -64,61 +69,114 @@ def with_points(function: Callable[..., Any], context: Context) -> UserFunction:
 
 
 def declared(
-    name: str, function: UserFunction, context: Context, data: PointFunction = lambda x: x
+    name: str, function: UserFunction, context: Context, data: PointFunction | None = None
 ) -> Declared:
-    """A user's function, tried at a few points, as a function of the field."""
-    sample = context.sample
-    given = Field((), (), sample, {})
-    given.data = tensor_like(np.ascontiguousarray(data(sample.cpu().numpy())), sample)
+    """A user's function as a function of the field: by look-up, or as DeepXDE calls it.
+
+    Args:
+        name: of its loss term.
+        data: of its equation, as the function takes them from the field.
+
+    Raises:
+        InputError: it cannot be evaluated either way, or gives another shape.
+    """
+    given = _sample(context, data)
+    why = context.by_autograd
+    if not why:
+        try:
+            return _looked_up(name, function, context, given)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a user's function raises
+            why = reason_of(error)
+    return by_autograd(name, function, context, data, why)
+
+
+def by_autograd(
+    name: str,
+    function: UserFunction,
+    context: Context,
+    data: PointFunction | None,
+    why: str,
+    with_image: bool = False,
+) -> Declared:
+    """A user's function as DeepXDE calls it: on the user's own network, with autograd.
+
+    Args:
+        why: what made that necessary, for the warning.
+        with_image: whether it takes the images of the points behind them, as a periodic condition.
+
+    Raises:
+        InputError: it cannot be evaluated, or gives another shape.
+    """
+
+    def evaluate(f: Field) -> list[Tensor]:
+        with exact_attention():
+            result = outputs_of(function, f, context.net, context.unknowns)
+        return columns_of(result, name, len(f.points))
+
+    given = _sample(context, data, with_image=with_image)
+    try:
+        widths = [part.shape[1] for part in evaluate(given)]
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's function raises
+        raise InputError(
+            f"{name}: the function cannot be evaluated at some of the training points in "
+            f"{context.sample.dtype}: {type(error).__name__}: {error}; expected a function of each "
+            "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
+            "that)"
+        ) from error
+    tell_once(
+        context.net,
+        f"slow way: {name} is differentiated by backward passes through the model's own function: "
+        f"{why}",
+    )
+
+    def values(f: Field) -> list[Tensor]:
+        parts = evaluate(f)
+        _check_dtype(parts, f.points.dtype, name)
+        return [column for part in parts for column in part.unbind(1)]
+
+    names = residual_names(name, widths)
+    return Declared(names, frozenset(), values, in_threads=False, by_autograd=True)
+
+
+def _sample(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
+    """A field of a few points with made-up derivatives, to try a function at."""
+    points = context.sample
+    params = {f"net.{n}": p.detach() for n, p in context.net.named_parameters()}
+    params = {n: p.to(points.dtype) for n, p in params.items()}
+    params |= {f"unknowns.{n}": v.detach().to(points) for n, v in enumerate(context.unknowns)}
+    given = Field((), (), points, {}, params=params)
+    if data is not None:
+        numbers = data(stored(points.cpu().numpy()))
+        given.data = tensor_like(np.ascontiguousarray(numbers), points)
+    if with_image:
+        given.image = Field((), (), points, {})
+    return given
+
+
+def _looked_up(name: str, function: UserFunction, context: Context, given: Field) -> Declared:
     found: list[int] = []
 
     def trial(x: Tensor, y: Tensor) -> Any:
         result = function(x, y, given)
-        found[:] = [column.shape[1] for column in _columns(result, name, len(sample))]
+        found[:] = [column.shape[1] for column in columns_of(result, name, len(x))]
         return result
 
-    plan = _plan(name, trial, context)
-    wanted = closure(plan.needs)
+    wanted = closure(derivative_lookup.needs(trial, context.sample, context.n_outputs))
 
     def values(f: Field) -> list[Tensor]:
         streams = {index: f.derivative(index) for index in wanted}
-        result = derivative_lookup.call(
-            lambda x, y: function(x, y, f),
-            f.points,
-            streams,
-            plan,
-            context.unknowns.substitutes(f.params),
-        )
-        parts = _columns(result, name, len(f.points))
+        substitutes = context.unknowns.substitutes(f.params)
+        bound = lambda x, y: function(x, y, f)  # noqa: E731
+        result = derivative_lookup.call(bound, f.points, streams, substitutes)
+        parts = columns_of(result, name, len(f.points))
         _check_dtype(parts, f.points.dtype, name)
         return [column for part in parts for column in part.unbind(1)]
 
-    return Declared(_residual_names(name, found), frozenset(wanted), values)
-
-
-def _plan(
-    name: str, trial: Callable[[Tensor, Tensor], Any], context: Context
-) -> derivative_lookup.Plan:
-    """Which derivatives a user's function needs; tells where it must be run more than once."""
-    try:
-        plan = derivative_lookup.plan(trial, context.sample, context.n_outputs)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    except Exception as error:  # whatever a user's function raises
-        expected = "derivatives by dde.grad only"
-        if "dtype" in str(error):
-            expected = "one dtype throughout: from_deepxde(model, dtype=torch.float32) keeps that"
-        raise InputError(
-            f"{name}: the function cannot be evaluated with derivatives that are looked up: "
-            f"{type(error).__name__}: {error}; expected {expected}"
-        ) from error
-    if n := len(plan.queries):
-        tell_once(
-            plan,
-            f"slow way: {name} differentiates {n} expression{'s' if n > 1 else ''} and is run again"
-            " for each; derivatives of outputs and of their derivatives are looked up instead",
-        )
-    return plan
+    return Declared(residual_names(name, found), frozenset(wanted), values)
 
 
 def _check_dtype(parts: Sequence[Tensor], dtype: torch.dtype, name: str) -> None:
@@ -131,7 +189,7 @@ def _check_dtype(parts: Sequence[Tensor], dtype: torch.dtype, name: str) -> None
             )
 
 
-def _columns(result: Any, name: str, n_points: int) -> list[Tensor]:
+def columns_of(result: Any, name: str, n_points: int) -> list[Tensor]:
     """Residuals as a list of tensors ``[n, n_columns]``, one a loss."""
     results = result if isinstance(result, (list, tuple)) else [result]
     columns = [part[:, None] if part.ndim == 1 else part for part in results]
@@ -143,8 +201,8 @@ def _columns(result: Any, name: str, n_points: int) -> list[Tensor]:
     return columns
 
 
-def _residual_names(name: str, widths: Sequence[int]) -> tuple[str, ...]:
-    """A name a column: losses are numbered from 1, columns of one loss by letters."""
+def residual_names(name: str, widths: Sequence[int]) -> tuple[str, ...]:
+    """A name a column: losses are numbered from 1, columns of one loss by numbers from 0."""
     names = [name] if len(widths) == 1 else [f"{name}_{n + 1}" for n in range(len(widths))]
     return tuple(
         loss if width == 1 else f"{loss}.{column}"

@@ -17,7 +17,8 @@ from torch import Tensor
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Field, parse
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import LossStep, Pinn
+from pinnfluence.loss.loss import LossStep
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problem.problem import NUMBERS, Equation, Predicate, Problem
 

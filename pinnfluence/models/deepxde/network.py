@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.errors import InputError
 from pinnfluence.field.network import MAX_ORDER, MLP
 from pinnfluence.models.deepxde.derivative_lookup import Substitute
 from pinnfluence.models.deepxde.model import dde
@@ -29,14 +28,17 @@ class Unknowns:
     Copies of a network share them: a copy would no longer be what the user's functions hold.
     """
 
-    def __init__(self, variables: Sequence[Tensor]) -> None:
-        self.variables = tuple(variables)
+    def __init__(self, variables: Sequence[Tensor] | None) -> None:
+        self.variables = tuple(variables or ())
 
     def __deepcopy__(self, memo: Any) -> Unknowns:
         return self
 
     def __len__(self) -> int:
         return len(self.variables)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.variables)
 
     def parameters(self, like: Tensor) -> nn.ParameterList:
         """Their values as parameters."""
@@ -61,11 +63,14 @@ class InverseMLP(MLP):
 
 
 class Wrapped(nn.Module):
-    """Any network, with the unknowns of an inverse problem, which its transforms may use."""
+    """Any network, with the unknowns of an inverse problem, which its transforms may use.
 
-    def __init__(self, net: nn.Module, unknowns: Unknowns) -> None:
+    by_autograd: its derivatives by the inputs are taken in reverse mode; see ``field.evaluate``.
+    """
+
+    def __init__(self, net: nn.Module, unknowns: Unknowns, by_autograd: bool = False) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.by_autograd = net, by_autograd
         self._identities = unknowns
         self.unknowns = unknowns.parameters(next(net.parameters()))
 
@@ -84,20 +89,25 @@ def cast_copy(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     for module in copied.modules():
         for name, value in vars(module).items():
             if not name.startswith("_"):
-                vars(module)[name] = _cast(value, dtype)
+                vars(module)[name] = cast(value, dtype)
     return copied
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """A tensor of floats, or those in a list, in another dtype; anything else as it is."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.to(dtype)
     if type(value) in (list, tuple):
-        return type(value)(_cast(item, dtype) for item in value)
+        return type(value)(cast(item, dtype) for item in value)
     return value
 
 
 def translate(
-    net: nn.Module, unknowns: Unknowns, points: Tensor, orders: Mapping[str, int]
+    net: nn.Module,
+    unknowns: Unknowns,
+    points: Tensor,
+    orders: Mapping[str, int],
+    by_autograd: str = "",
 ) -> nn.Module:
     """The network for influence functions: an ``MLP`` where it is one, else itself, wrapped.
 
@@ -108,12 +118,10 @@ def translate(
         unknowns: of the inverse problem, possibly none.
         points: training points ``[n, n_inputs]``, at which an input transform is tried.
         orders: highest order of a derivative by equation; Taylor-mode streams have a limit.
-
-    Raises:
-        InputError: a network without parameters, or that does not give ``[n, n_outputs]``.
+        by_autograd: why derivatives are taken in reverse mode; empty where they need not.
     """
-    if next(net.parameters(), None) is None:
-        raise InputError("the network has no parameters: expected a torch.nn.Module that has some")
+    if by_autograd:
+        return Wrapped(net.eval(), unknowns, by_autograd=True)
     found = _as_mlp(net, points)
     for name, order in orders.items():
         if order > MAX_ORDER:

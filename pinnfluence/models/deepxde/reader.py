@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+import copy
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,28 +14,27 @@ from torch import nn
 
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, FieldFunction
-from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn, Places
-from pinnfluence.models.deepxde.checks import check_losses, refuse
+from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models.deepxde.checks import MismatchError, check_model, refuse
 from pinnfluence.models.deepxde.conditions import (
-    POINT_SETS,
     condition_equation,
     kind_of,
     loss_of,
     pde_equation,
+    regression_equation,
     term_names,
 )
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import Unknowns, cast_copy, translate
+from pinnfluence.models.deepxde.network import Unknowns, Wrapped, cast_copy, translate
+from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
 from pinnfluence.problem.problem import Equation
 from pinnfluence.runtime.devices import tensor_like
+from pinnfluence.runtime.slow_ways import tell_once
 
-SPACE, TIME = "xyzabcdefgh", "t"
-"""Letters of the inputs: places first, time last."""
-
-N_SAMPLE = 3
-"""Points at which a user's functions are tried."""
+TIME = "t"
+SPACE = "xyz" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
+"""Letters of the inputs: coordinates in space first, time last."""
 
 
 def from_deepxde(
@@ -49,13 +49,19 @@ def from_deepxde(
     The loss is that of DeepXDE, ``L = sum_k c_k mean_{i in S_k} r_k(z_i)^2``. Its terms are called
     ``residual`` (``residual_1``, ... where the PDE gives several) and after the conditions:
     ``dirichlet``, ``neumann``, ``robin``, ``periodic``, ``operator``, ``pointset``,
-    ``pointset_operator``, ``ic``, numbered in their order where there are several of a kind. The
+    ``pointset_operator``, ``ic``, or the name of a class of the user's own, numbered in their order
+    where there are several of a kind; ``data`` for ``dde.data.DataSet`` and ``Function``. The
     columns of a loss with several are terms ``name.0``, ``name.1``, ...
 
     The training points, ``pinn.training.x``, are ``train_x_all`` (on all of which the PDE acts),
     then points of conditions that are not among them, in the order of the conditions. The points
     of a ``PointSetBC`` have a row of their own even where they coincide with others.
-    ``external_trainable_variables`` are parameters as well, called ``unknowns.0``, ...
+
+    theta are the parameters that the model's optimiser trains, among them the
+    ``external_trainable_variables`` ``unknowns.0``, ...; all others are constants.
+
+    The model's own loss terms and their gradients by theta are computed by DeepXDE in ``dtype`` and
+    compared with those computed here.
 
     Args:
         model: compiled, and trained or restored; it is left as it is.
@@ -66,15 +72,22 @@ def from_deepxde(
 
     Raises:
         InputError: what cannot be treated rightly, by name; a model that was not compiled, or
-            whose own loss terms are not what is computed here.
+            whose own loss terms or gradients are not what is computed here.
     """
     refuse(model)
     given = dict(quantities or {})
     with torch.random.fork_rng(devices=[]):  # new layers begin with random numbers
         if isinstance(model, PinnModel):
-            return _own_model(model, given, dtype)
-        pinn = _translated(model, inputs, outputs, given, dtype)
-        check_losses(model, pinn, loss_of)
+            pinn = _own_model(model, given, dtype)
+            check_model(model, pinn, loss_of)
+            return pinn
+        names = (inputs, outputs)
+        try:
+            pinn = _translated(model, *names, given, dtype)
+            check_model(model, pinn, loss_of)
+        except MismatchError as error:
+            pinn = _translated(model, *names, given, dtype, by_autograd=str(error))
+            check_model(model, pinn, loss_of)
     return pinn
 
 
@@ -84,55 +97,70 @@ def _translated(
     outputs: Sequence[str] | None,
     quantities: Mapping[str, FieldFunction],
     dtype: torch.dtype,
+    by_autograd: str = "",
 ) -> Pinn:
-    data, unknowns = model.data, Unknowns(model.external_trainable_variables)
+    unknowns = Unknowns(model.external_trainable_variables)
+    points = training_points(model)
     net = cast_copy(model.net, dtype)
-    like = next(net.parameters(), torch.zeros(0, dtype=dtype))
-    points = tensor_like(data.train_x[:: max(1, len(data.train_x) // 100)], like)
-    context = Context(points[:N_SAMPLE], _n_outputs(net, points), unknowns)
-    equations = _equations(data, context)
-    network = translate(net, unknowns, points, _orders(equations))
-    names = _names(data, points.shape[1], context.n_outputs, inputs, outputs)
+    if next(net.parameters(), None) is None:
+        raise InputError("the network has no parameters: expected a torch.nn.Module that has some")
+    like = next(net.parameters())
+    sample = tensor_like(points.all[:: max(1, len(points.all) // 100)], like)
+    n_outputs, differentiates = _n_outputs(net, sample)
+    by_autograd = by_autograd or differentiates
+    context = Context(sample[:N_SAMPLE], n_outputs, model.net, unknowns, by_autograd)
+    equations = _equations(model.data, context)
+    network = translate(net, unknowns, sample, _orders(equations), by_autograd)
+    names = _names(model.data, sample.shape[1], n_outputs, inputs, outputs)
     with input_errors("names"):
         pinn = Pinn(network, *names, equations, quantities)
-    return replace(pinn, loss_weights=_weights(model, pinn), training=_places(data, equations))
+    return replace(
+        pinn,
+        loss_weights=_weights(model, pinn),
+        training=points.sets(equations),
+        theta=_theta(model, network),
+        weight_decay=_weight_decay(model),
+    )
 
 
 def _own_model(
     model: PinnModel, quantities: Mapping[str, FieldFunction], dtype: torch.dtype
 ) -> Pinn:
     """A model that this package trains brings its equations along."""
-    own = model.pinn
-    assert isinstance(own.network, MLP)
-    network = MLP(own.network.layers, own.network.activation, own.network.scale)
-    network.load_state_dict(model.net.state_dict())
-    network = network.to(next(model.net.parameters()).device, dtype)
-    places = own.at(model.train_x)
-    training = Places(places.x, places.rows, places.data, places.images)
-    given = {**own.quantities, **quantities}
-    return replace(own, network=network, quantities=given, training=training)
+    own = replace(model.pinn, network=copy.deepcopy(model.net).to(dtype))
+    training = own.at(model.train_x).points
+    return replace(own, quantities={**own.quantities, **quantities}, training=training)
 
 
-def _n_outputs(net: nn.Module, points: torch.Tensor) -> int:
-    """Number of outputs of a network, found by calling it."""
+def _n_outputs(net: nn.Module, points: torch.Tensor) -> tuple[int, str]:
+    """Number of outputs of a network; and why it needs autograd in its forward pass, if so."""
+    why = ""
     try:
-        with torch.no_grad():
-            outputs = net.eval()(points[:N_SAMPLE])
+        try:
+            with torch.no_grad():
+                outputs = net.eval()(points[:N_SAMPLE])
+        except RuntimeError as error:
+            why = f"the network needs autograd in its forward pass: {str(error).splitlines()[0]}"
+            outputs = net.eval()(points[:N_SAMPLE].clone().requires_grad_())
     except Exception as error:  # whatever a user's network raises
         raise InputError(
             f"the network cannot be evaluated in {points.dtype}: {type(error).__name__}: {error}; "
             "expected one that takes any floating dtype, or read the model with its own dtype"
         ) from error
+    finally:
+        dde.grad.clear()
     if outputs.ndim != 2 or outputs.dtype != points.dtype:
         raise InputError(
             f"the network gives {tuple(outputs.shape)} in {outputs.dtype} at {N_SAMPLE} points, "
             f"expected two dimensions in {points.dtype}"
         )
-    return outputs.shape[1]
+    return outputs.shape[1], why
 
 
 def _equations(data: Any, context: Context) -> tuple[Equation, ...]:
-    pde = [] if data.pde is None else [pde_equation(data.pde, context)]
+    if not isinstance(data, dde.data.PDE):
+        return (regression_equation(context.n_outputs),)
+    pde = [] if data.pde is None else [pde_equation(data, context)]
     names = term_names([kind_of(condition) for condition in data.bcs])
     conditions = [
         condition_equation(condition, name, context)
@@ -154,9 +182,12 @@ def _names(
     inputs: Sequence[str] | None,
     outputs: Sequence[str] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    timed = isinstance(data.geom, (dde.geometry.TimeDomain, dde.geometry.GeometryXTime))
+    kinds = (dde.geometry.TimeDomain, dde.geometry.GeometryXTime)
+    timed = isinstance(getattr(data, "geom", None), kinds)
     few = tuple("uvw"[:n_outputs])
     many = tuple(f"u{n + 1}" for n in range(n_outputs))
+    if n_inputs > len(SPACE) and inputs is None:
+        raise InputError(f"expected at most {len(SPACE)} inputs, one letter each, found {n_inputs}")
     letters = (*SPACE[: n_inputs - timed], *TIME[:timed])
     for what, given, expected in (("inputs", inputs, n_inputs), ("outputs", outputs, n_outputs)):
         if given is not None and len(given) != expected:
@@ -173,7 +204,9 @@ def _names(
 def _weights(model: Any, pinn: Pinn) -> dict[str, float]:
     """Weight of each term: that of its loss, divided by the number of its columns."""
     losses = list(dict.fromkeys(map(loss_of, pinn.terms)))
-    given = np.ones(1) if model.loss_weights is None else np.asarray(model.loss_weights, float)
+    weights = [1.0] if model.loss_weights is None else np.ravel(model.loss_weights).tolist()
+    numbers = [w.item() if isinstance(w, torch.Tensor) else float(w) for w in weights]
+    given = np.asarray(numbers)
     if given.size not in (1, len(losses)):
         raise InputError(f"expected {len(losses)} loss weights, found {given.size}")
     if not np.isfinite(given).all() or (given < 0).any():
@@ -183,65 +216,33 @@ def _weights(model: Any, pinn: Pinn) -> dict[str, float]:
     return {term: by_loss[loss_of(term)] / widths[loss_of(term)] for term in pinn.terms}
 
 
-def _places(data: Any, equations: Sequence[Equation]) -> Places:
-    """The training points, and the rows, data and images of each equation."""
-    x = np.array(data.train_x_all) + 0.0  # -0 becomes 0
-    points, chosen, images = [x], [], []
-    n_points = len(x)
-    starts = np.cumsum([0, *data.num_bcs])
-    for condition, start, end in zip(data.bcs, starts[:-1], starts[1:], strict=True):
-        own = np.array(data.train_x_bc[start:end]) + 0.0
-        kind = kind_of(condition)
-        if len(own) == 0:
-            raise InputError(f"condition {type(condition).__name__} acts on no training point")
-        partner = None
-        if kind == "periodic":
-            own, partner = np.split(own, 2)
-        known = defaultdict(deque) if kind in POINT_SETS else _rows_by_point(x)
-        rows = np.array([known[p].popleft() if known[p] else -1 for p in map(bytes, own)])
-        new = rows < 0
-        rows[new] = n_points + np.arange(new.sum())
-        points.append(own[new])
-        n_points += int(new.sum())
-        chosen.append(rows)
-        images.append(partner)
-    if data.pde is not None:
-        chosen, images = [np.arange(len(x)), *chosen], [None, *images]
-    return _sorted_places(np.concatenate(points), chosen, images, data, equations)
-
-
-def _rows_by_point(x: np.ndarray) -> defaultdict[bytes, deque[int]]:
-    """Rows of each point by its bytes: repeated points are told apart by their order."""
-    found: defaultdict[bytes, deque[int]] = defaultdict(deque)
-    for row, point in enumerate(map(bytes, x)):
-        found[point].append(row)
-    return found
-
-
-def _sorted_places(
-    x: np.ndarray,
-    rows: Sequence[np.ndarray],
-    images: Sequence[np.ndarray | None],
-    data: Any,
-    equations: Sequence[Equation],
-) -> Places:
-    """Rows in rising order, points without a loss term left out, data by the points' order."""
-    used = np.unique(np.concatenate(rows))
-    place = np.searchsorted(used, np.arange(len(x)))
-    orders = [np.argsort(r) for r in rows]
-    numbers = []
-    offset = len(equations) - len(data.bcs)
-    for n, (equation, r, order) in enumerate(zip(equations, rows, orders, strict=True)):
-        given = None if equation.data is None else equation.data(x[r])
-        condition = data.bcs[n - offset] if n >= offset else None
-        if condition is not None and kind_of(condition) in POINT_SETS and given is not None:
-            width = given.shape[1] - x.shape[1]
-            values = condition.values.detach().cpu().numpy()
-            given = np.hstack([x[r], np.broadcast_to(values, (len(r), width))])
-        numbers.append(None if given is None else given[order])
-    return Places(
-        x[used],
-        tuple(place[r[order]] for r, order in zip(rows, orders, strict=True)),
-        tuple(numbers),
-        tuple(None if im is None else im[o] for im, o in zip(images, orders, strict=True)),
+def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:
+    """Names of the parameters that the optimiser trains; None means all."""
+    groups = getattr(model.opt, "param_groups", [])
+    moved = {id(p) for group in groups for p in group["params"] if p.requires_grad}
+    prefix = "net." if isinstance(network, Wrapped) else ""
+    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
+    own |= {f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())}
+    names = tuple(n for n, _ in network.named_parameters() if id(own[n]) in moved)
+    if not names:
+        raise InputError("the model's optimiser trains none of its parameters; expected some")
+    if len(names) == len(own):
+        return None
+    tell_once(
+        model.net,
+        f"theta are the {len(names)} of {len(own)} parameter tensors that the model's optimiser "
+        f"trains ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}); the others count as "
+        "constants",
     )
+    return names
+
+
+def _weight_decay(model: Any) -> float:
+    """The factor of ``|theta|^2 / 2`` that the optimiser adds to the loss."""
+    groups = getattr(model.opt, "param_groups", [])
+    decays = {float(group.get("weight_decay") or 0.0) for group in groups if group["params"]}
+    if len(decays) > 1:
+        raise InputError(
+            f"weight decay of some parameters alone cannot be treated, found {sorted(decays)}"
+        )
+    return decays.pop() if decays else 0.0

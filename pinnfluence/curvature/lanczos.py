@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -9,7 +10,9 @@ import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.gradients import Advance
+
+Advance = Callable[[int], object]
+"""Is told of the number of finished products, for a progress bar."""
 
 DENSE_LIMIT = 400
 """Number of parameters up to which eigenpairs come from the dense matrix."""
@@ -26,7 +29,7 @@ class Symmetric(Protocol):
 
     def matvec(self, vector: np.ndarray) -> np.ndarray: ...
 
-    def dense(self, advance: Advance) -> np.ndarray: ...
+    def dense(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def top_eigenpairs(
     """The ``rank`` largest eigenpairs of ``H + shift I`` whose eigenvalue exceeds ``threshold``.
 
     By ``scipy.sparse.linalg.eigsh`` from a fixed start vector; a small matrix is diagonalised.
+    ``advance`` is told of products alone: a dense matrix tells of its making itself.
 
     Raises:
         InputError: no eigenvalue above the threshold, NaN, or no convergence; with figures.
@@ -67,7 +71,7 @@ def top_eigenpairs(
     if rank < 1:
         raise InputError(f"the rank must be at least 1, found {rank}")
     if is_small(matrix.n_params, rank):
-        dense = matrix.dense(advance)
+        dense = matrix.dense()
         check_finite(dense)
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         lowest = float(values[0])

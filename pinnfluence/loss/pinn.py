@@ -1,0 +1,184 @@
+"""A physics-informed neural network: a module, names, equations and how they are weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor, nn, zeros
+
+from pinnfluence.errors import InputError
+from pinnfluence.field.field import RESERVED, Declared, Field, FieldFunction, derivatives_used
+from pinnfluence.field.network import MultiIndex
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.points import PointSet
+from pinnfluence.problem.problem import Equation, Problem
+
+SUMS = ("pde", "bcs", "all")
+"""Sums of loss terms: of the PDE, of all conditions and data, of both."""
+
+
+@dataclass(frozen=True)
+class Pinn:
+    """A physics-informed neural network: a module, names of inputs and outputs, equations.
+
+    Args:
+        network: module from points ``[n, n_inputs]`` to outputs ``[n, n_outputs]``.
+        inputs: names of the inputs, single letters.
+        outputs: names of the outputs.
+        equations: the equations whose residuals are trained to zero, in the order of the loss.
+        quantities: derived quantities by name.
+        loss_weights: DeepXDE's weights c_k by name of the loss term; missing ones are 1.
+        training: the points of the training, where they say more than ``Equation.on``: which rows
+            each equation had, with repeated points told apart.
+        theta: names of the parameters that training moved; None means all of the network's. The
+            others are constants.
+        weight_decay: of the optimiser, which minimised ``L + weight_decay |theta|^2 / 2``.
+
+    Raises:
+        ValueError: two inputs, outputs, loss terms or quantities of one name; parameters in
+            ``theta`` that the network does not have.
+    """
+
+    network: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    equations: tuple[Equation, ...]
+    quantities: Mapping[str, FieldFunction] = field(default_factory=dict)
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
+    training: PointSet | None = None
+    theta: tuple[str, ...] | None = None
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names must be different, found twice: {', '.join(twice)}")
+        taken = sorted(RESERVED & {*self.inputs, *self.outputs})
+        if taken:
+            raise ValueError(f"names that a field has for other things: {', '.join(taken)}")
+        unfit = [n for n, c in self.loss_weights.items() if n not in self.terms or not c >= 0]
+        if unfit:
+            raise ValueError(
+                f"loss weights must be at least 0, of {', '.join(self.terms)}; found "
+                + ", ".join(f"{name} {self.loss_weights[name]}" for name in unfit)
+            )
+        unknown = sorted(set(self.theta or ()) - {n for n, _ in self.network.named_parameters()})
+        if unknown or self.theta == ():
+            raise ValueError(f"theta must be parameters of the network, found {unknown or 'none'}")
+
+    @classmethod
+    def of(cls, problem: Problem, conditions: str, network: nn.Module) -> Pinn:
+        """A network that solves a problem under a set of its conditions.
+
+        Raises:
+            ValueError: no such conditions.
+        """
+        names, equations = (problem.inputs, problem.outputs), problem.equations(conditions)
+        return cls(network, *names, equations, problem.quantities, problem.loss_weights)
+
+    @cached_property
+    def params(self) -> dict[str, Tensor]:
+        """The parameters theta by name, detached, in the network's order."""
+        return {n: p for n, p in self._all_parameters.items() if self._is_theta(n)}
+
+    @cached_property
+    def constants(self) -> dict[str, Tensor]:
+        """The parameters that are not in theta, by name, detached."""
+        return {n: p for n, p in self._all_parameters.items() if not self._is_theta(n)}
+
+    @cached_property
+    def _all_parameters(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self.network.named_parameters()}
+
+    def _is_theta(self, name: str) -> bool:
+        return self.theta is None or name in self.theta
+
+    @property
+    def like(self) -> Tensor:
+        """A parameter, whose dtype and device are those of all tensors."""
+        return next(iter(self.params.values()))
+
+    @property
+    def training_points(self) -> np.ndarray:
+        """The points of the training ``[n_train, n_inputs]``.
+
+        Raises:
+            InputError: this network came without.
+        """
+        if self.training is None:
+            raise InputError("no training points: give train_x, as this Pinn has none of its own")
+        return self.training.x
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters in theta."""
+        return sum(p.numel() for p in self.params.values())
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the loss terms of each equation."""
+        return self.names_of(self.equations)
+
+    def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
+        """Names of the residuals that each equation gives; an ordinary function is called once."""
+        like = next(self.network.parameters(), zeros(0))  # not yet self.params: it may move
+        probe = like.new_zeros(1, len(self.inputs))
+        found: list[tuple[str, ...]] = []
+        for equation in equations:
+            if isinstance(equation.residuals, Declared):
+                found.append(equation.residuals.names)
+                continue
+
+            def note(field: Field, equation: Equation = equation) -> None:
+                found.append(tuple(equation.residuals(field)))
+
+            derivatives_used([note], self.inputs, self.outputs, probe)
+        return tuple(found)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of all loss terms, in the order of the loss."""
+        return tuple(name for names in self.names for name in names)
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The loss terms in each of the sums ``pde``, ``bcs`` and ``all``."""
+        groups: dict[str, list[str]] = {name: [] for name in SUMS}
+        for equation, names in zip(self.equations, self.names, strict=True):
+            groups["pde" if equation.group == "pde" else "bcs"] += names
+            groups["all"] += names
+        return groups
+
+    @property
+    def observables(self) -> Equation:
+        """The outputs and the derived quantities, as functions of the field at every point."""
+
+        def values(f: Field) -> dict[str, Tensor]:
+            outputs = {name: getattr(f, name) for name in self.outputs}
+            return outputs | {name: function(f) for name, function in self.quantities.items()}
+
+        return Equation(values)
+
+    def derivatives(self, equations: Sequence[Equation]) -> list[MultiIndex]:
+        """Multi-indices of the derivatives that the equations use."""
+        probe = self.like.new_zeros(1, len(self.inputs))
+        functions = [equation.residuals for equation in equations]
+        return derivatives_used(functions, self.inputs, self.outputs, probe)
+
+    def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
+        """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""
+        known = self.training
+        if equations is None and known is not None and np.array_equal(x, known.x):
+            return Collocation(self, self.equations, known)
+        chosen = tuple(self.equations if equations is None else equations)
+        masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
+        everywhere = np.arange(len(x))
+        rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
+        acting = [(eq, x[r]) for eq, r in zip(chosen, rows, strict=True)]
+        data = tuple(None if eq.data is None else eq.data(points) for eq, points in acting)
+        images = tuple(None if eq.image is None else eq.image(points) for eq, points in acting)
+        return Collocation(self, chosen, PointSet(x, rows, data, images))

@@ -1,0 +1,129 @@
+"""A user's functions called as DeepXDE calls them: on the user's own network, with autograd.
+
+For what the look-up of derivatives cannot follow: equations that call ``torch.autograd`` or the
+network itself, conditions of the user's own, targets that depend on unknowns, networks that
+differentiate in their forward pass. Slower than the look-up, and right for whatever PyTorch can
+differentiate twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pinnfluence.field.field import Field
+from pinnfluence.models.deepxde.derivative_lookup import Substitute
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.network import Unknowns, cast
+
+
+class _Evaluation(nn.Module):
+    """A function of points and of a network's outputs, for ``torch.func.functional_call``.
+
+    That puts theta into the very module that the user's functions may hold, so that whatever they
+    compute with it depends on theta.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, function: Callable[[Tensor, Tensor], Any], x: Tensor) -> Any:
+        return function(x, self.net(x))
+
+
+def outputs_of(
+    function: Callable[[Tensor, Tensor, Field], Any], f: Field, net: nn.Module, unknowns: Unknowns
+) -> Any:
+    """What a function of points, outputs and the field gives at the field's points.
+
+    If the field has images, they are the second half of the points, as DeepXDE has it.
+    """
+    values = {_own_name(n): p for n, p in f.params.items() if not n.startswith("unknowns.")}
+    values |= {f"net.{n}": cast(b, f.points.dtype) for n, b in net.named_buffers()}
+    images = [f.image.points] if hasattr(f, "image") else []
+    x = torch.cat([f.points, *images]).detach().requires_grad_()
+    training = net.training
+    with torch.enable_grad(), Substitute(unknowns.substitutes(f.params)):
+        net.eval()
+        try:
+            bound = lambda x, y: function(x, y, f)  # noqa: E731
+            return torch.func.functional_call(_Evaluation(net), values, (bound, x))
+        finally:
+            net.train(training)
+            dde.grad.clear()
+
+
+def _own_name(name: str) -> str:
+    """Name of a parameter in ``_Evaluation``; an MLP has the names of the user's network."""
+    return name if name.startswith("net.") else f"net.{name}"
+
+
+@contextmanager
+def exact_attention() -> Iterator[None]:
+    """Attention by its formula: the fused kernels have no second derivatives."""
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        yield
+
+
+def condition_error(condition: Any, n_inputs: int) -> Callable[[Tensor, Tensor, Field], Any]:
+    """``condition.error`` at any points, without what it caches for its own.
+
+    The data of the equation hold the points in their first columns, and the values of a point set
+    in the others.
+    """
+
+    def function(x: Tensor, y: Tensor, f: Field) -> Any:
+        own = copy.copy(condition)
+        for attribute in ("func", "boundary_normal"):
+            cached = getattr(own, attribute, None)
+            if function := getattr(cached, "__wrapped__", None):
+                setattr(own, attribute, _uncached(function, x))
+        points = x.detach().cpu().numpy().astype(dde.config.real(np))
+        if hasattr(own, "values") and f.data.shape[1] > n_inputs:
+            own.points, own.values, own.batch_size = points, f.data[:, n_inputs:], None
+        return own.error(points, x, y, 0, len(x))
+
+    return function
+
+
+def _uncached(function: Any, like: Tensor) -> Callable[..., Tensor]:
+    """A function of a range of points, evaluated each time; DeepXDE caches it by ``id(X)``.
+
+    A tensor that depends on an unknown keeps its graph and its digits.
+    """
+    plain = getattr(function, "__wrapped__", function)
+
+    def call(X: np.ndarray, begin: int, end: int, _: Any = None) -> Tensor:
+        values = plain(X[begin:end])
+        values = values if isinstance(values, Tensor) else function(X[begin:end])
+        return values.to(like)
+
+    return call
+
+
+@contextmanager
+def in_dtype(net: nn.Module, variables: Sequence[Tensor], dtype: torch.dtype) -> Iterator[None]:
+    """The user's own network and unknowns in another dtype, for as long as the block lasts."""
+    tensors = [*net.parameters(), *net.buffers(), *variables]
+    before = [tensor.data for tensor in tensors]
+    attributes = [
+        (m, {k: v for k, v in vars(m).items() if not k.startswith("_")}) for m in net.modules()
+    ]
+    try:
+        for tensor in tensors:
+            tensor.data = cast(tensor.data, dtype)
+        for module, values in attributes:
+            vars(module).update({k: cast(v, dtype) for k, v in values.items()})
+        yield
+    finally:
+        for tensor, data in zip(tensors, before, strict=True):
+            tensor.data = data
+        for module, values in attributes:
+            vars(module).update(values)

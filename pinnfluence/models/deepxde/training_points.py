@@ -1,0 +1,137 @@
+"""The training points of a ``dde.Model``, and which of its equations act on which."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pinnfluence.errors import InputError
+from pinnfluence.loss.points import PointSet
+from pinnfluence.models.deepxde.conditions import is_point_set, kind_of
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.problem.problem import Equation
+from pinnfluence.runtime.devices import as_array
+from pinnfluence.runtime.slow_ways import tell_once
+
+N_SAMPLE = 3
+"""Points at which a user's functions are tried."""
+
+
+@dataclass(frozen=True)
+class PointsOfTraining:
+    """Points as a ``dde.Model`` was trained on them.
+
+    all: all of them ``[n, n_inputs]``, on which the PDE acts. bcs: those of each condition, with
+    repetitions. data: of DeepXDE.
+    """
+
+    all: np.ndarray
+    bcs: tuple[np.ndarray, ...]
+    data: Any
+
+    def sets(self, equations: Sequence[Equation]) -> PointSet:
+        """The training points, and the rows, data and images of each equation."""
+        if not isinstance(self.data, dde.data.PDE):
+            targets = as_array(self.data.train_y)
+            rows = np.arange(len(self.all))
+            return PointSet(self.all, (rows,), (targets.reshape(len(rows), -1),), (None,))
+        points, chosen, images = [self.all], [], []
+        n_points = len(self.all)
+        for condition, own in zip(self.data.bcs, self.bcs, strict=True):
+            if len(own) == 0:
+                raise InputError(f"condition {type(condition).__name__} acts on no training point")
+            partner = None
+            if kind_of(condition) == "periodic":
+                own, partner = np.split(own, 2)
+            known = defaultdict(deque) if is_point_set(condition) else _rows_by_point(self.all)
+            rows = np.array([known[p].popleft() if known[p] else -1 for p in map(bytes, own)])
+            new = rows < 0
+            rows[new] = n_points + np.arange(new.sum())
+            points.append(own[new])
+            n_points += int(new.sum())
+            chosen.append(rows)
+            images.append(partner)
+        if self.data.pde is not None:
+            chosen, images = [np.arange(len(self.all)), *chosen], [None, *images]
+        return self._sorted(np.concatenate(points), chosen, images, equations)
+
+    def _sorted(
+        self,
+        x: np.ndarray,
+        rows: Sequence[np.ndarray],
+        images: Sequence[np.ndarray | None],
+        equations: Sequence[Equation],
+    ) -> PointSet:
+        """Rows in rising order, points without a loss term left out, data by the points' order."""
+        used = np.unique(np.concatenate(rows))
+        place = np.searchsorted(used, np.arange(len(x)))
+        orders = [np.argsort(r) for r in rows]
+        numbers = []
+        offset = len(equations) - len(self.data.bcs)
+        for n, (equation, r, order) in enumerate(zip(equations, rows, orders, strict=True)):
+            given = None if equation.data is None else equation.data(x[r])
+            condition = self.data.bcs[n - offset] if n >= offset else None
+            if given is not None and is_point_set(condition) and given.shape[1] > x.shape[1]:
+                assert condition is not None
+                width = given.shape[1] - x.shape[1]
+                values = as_array(condition.values)
+                given = np.hstack([x[r], np.broadcast_to(values, (len(r), width))])
+            numbers.append(None if given is None else given[order])
+        return PointSet(
+            x[used],
+            tuple(place[r[order]] for r, order in zip(rows, orders, strict=True)),
+            tuple(numbers),
+            tuple(None if im is None else im[o] for im, o in zip(images, orders, strict=True)),
+        )
+
+
+def training_points(model: Any) -> PointsOfTraining:
+    """The points that the last step of training saw.
+
+    Raises:
+        InputError: they are no longer known.
+    """
+    data = model.data
+    if not isinstance(data, dde.data.PDE):
+        return PointsOfTraining(np.array(data.train_x) + 0.0, (), data)
+    everywhere, of_bcs = data.train_x_all, data.train_x_bc
+    n_bcs = sum(data.num_bcs)
+    seen = model.train_state.X_train
+    if seen is not None and not np.array_equal(seen, data.train_x):
+        if data.pde is None or len(seen) != len(data.train_x) or not _is_resampled(model):
+            raise InputError(
+                f"the last training had {len(seen)} points, the data now hold {len(data.train_x)} "
+                "or others; train again after points were added or resampled"
+            )
+        of_bcs, everywhere = seen[:n_bcs], seen[n_bcs:]
+    if _is_resampled(model):
+        tell_once(
+            model.net,
+            "the training points were resampled (PDEPointResampler): scores are those of the last "
+            "ones, although earlier ones shaped the network, too",
+        )
+    ends = np.cumsum([0, *data.num_bcs])
+    bcs = []
+    for condition, start, end in zip(data.bcs, ends[:-1], ends[1:], strict=True):
+        own = of_bcs[start:end]
+        if getattr(condition, "batch_size", None) is not None:  # all its points, not one batch
+            own = condition.points
+        bcs.append(np.array(own) + 0.0)
+    return PointsOfTraining(np.array(everywhere) + 0.0, tuple(bcs), data)  # -0 becomes 0
+
+
+def _is_resampled(model: Any) -> bool:
+    callbacks = [] if model.callbacks is None else model.callbacks.callbacks
+    return any(isinstance(callback, dde.callbacks.PDEPointResampler) for callback in callbacks)
+
+
+def _rows_by_point(x: np.ndarray) -> defaultdict[bytes, deque[int]]:
+    """Rows of each point by its bytes: repeated points are told apart by their order."""
+    known: defaultdict[bytes, deque[int]] = defaultdict(deque)
+    for row, point in enumerate(map(bytes, x)):
+        known[point].append(row)
+    return known
