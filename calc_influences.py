@@ -5,9 +5,12 @@ torchrun --nproc_per_node 2 calc_influences.py --checkpoint runs/good
 """
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pinnfluence import problems
@@ -25,8 +28,10 @@ from pinnfluence.models.trained_model import (
 )
 from pinnfluence.runtime import devices, distributed
 from pinnfluence.runtime.progress import ProgressStages
-from pinnfluence.scores.file import find_scores
-from pinnfluence.storage.files import check_target
+from pinnfluence.scores.dense import DENSE_FILE_NAME
+from pinnfluence.scores.file import FILE_NAME, Scores, find_scores
+from pinnfluence.storage.files import check_target, sweep
+from pinnfluence.storage.lock import held
 from pinnfluence.storage.stage_store import STAGES
 
 
@@ -124,28 +129,45 @@ def main() -> None:
         if distributed.from_first(scores is not None):
             print(f"{folder} holds these scores already; --restart makes them again")
             if scores is not None and arguments.dense:
-                print(f"wrote {scores.save_dense(folder)}")
+                check_target(folder, 0, [DENSE_FILE_NAME])
+                with writing_into(folder):
+                    print(f"wrote {scores.save_dense(folder)}")
             return
     print(f"batch size {influence.executor.batch_size}")
     cost = estimate.cost(influence, test_x, arguments.dense, arguments.restart)
     print(cost)
     if arguments.dry_run:
         return
-    check_target(folder, cost.disk_bytes + cost.passing_bytes)
-    if arguments.restart:
-        influence.discard_stages()
-    for path in folder.glob(".influence*.tmp") if distributed.is_first() else ():
-        path.unlink()  # what a killed run was writing
-    scores = influence.influence(test_x)
+    files = [FILE_NAME, *([DENSE_FILE_NAME] if arguments.dense else [])]
+    check_target(folder, cost.disk_bytes + cost.passing_bytes, files)
+    with writing_into(folder):
+        if arguments.restart:
+            influence.discard_stages()
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow are refused
+            scores = influence.influence(test_x)
+        if distributed.is_first():
+            scores.metadata |= model.provenance()
+            write(scores, folder, stages, arguments.dense)
+            influence.discard_test_stages()
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes, and sweep what killed ones left in it."""
     if not distributed.is_first():
+        yield
         return
-    scores.metadata |= model.provenance()
+    with held(folder, "influence scores"):
+        sweep(folder, "influence*")
+        sweep(folder / STAGES, "*")
+        yield
+
+
+def write(scores: Scores, folder: Path, stages: ProgressStages, dense: bool) -> None:
+    """Write the files of the scores, and say what is in them."""
     with stages.stage("file", 1) as advance:
-        paths = [scores.save(folder)]
-        if arguments.dense:
-            paths.append(scores.save_dense(folder))
+        paths = [scores.save(folder), *([scores.save_dense(folder)] if dense else [])]
         advance(1)
-    influence.discard_test_stages()
     lines, warnings = report(scores, stages.seconds)
     print("\n".join(lines))
     print("".join(f"warning: {warning}\n" for warning in warnings), end="", file=sys.stderr)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
+
+from pinnfluence.runtime.signals import listened
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -52,17 +55,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
-    """Run a script's main function; bad input and interruptions end it with one line."""
+    """Run a script's main function; bad input and interruptions end it with one line.
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be valid UTF-8
+    The signals of ``runtime.signals`` end it like Ctrl-C. Output that cannot be written, because
+    it is closed or its disk is full, changes no exit code but 0, which becomes 2.
+    """
+    _open_streams()
+    for number in listened():
+        signal.signal(number, _interrupt)
     code = 0
     try:
         main()
+        sys.stdout.flush()  # at the end of Python, a full disk would be no error of one line
     except InputError as error:
         code = _report(f"error: {error}", EXIT_BAD_INPUT)
     except OSError as error:
@@ -78,7 +82,33 @@ def run_script(main: Callable[[], None]) -> NoReturn:
         )
     except KeyboardInterrupt as stop:
         code = _report(str(stop) or "interrupted; nothing half-written remains", EXIT_INTERRUPTED)
+    _drop_unwritable_output()
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _open_streams() -> None:
+    """Streams that are closed lead nowhere, so that no file of ours takes their numbers."""
+    number = os.open(os.devnull, os.O_RDWR)
+    while number < 3:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be valid UTF-8
+
+
+def _drop_unwritable_output() -> None:
+    """Else Python would end with a code and a message of its own when it flushes the streams."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (OSError, ValueError):
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -89,6 +119,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _report(message: str, code: int) -> int:
     line = " ".join(message.split())
-    after_bar = code == EXIT_INTERRUPTED and sys.stderr.isatty()
-    print(f"\n{line}" if after_bar else line, file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # nobody can be told
+        after_bar = code == EXIT_INTERRUPTED and sys.stderr.isatty()
+        print(f"\n{line}" if after_bar else line, file=sys.stderr, flush=True)
     return code

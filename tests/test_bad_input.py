@@ -121,6 +121,22 @@ def test_weights_that_overflow(model: Path) -> None:
         calc_is_refused(model, "overflows", flags=("--dtype", dtype))
 
 
+@pytest.mark.parametrize("value", [1e19, 1e38, 1e200])
+def test_scores_that_overflow_are_refused_without_warnings_of_numpy(
+    model: Path, value: float
+) -> None:
+    content = torch.load(model / "lbfgs-130.pt", weights_only=True)
+    weights = content["model_state_dict"]
+    content["model_state_dict"] = {
+        k: torch.full_like(w.double(), value) for k, w in weights.items()
+    }
+    torch.save(content, model / "lbfgs-130.pt")
+    flags = ("--checkpoint", model, "--test_x_path", model / "train_x.npy")
+    for recipe in ("paper", "gauss-newton"):
+        assert_refused(run(CALC, *flags, "--recipe", recipe), "")
+    assert not list(model.parent.glob("*/*.safetensors"))
+
+
 def test_weights_of_zeros(model: Path) -> None:
     """The flow at rest has a curvature; this must end well or say why not."""
     content = torch.load(model / "lbfgs-130.pt", weights_only=True)
@@ -181,38 +197,38 @@ def test_unfit_flags(model: Path, flags: tuple[Any, ...], words: tuple[str, ...]
         ("\ud800", "is not a JSON object"),
         (
             {"layers": "abc"},
-            'expected layers to be at least two positive whole numbers, found "abc',
+            'layers: expected `array`, found "abc"; repair the file or remove it',
         ),
         ({"layers": None}, "found null"),
         ({"layers": [2]}, "found [2]"),
         ({"layers": [2, 6.0, 6, 3]}, "found [2, 6.0, 6, 3]"),
         ({"layers": [2, True, 6, 3]}, "found [2, true, 6, 3]"),
         ({"layers": [2, 0, 3]}, "found [2, 0, 3]"),
-        ({"layers": {"2": 3}}, "expected layers"),
+        ({"layers": {"2": 3}}, "layers: expected `array`"),
         ({"layers": [2, 7, 7, 3]}, "has layers 2 6 6 3, but 2 7 7 3 is what"),
-        ({"scale": [0, 1]}, "expected scale to be one positive number an input, found [0, 1]"),
+        ({"scale": [0, 1]}, "scale[0]: expected `float` > 0.0, found [0, 1]"),
         ({"scale": [-1, 1]}, "found [-1, 1]"),
         ({"scale": [float("nan"), 1]}, "found [NaN, 1]"),
         ({"scale": [float("inf"), 1]}, "found [Infinity, 1]"),
         ({"scale": 2}, "found 2"),
-        ({"scale": [10**400, 1]}, "expected scale to be one positive number an input"),
-        ({"loss_weights": [1]}, "expected loss_weights to be positive numbers by loss term"),
+        ({"scale": [10**400, 1]}, "scale[0]: number out of range"),
+        ({"loss_weights": [1]}, "loss_weights: expected `object`, found [1]"),
         ({"loss_weights": {"continuity": 0}}, 'found {"continuity": 0}'),
         ({"loss_weights": {"heat": 2}}, "found heat 2"),
-        ({"scale": ["1", "1"]}, "expected scale"),
-        ({"scale": [1]}, "scale needs 2 values, one an input, found [1]"),
+        ({"scale": ["1", "1"]}, "scale[0]: expected `float`"),
+        ({"scale": [1]}, "scale needs 2 values, one an input, found [1.0]"),
         ({"scale": [1, 1, 1]}, "scale needs 2 values"),
         ({"scale": []}, "found []"),
         ({"problem": "ugly"}, f"unknown problem 'ugly', expected one of {', '.join(names())}"),
-        ({"problem": ["cylinder_flow"]}, "expected problem to be a name"),
+        ({"problem": ["cylinder_flow"]}, "problem: expected `str`"),
         ({"problem": "../train"}, "unknown problem '../train'"),
         ({"variant": "ugly"}, "no variant 'ugly', expected one of good, broken, bad"),
-        ({"variant": {}}, "expected variant to be a name, found {}"),
+        ({"variant": {}}, "variant: expected `str`, found {}"),
         ({"conditions": "none"}, "no conditions 'none', expected one of corrected, published"),
-        ({"conditions": 1}, "expected conditions to be a name, found 1"),
+        ({"conditions": 1}, "conditions: expected `str`, found 1"),
         ({"activation": "relu"}, "unknown activation 'relu', expected one of gelu"),
-        ({"activation": ["gelu"]}, "expected activation to be a name"),
-        ({"activation": None}, "expected activation to be a name, found null"),
+        ({"activation": ["gelu"]}, "activation: expected `str`"),
+        ({"activation": None}, "activation: expected a value or no such key, found null"),
     ],
 )
 def test_bad_config(model: Path, content: Any, words: str) -> None:

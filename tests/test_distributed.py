@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CALC, ROOT, Result, run, run_well, short_run, snapshot
+from helpers import CALC, ROOT, Result, assert_refused, run, run_well, short_run, snapshot
 
 import pinnfluence
 from pinnfluence.problems.cylinder_flow import PROBLEM
@@ -205,6 +205,22 @@ def test_a_killed_process_ends_the_other(test_x: Path, tmp_path: Path) -> None:
     assert codes == [2, -9]
     assert re.search("^error: lost contact with another process", result.stderr, re.MULTILINE)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"WORLD_SIZE": "two"}, "expected WORLD_SIZE to be a whole number of processes"),
+        ({"WORLD_SIZE": ""}, "expected WORLD_SIZE to be a whole number of processes"),
+        ({"WORLD_SIZE": "2"}, "but RANK, MASTER_ADDR, MASTER_PORT of torchrun are missing"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "but MASTER_ADDR, MASTER_PORT of torchrun are missing"),
+    ],
+)
+def test_an_environment_that_torchrun_does_not_make(
+    test_x: Path, tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    prelude = f"import os\nos.environ.update({environment})"
+    assert_refused(run(CALC, *flags(test_x, tmp_path / "scores"), prelude=prelude), words)
 
 
 def test_parts_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,13 @@
 """Files that a user may have by mistake, given to calc_influences.py and ``load_scores``."""
 
+import hashlib
 import io
 import json
+import os
 import shutil
 import struct
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,10 @@ from helpers import CALC, Result, assert_refused, run, short_run, snapshot
 from torch import Tensor, nn
 
 import pinnfluence
+from pinnfluence.errors import InputError
+from pinnfluence.runtime.memory import peak_bytes
+from pinnfluence.scores import tensor_file
+from pinnfluence.storage.lock import LOCK, held
 
 
 @pytest.fixture
@@ -50,10 +58,10 @@ def spoil(model: Path, change: Callable[[dict[str, Tensor]], dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: w.to(torch.complex64), "linears.0.bias to be a dense matrix or vector of floa"),
+        (lambda w: w.to(torch.complex64), "linears.0.bias: expected a dense matrix or vector"),
         (lambda w: (1000 * w).int(), "torch.int32"),
         (lambda w: w.to_sparse(), "torch.sparse_coo"),
-        (lambda w: w[..., None], "linears.0.bias to be a dense matrix or vector of floats, found"),
+        (lambda w: w[..., None], "linears.0.bias: expected a dense matrix or vector of floats"),
         (lambda w: w.to("meta"), "dense matrix or vector of floats"),
         (lambda w: w.tolist(), "expected linears.0.weight, linears.0.bias"),
         (lambda w: w.repeat(*([2] * w.ndim)), "maps 4 inputs to 6 outputs, expected 2 to 3"),
@@ -113,10 +121,78 @@ def test_of_several_checkpoints_the_last_is_taken(model: Path) -> None:
 def test_a_config_that_is_a_folder(model: Path) -> None:
     (model / "config.json").unlink()
     (model / "config.json").mkdir()
-    is_refused(model, "Is a directory", str(model / "config.json"))
+    is_refused(model, f"expected a file at {model / 'config.json'}, found a folder")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_config_that_never_ends(model: Path, kind: str) -> None:
+    """Refused without waiting for what may never come."""
+    path = model / "config.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert_refused(calc(model), f"expected a file at {path}, found a pipe or a device")
+
+
+def test_a_nested_tensor(model: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):  # that nested tensors are a prototype
+        nested = torch.nested.as_nested_tensor([torch.zeros(2), torch.zeros(3)])
+    spoil(model, lambda weights: weights | {"linears.0.weight": nested})
+    is_refused(model, "linears.0.weight: expected a dense matrix or vector, found a nested tensor")
+
+
+def test_a_weight_of_more_numbers_than_the_file_holds(model: Path) -> None:
+    """A terabyte, all of whose numbers are one."""
+    wide = torch.zeros(1).expand(500_000, 500_000)
+    spoil(model, lambda weights: weights | {"linears.1.weight": wide})
+    is_refused(model, "linears.1.weight has more numbers", "than the file holds")
+
+
+def bomb(path: Path, names: list[str]) -> None:
+    """An archive of a few megabytes that unpacks to two gigabytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            with archive.open(name, "w") as member:
+                for _ in range(128):
+                    member.write(bytes(2**20 * 16 // len(names)))
+
+
+def test_a_checkpoint_that_unpacks_to_gigabytes(model: Path) -> None:
+    path = model / "lbfgs-130.pt"
+    bomb(path, ["archive/data.pkl", "archive/data/0"])
+    before = peak_bytes()
+    with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB, which no file of numbers"):
+        pinnfluence.load_model(model)
+    assert peak_bytes() - before < 300e6
+    is_refused(model, f"{path}: 2.09 MB would unpack to 2.15 GB")
+
+
+def test_scores_that_unpack_to_gigabytes(tmp_path: Path) -> None:
+    bomb(tmp_path / "influence_arrs.npz", ["output_dim_0.npy", "train_x.npy"])
+    before = peak_bytes()
+    with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB"):
+        pinnfluence.load_scores(tmp_path / "influence_arrs.npz")
+    assert peak_bytes() - before < 300e6
 
 
 # ---- points
+
+
+def test_masked_points(model: Path) -> None:
+    """Their hidden numbers were taken as points."""
+    points = np.ma.masked_array(np.load(model / "train_x.npy"))
+    pinnfluence.load_model(model, points)
+    points[3] = np.ma.masked
+    with pytest.raises(InputError, match="training points are masked; give the others"):
+        pinnfluence.load_model(model, points)
+    trained = pinnfluence.load_model(model)
+    for use in (trained.predict, trained.loss_density):
+        with pytest.raises(InputError, match="masked"):
+            use(points)
+    with pytest.raises(InputError, match="masked"):
+        pinnfluence.Influence(trained.pinn, points)
 
 
 def claims(shape: str) -> bytes:
@@ -214,6 +290,66 @@ def test_a_broken_score_file_is_made_again(model: Path) -> None:
         assert path.read_bytes() == good
 
 
+@pytest.mark.parametrize("name", ["influences.safetensors", "influence_arrs.npz"])
+def test_a_folder_in_the_place_of_a_score_file(model: Path, name: str) -> None:
+    """Found before the work, not after it."""
+    folder = model.parent / "scores"
+    (folder / name).mkdir(parents=True)
+    result = calc(model, "--save_path", folder, "--dense")
+    assert_refused(result, f"expected a file at {folder / name}, found a folder")
+    assert "eigenpairs" not in result.stderr
+    assert list(folder.iterdir()) == [folder / name]
+
+
+def test_the_checkpoint_is_exchanged_meanwhile(model: Path, tmp_path: Path) -> None:
+    """The scores name the file that they were made from."""
+    path, other = model / "lbfgs-130.pt", model / "adam-80.pt"
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    prelude = f"""
+import shutil
+from pinnfluence.influence import Influence
+compute = Influence.influence
+def exchanged(*arguments):
+    shutil.copy({str(other)!r}, {str(path)!r})
+    return compute(*arguments)
+Influence.influence = exchanged
+"""
+    flags = ("--checkpoint", model, "--test_x_path", model / "train_x.npy")
+    result = run(CALC, *flags, "--save_path", tmp_path / "scores", prelude=prelude)
+    assert result.code == 0, result.stderr
+    scores = pinnfluence.load_scores(tmp_path / "scores")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != expected
+    assert isinstance(scores, pinnfluence.Scores)
+    assert scores.metadata["checkpoint"]["sha256"] == expected
+
+
+def test_another_process_that_writes_into_the_same_folder(model: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "scores", "influence scores"):
+        result = calc(model, "--save_path", tmp_path / "scores")
+        assert_refused(result, f"{tmp_path / 'scores'} is in use by process {os.getpid()} on")
+        assert [path.name for path in (tmp_path / "scores").iterdir()] == [LOCK]
+    made(model, tmp_path / "scores")
+
+
+def test_the_folder_is_removed_meanwhile(model: Path, tmp_path: Path) -> None:
+    """It is not made again with a part of the files in it."""
+    folder = tmp_path / "scores"
+    prelude = f"""
+import shutil
+from pinnfluence.influence import Influence
+compute = Influence.influence
+def removed(*arguments):
+    scores = compute(*arguments)
+    shutil.rmtree({str(folder)!r})
+    return scores
+Influence.influence = removed
+"""
+    flags = ("--checkpoint", model, "--test_x_path", model / "train_x.npy")
+    result = run(CALC, *flags, "--save_path", folder, prelude=prelude)
+    assert_refused(result, f"{folder} was removed or moved while this process worked in it")
+    assert not folder.exists()
+
+
 def test_stages_that_are_a_file(model: Path) -> None:
     folder = model.parent / "scores"
     folder.mkdir()
@@ -231,9 +367,11 @@ def test_headers_of_score_files(model: Path, tmp_path: Path) -> None:
     """Whatever the header says: one line, or scores."""
     made(model, tmp_path / "scores")
     good = (tmp_path / "scores" / "influences.safetensors").read_bytes()
+    tensors = safetensors.numpy.load(good)
     length = struct.unpack("<Q", good[:8])[0]
     header = json.loads(good[8 : 8 + length])
     metadata = json.loads(header["__metadata__"]["pinnfluence"])
+    metadata.pop("sha256")
     odd: list[Any] = [None, 5, "x", [], {}, [5], {"a": 1}]
     changes = [metadata | {key: value} for key in ("terms", "test_quantities") for value in odd]
     changes += [metadata | {"groups": value} for value in odd]
@@ -241,10 +379,7 @@ def test_headers_of_score_files(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     refused = []
     for changed in changes:
-        header["__metadata__"]["pinnfluence"] = json.dumps(changed)
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        path.write_bytes(struct.pack("<Q", len(text)) + text + good[8 + length :])
+        tensor_file.write(path, tensors, changed)
         try:
             scores = pinnfluence.load_scores(path)
         except ValueError as error:

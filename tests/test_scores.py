@@ -1,6 +1,8 @@
 """Score matrices against dense arrays, and the files against what they were made from."""
 
 import json
+import time
+import timeit
 import zipfile
 
 import numpy as np
@@ -9,10 +11,12 @@ import safetensors.numpy
 
 from pinnfluence import Scores, load_scores
 from pinnfluence.scores import matrix as matrix_module
+from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import DENSE_FILE_NAME, DenseScores
 from pinnfluence.scores.embedding import Embedding
-from pinnfluence.scores.file import FILE_NAME, FORMAT_VERSION
+from pinnfluence.scores.file import FILE_NAME
 from pinnfluence.scores.matrix import FactoredMatrix
+from pinnfluence.scores.tensor_file import FORMAT_VERSION
 from pinnfluence.storage.files import map_npz
 
 N_TEST, N_TRAIN, RANK = 23, 31, 4
@@ -193,18 +197,27 @@ def one_line(path, message: str) -> None:
 
 
 def rewritten(path, metadata=None, drop: str = "", **tensors) -> None:
-    """The score file with other content."""
+    """The score file with other content, its checksum included."""
+    if metadata is None:
+        metadata = metadata_of(path)
     content = safetensors.numpy.load(path.read_bytes())
     content = {name: t for name, t in content.items() if name != drop} | tensors
-    path.write_bytes(safetensors.numpy.save(content, metadata=metadata))
+    tensor_file.write(path, content, metadata)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+def metadata_of(path) -> dict:
+    header = safetensors.safe_open(path, framework="numpy").metadata()
+    found = json.loads(header["pinnfluence"])
+    found.pop("sha256")
+    return found
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", True, None])
 def test_another_version(scores, tmp_path, version):
     path = scores.save(tmp_path)
     metadata = {**scores.metadata, "format_version": version, "test_quantities": list(scores.test)}
-    rewritten(path, {"pinnfluence": json.dumps(metadata)})
-    one_line(path, f"has format version {version}, expected 1; make it again")
+    save_plain(path, {"pinnfluence": json.dumps(metadata)})
+    one_line(path, f"has format version {version}, expected 2; make it again")
 
 
 @pytest.mark.parametrize(
@@ -214,8 +227,67 @@ def test_another_version(scores, tmp_path, version):
 )
 def test_foreign_safetensors(scores, tmp_path, metadata):
     path = scores.save(tmp_path)
-    rewritten(path, metadata)
+    save_plain(path, metadata)
     one_line(path, "expected|not a score file")
+
+
+def save_plain(path, metadata) -> None:
+    """The arrays of a score file with other metadata, and no checksum."""
+    content = safetensors.numpy.load(path.read_bytes())
+    path.write_bytes(safetensors.numpy.save(content, metadata=metadata))
+
+
+def test_a_flipped_bit_is_an_error_and_never_a_number(scores, tmp_path):
+    path = scores.save(tmp_path)
+    good, refusals = path.read_bytes(), []
+    rng = np.random.default_rng(0)
+    positions = np.concatenate([rng.integers(0, len(good), 200), np.arange(0, 400)])
+    for position in positions:
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = load_scores(path)
+        except ValueError as error:
+            refusals.append(str(error))
+        else:  # a space of the header
+            assert found.save(tmp_path / "again").read_bytes() == good
+    assert len(refusals) > 0.95 * len(positions)
+    assert all(str(path) in line and "\n" not in line for line in refusals)
+
+
+def test_arrays_that_change_places_are_seen(scores, tmp_path):
+    """Right bytes under wrong names, which no checksum of single arrays sees."""
+    path = scores.save(tmp_path)
+    good = path.read_bytes()
+    path.write_bytes(
+        good.replace(b"test/u/emb", b"test/#/emb")
+        .replace(b"test/v/emb", b"test/u/emb")
+        .replace(b"test/#/emb", b"test/v/emb")
+    )
+    one_line(path, "is damaged, its checksum is wrong; make it again")
+
+
+def test_a_file_of_version_one_is_read_with_a_warning(scores, tmp_path):
+    path = scores.save(tmp_path)
+    save_plain(path, {"pinnfluence": json.dumps(metadata_of(path) | {"format_version": 1})})
+    with pytest.warns(UserWarning, match="has no checksum, so that damage cannot be seen"):
+        old = load_scores(path)
+    path = old.save(tmp_path / "new")
+    assert path.read_bytes() == scores.save(tmp_path / "same").read_bytes()
+
+
+def test_a_large_file_opens_in_under_a_second(tmp_path):
+    """70 MB; the checksum reads them all."""
+    n, rank = 140_000, 128
+    x = np.zeros((n, 2), np.float32)
+    embedding = Embedding(np.random.default_rng(0).random((n, rank), np.float32), np.arange(n))
+    metadata = make_scores().metadata | {"terms": [], "groups": {"pde": [], "bcs": [], "all": []}}
+    large = Scores(x[:1], x, {}, {"u": embedding}, metadata, np.zeros(rank))
+    path = large.save(tmp_path)
+    assert path.stat().st_size > 70e6
+    seconds = timeit.repeat(lambda: load_scores(path), timer=time.process_time, number=1, repeat=3)
+    assert min(seconds) < 0.5, seconds
 
 
 @pytest.mark.parametrize(
@@ -242,8 +314,7 @@ def test_foreign_safetensors(scores, tmp_path, metadata):
 )
 def test_content_that_does_not_fit(scores, tmp_path, change):
     path = scores.save(tmp_path)
-    metadata = safetensors.safe_open(path, framework="numpy").metadata()
-    rewritten(path, metadata, **change)
+    rewritten(path, **change)
     one_line(path, "make it again")
 
 
@@ -253,8 +324,7 @@ def test_content_that_does_not_fit(scores, tmp_path, change):
 )
 def test_metadata_of_other_types(scores, tmp_path, changes):
     path = scores.save(tmp_path)
-    said = json.loads(safetensors.safe_open(path, framework="numpy").metadata()["pinnfluence"])
-    rewritten(path, {"pinnfluence": json.dumps(said | changes)})
+    rewritten(path, metadata_of(path) | changes)
     one_line(path, "is no (object|list); make it again")
 
 

@@ -83,7 +83,9 @@ def test_parts(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "text", "no facts", "facts", "pickle"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", "bit", "text", "no facts", "facts", "pickle", "renamed"]
+)
 def test_a_damaged_file_is_computed_again(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +100,10 @@ def test_a_damaged_file_is_computed_again(
     if damage == "no facts":
         with zipfile.ZipFile(path, "w"):
             pass
+    elif damage == "renamed":
+        other = StageStore(tmp_path, KEY)
+        other.save("two", ARRAYS, {"x": 1})
+        other._path("two").rename(path)
     elif damage == "facts":
         np.savez(path, facts=np.frombuffer(b"{", np.uint8))
     elif damage == "pickle":
@@ -121,10 +127,65 @@ def test_a_folder_that_cannot_be_written_costs_a_line(
     assert store.load("one") is None
 
 
-def test_what_a_killed_run_was_writing_is_swept(tmp_path: Path) -> None:
+FORGED = {
+    "a list": b"[1]",
+    "a number": b"3",
+    "empty": b"",
+    "nested": b"[" * 100_000 + b"]" * 100_000,
+}
+"""Facts that a store does not write."""
+
+
+@pytest.mark.parametrize("facts", FORGED)
+def test_a_forged_file_is_computed_again(
+    tmp_path: Path, facts: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole, with the right key, and not what a store wrote."""
+    store = StageStore(tmp_path, KEY)
+    text = np.frombuffer(FORGED[facts], np.uint8)
+    np.savez(store._path("one"), allow_pickle=False, facts=text, **ARRAYS)
+    assert store.facts("one") is None
+    assert store.load("one") is None
+    assert "is damaged; computing it again" in capsys.readouterr().err
+
+
+def test_an_array_that_is_missing_is_seen(tmp_path: Path) -> None:
+    store = StageStore(tmp_path, KEY)
+    store.save("one", ARRAYS, {"x": 1})
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as file:
+        members = {name: file[name] for name in file.files if name != "a"}
+    np.savez(path, allow_pickle=False, **members)
+    assert store.load("one") is None
+
+
+def test_a_flipped_bit_of_a_stage_is_never_a_number(tmp_path: Path) -> None:
+    """Also in the headers of the arrays, where a smaller shape would leave numbers out."""
+    store = StageStore(tmp_path, KEY)
+    store.save("one", ARRAYS, {"x": 1})
+    (path,) = tmp_path.iterdir()
+    good, n_refused = path.read_bytes(), 0
+    rng = np.random.default_rng(0)
+    for position in rng.permutation(len(good))[:400]:
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        saved = store.load("one")
+        if saved is None:
+            n_refused += 1
+            continue
+        assert saved.facts == {"x": 1}
+        assert saved.arrays.keys() == ARRAYS.keys()
+        for name, array in ARRAYS.items():
+            assert saved.arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(saved.arrays[name], array)
+    assert n_refused > 200
+
+
+def test_a_store_leaves_what_another_process_is_writing(tmp_path: Path) -> None:
     (tmp_path / ".one-012.npz.x1y2.tmp").write_bytes(b"half")
-    StageStore(tmp_path, KEY)
-    assert list(tmp_path.iterdir()) == []
+    StageStore(tmp_path, KEY).load("one")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_saving_waits_and_takes_a_tenth_of_the_time(

@@ -94,7 +94,13 @@ def tensor_like(array: np.ndarray, like: Tensor) -> Tensor:
 
 
 def as_array(values: np.ndarray | Tensor) -> np.ndarray:
-    """Numbers as an array, in their dtype and wherever they are."""
+    """Numbers as an array, in their dtype and wherever they are.
+
+    Raises:
+        InputError: some of them are masked, which would be taken as if they were not.
+    """
+    if np.ma.is_masked(values):
+        raise InputError("expected plain numbers, found masked ones; give the others alone")
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 

@@ -22,12 +22,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pinnfluence.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError
+from pinnfluence.runtime.signals import SIGNALS
 
 TIMEOUT = timedelta(days=7)
 """How long a process waits for another that computes alone, such as a factorisation."""
 
 SECONDS_TO_FOLLOW = 5.0
 """After an error, how long the others have for ending by themselves."""
+
+NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What the environment must say beside ``WORLD_SIZE``."""
 
 T = TypeVar("T")
 _size = 1
@@ -155,7 +159,7 @@ def together(main: Callable[[], None]) -> Callable[[], None]:
     """
 
     def run() -> None:
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        if _asked_for() < 2:
             main()
             return
         group = _Group()
@@ -168,6 +172,24 @@ def together(main: Callable[[], None]) -> Callable[[], None]:
         group.end()
 
     return run
+
+
+def _asked_for() -> int:
+    """How many processes the environment says that there are.
+
+    Raises:
+        InputError: no number, or without what ``torchrun`` says besides.
+    """
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"expected WORLD_SIZE to be a whole number of processes, found {text!r}")
+    missing = [name for name in NEEDED if name not in os.environ] if int(text) > 1 else []
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE is {text}, but {', '.join(missing)} of torchrun are missing; start with "
+            "torchrun, or without WORLD_SIZE"
+        )
+    return int(text)
 
 
 class _Group:
@@ -218,7 +240,7 @@ class _Group:
     def fail(self, error: BaseException) -> None:
         """Tell the others; only the first to fail returns, to say why."""
         self._ending.set()
-        for number in (signal.SIGTERM, signal.SIGINT):  # what ends one process ends all at once
+        for number in SIGNALS:  # what ends one process ends all at once
             signal.signal(number, signal.SIG_IGN)
         code = EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_BAD_INPUT
         with contextlib.suppress(RuntimeError):

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from pinnfluence.runtime.signals import SIGNALS
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,7 +37,8 @@ def in_processes(
 def _begin() -> None:
     """One thread; an interruption is the parent's to tell, which ends its processes."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

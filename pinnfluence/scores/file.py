@@ -1,9 +1,9 @@
-"""The score file: embeddings on disk, influence scores on demand."""
+"""Influence scores on demand from embeddings, which a score file holds."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from pinnfluence.errors import InputError
+from pinnfluence.problem.domain import Shape
+from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import (
     PUBLISHED_LOSSES,
     DenseScores,
@@ -22,14 +23,12 @@ from pinnfluence.scores.dense import (
     write_dense,
 )
 from pinnfluence.scores.embedding import Embedding
-from pinnfluence.scores.mapped import map_safetensors
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
-from pinnfluence.storage.files import map_npz, write_bytes
+from pinnfluence.scores.vtk import write_vtk
+from pinnfluence.storage.files import map_npz
 from pinnfluence.storage.points import check_points
 
-FORMAT_VERSION = 1
 FILE_NAME = "influences.safetensors"
-METADATA_KEY = "pinnfluence"
 
 OBJECTS = ("groups", "recipe", "stationarity", "compression", "checkpoint", "config", "versions")
 LISTS = ("inputs", "outputs", "terms", "test_quantities")
@@ -168,14 +167,7 @@ class Scores(Mapping[str, ScoreMatrix]):
             for name, embedding in embeddings.items():
                 tensors[f"{side}/{name}/embedding"] = embedding.values
                 tensors[f"{side}/{name}/rows"] = embedding.rows
-        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        metadata = {
-            **self.metadata,
-            "format_version": FORMAT_VERSION,
-            "test_quantities": list(self.test),
-        }
-        text = json.dumps(metadata, sort_keys=True)
-        write_bytes(path, safetensors.numpy.save(tensors, metadata={METADATA_KEY: text}))
+        tensor_file.write(path, tensors, self.metadata | {"test_quantities": list(self.test)})
         return path
 
     def save_dense(self, path: str | Path) -> Path:
@@ -188,39 +180,52 @@ class Scores(Mapping[str, ScoreMatrix]):
         matrices = {key: self[name] for key, name in published_keys(outputs).items()}
         return write_dense(path, matrices, self.train_x, self.test_x)
 
-    def to_vtk(self, path: str | Path, **choice: Any) -> Path:
+    def to_vtk(
+        self,
+        path: str | Path,
+        quantities: Sequence[str] | None = None,
+        train_points: Sequence[int] | None = None,
+        test_points: Sequence[int] | None = None,
+        terms: Sequence[str] | str | None = None,
+        scale: str = "removal",
+        domain: Shape | None = None,
+    ) -> Path:
         """Write a ``.vtu`` or ``.vtk`` for ParaView, with the package meshio.
 
         By default the test points, with the mean of ``|Inf|`` over all training points; the
         training points instead where ``test_points`` are given.
 
         Args:
-            path: the file. choice: ``quantities`` (all); ``train_points``: numbers of those whose
-                maps ``Inf(f(x); z_j)`` are wanted; or ``test_points``: numbers of those whose
-                rows ``Inf(f(x_i); z)`` are; ``terms`` and ``scale`` as for ``matrix``; ``domain``,
-                a shape whose holes stay empty, as ``Problem.domain``.
+            path: the file.
+            quantities: names of those that are written; None means all.
+            train_points: numbers of those whose maps ``Inf(f(x); z_j)`` are wanted.
+            test_points: or numbers of those whose rows ``Inf(f(x_i); z)`` are.
+            terms, scale: as for ``matrix``.
+            domain: a shape whose holes stay empty, as ``Problem.domain``.
 
         Raises:
-            InputError: an unknown format, no such point, no meshio. TypeError: other choices.
+            InputError: an unknown format, no such point, no meshio.
 
         >>> scores.to_vtk("u.vtu", quantities=["u"], train_points=[57])      # doctest: +SKIP
         """
-        from pinnfluence.scores.vtk import write_vtk
-
-        return write_vtk(path, self, **choice)
+        names = self if quantities is None else quantities
+        matrices = {name: self.matrix(name, terms, scale) for name in names}
+        points = self.train_x, self.test_x
+        return write_vtk(path, matrices, *points, train_points, test_points, domain)
 
 
 def load_scores(
     path: str | Path, outputs: Sequence[str] = ("u", "v", "p", "speed")
 ) -> Scores | DenseScores:
-    """Open a score file, or a folder that holds one: its arrays are mapped, not read.
+    """Open a score file, or a folder that holds one. Its arrays stay on the disk.
 
     Args:
         path: ``influences.safetensors``, its folder, or an ``influence_arrs.npz``.
         outputs: names of ``output_dim_0, ...``; used for the dense layout only.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not a score file, or of another version.
+        FileNotFoundError: no such file. ValueError: not a score file, damaged, or of another
+        version.
     """
     path = _score_path(path)
     if not path.is_file():
@@ -230,28 +235,21 @@ def load_scores(
             return DenseScores(map_npz(path), outputs)
         except (zipfile.BadZipFile, zlib.error):
             raise ValueError(f"{path} is no npz archive or is truncated; make it again") from None
-        except ValueError as error:
+        except (OSError, InputError):
+            raise
+        except Exception as error:  # damaged bytes make readers raise whatever they lead them into
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not a dense score file: {reason}") from None
+    arrays, metadata = tensor_file.read(path)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
-    except (safetensors.SafetensorError, json.JSONDecodeError):
-        raise ValueError(f"{path} is not a score file or is truncated; make it again") from None
-    found = metadata.get("format_version") if isinstance(metadata, dict) else "none"
-    if found != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {found}, expected {FORMAT_VERSION}; make it again"
-        )
-    try:
-        return _assemble(metadata, map_safetensors(path))
+        return _assemble(metadata, arrays)
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, {error.args[0]}; make it again") from None
 
 
 def find_scores(path: str | Path, key: str) -> Scores | None:
     """The scores of a file or folder, if they are of the computation with that key."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError), warnings.catch_warnings(action="ignore"):
         scores = load_scores(path)
         if isinstance(scores, Scores) and scores.metadata.get("key") == key:
             return scores

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pinnfluence.errors import InputError
 from pinnfluence.problem.domain import Shape
+from pinnfluence.scores.matrix import ScoreMatrix
 from pinnfluence.scores.mesh import triangles_of
 from pinnfluence.storage.files import write_bytes
-
-if TYPE_CHECKING:
-    from pinnfluence.scores.file import Scores
 
 SUFFIXES = {".vtu": "vtu", ".vtk": "vtk"}
 """Formats by the ends of their names."""
@@ -23,15 +21,14 @@ SUFFIXES = {".vtu": "vtu", ".vtk": "vtk"}
 
 def write_vtk(
     path: str | Path,
-    scores: Scores,
-    quantities: Sequence[str] | None = None,
+    matrices: Mapping[str, ScoreMatrix],
+    train_x: np.ndarray,
+    test_x: np.ndarray,
     train_points: Sequence[int] | None = None,
     test_points: Sequence[int] | None = None,
-    terms: Sequence[str] | str | None = None,
-    scale: str = "removal",
     domain: Shape | None = None,
 ) -> Path:
-    """Write points with their scores; see ``Scores.to_vtk``."""
+    """Write points with scores by name of the quantity; see ``Scores.to_vtk``."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"expected a file name in {' or '.join(SUFFIXES)}, found {path.name}")
@@ -41,12 +38,10 @@ def write_vtk(
             "training points), found both; write a file each"
         )
     meshio = _meshio()
-    names = list(scores) if quantities is None else list(quantities)
     over_test = test_points is None
     chosen = train_points if over_test else test_points
     columns: dict[str, np.ndarray] = {}
-    for name in names:
-        matrix = scores.matrix(name, terms, scale)
+    for name, matrix in matrices.items():
         if chosen is None:
             columns[f"{name}_mean_abs"] = np.asarray(matrix.abs_mean(axis=1), np.float32)
             continue
@@ -54,7 +49,7 @@ def write_vtk(
             _check(i, matrix.shape[1 if over_test else 0], over_test)
             values = matrix[:, i] if over_test else matrix[i]
             columns[f"{name}_{'of_train' if over_test else 'at_test'}_{i}"] = np.asarray(values)
-    points = scores.test_x if over_test else scores.train_x
+    points = test_x if over_test else train_x
     cells = _cells(points, over_test, domain)
     mesh = meshio.Mesh(_in_space(points), cells, point_data=columns)
     with tempfile.TemporaryDirectory() as folder:  # meshio does not write whole or not at all

@@ -17,9 +17,11 @@ def check_points(points: np.ndarray, n_inputs: int, what: str, where: str = "") 
         what: the points are for, such as test. where: a file that they come from.
 
     Raises:
-        InputError: another shape, no real numbers, no points, NaN or infinite ones.
+        InputError: another shape, masked, no real numbers, no points, NaN or infinite ones.
     """
     lead = f"{where}: " if where else ""
+    if np.ma.is_masked(points):
+        raise InputError(f"{lead}{what} points are masked; give the others: points[~mask]")
     if points.ndim != 2 or points.shape[1] != n_inputs:
         raise InputError(
             f"{lead}expected {what} points of shape [n, {n_inputs}], found {points.shape}"

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pinnfluence.storage.files import write_npz
+from pinnfluence.storage.checksum import checksum
+from pinnfluence.storage.files import check_unpacked_size, read_member, write_npz
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the files of stages: part of every key, so that files of another version are not read."""
 
 SAVE_SECONDS = 30.0
@@ -30,9 +31,22 @@ PART_OF_THE_TIME = 0.1
 STAGES = ".stages"
 """Name of the folder beside the scores."""
 
-FACTS = "facts"
+FACTS, CHECKSUMS = "facts", "checksums"
+"""Members beside the arrays: JSON, and the checksums of the facts alone and of all."""
 
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+SUM_LENGTH = 64
+"""Of a checksum in hexadecimal digits."""
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,  # of compressions and encryptions that Python lacks
+    RuntimeError,  # of encrypted files, and RecursionError of nested facts
+)
 """What reading a damaged file raises."""
 
 
@@ -72,9 +86,6 @@ class StageStore:
         self._place, self.key = _Place(None if folder is None else Path(folder)), key
         self._other_keys = dict(other_keys)
         self._last, self._cost = time.monotonic(), 0.0
-        if self.folder is not None and self.folder.is_dir():
-            for path in self.folder.glob(".*.tmp"):  # of a killed run
-                _remove(path)
 
     @property
     def folder(self) -> Path | None:
@@ -103,8 +114,7 @@ class StageStore:
         if not path.is_file():
             return None
         try:
-            arrays = _read(path)
-            return Saved(arrays, _parsed(arrays.pop(FACTS)))
+            return _read(path)
         except UNREADABLE:
             print(f"warning: {path} is damaged; computing it again", file=sys.stderr)
             _remove(path)
@@ -115,8 +125,8 @@ class StageStore:
         if self.folder is None:
             return None
         try:
-            with zipfile.ZipFile(self._path(stage)) as archive:
-                return _parsed(_array(archive, f"{FACTS}.npy"))
+            with zipfile.ZipFile(path := self._path(stage)) as archive:
+                return _facts(path, *(read_member(archive, f"{n}.npy") for n in (FACTS, CHECKSUMS)))
         except UNREADABLE:
             return None
 
@@ -126,7 +136,10 @@ class StageStore:
         paths = [] if self.folder is None else self.folder.glob(f"{stage}.*-{self._tag(stage)}.npz")
         for path in paths:
             with contextlib.suppress(*UNREADABLE), zipfile.ZipFile(path) as archive:
-                names |= {name.removesuffix(".npy") for name in archive.namelist()} - {FACTS}
+                names |= {name.removesuffix(".npy") for name in archive.namelist()} - {
+                    FACTS,
+                    CHECKSUMS,
+                }
         return names
 
     def save(self, stage: str, arrays: Mapping[str, np.ndarray], facts: Any = None) -> None:
@@ -134,9 +147,12 @@ class StageStore:
         if self.folder is None:
             return
         began = time.monotonic()
-        text = json.dumps(facts or {}, sort_keys=True).encode()
+        path = self._path(stage)
+        text = np.frombuffer(json.dumps(facts or {}, sort_keys=True).encode(), np.uint8)
+        sums = _checksum(path, {FACTS: text}) + _checksum(path, {**arrays, FACTS: text})
+        members = {FACTS: text, CHECKSUMS: np.frombuffer(sums.encode(), np.uint8)}
         try:
-            write_npz(self._path(stage), {**arrays, FACTS: np.frombuffer(text, np.uint8)})
+            write_npz(path, {**arrays, **members})
         except OSError as error:
             print(
                 f"warning: cannot save the stages in {self.folder}: {error.strerror}; "
@@ -194,24 +210,33 @@ class StageStore:
         return self._other_keys.get(stage, self.key)[:32]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz``, whose checksums must be right."""
+def _read(path: Path) -> Saved:
+    """What a file holds.
+
+    Raises:
+        UNREADABLE: damaged, or of another stage.
+    """
     arrays = {}
     with zipfile.ZipFile(path) as archive:
+        check_unpacked_size(archive, path.stat().st_size, path)
         for name in archive.namelist():
-            arrays[name.removesuffix(".npy")] = _array(archive, name)
-    return arrays
+            arrays[name.removesuffix(".npy")] = read_member(archive, name)
+    sums = arrays.pop(CHECKSUMS)
+    if _checksum(path, arrays) != sums.tobytes()[SUM_LENGTH:].decode():
+        raise ValueError("wrong checksum")
+    return Saved(arrays, _facts(path, arrays.pop(FACTS), sums))
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as stream:
-        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
-
-
-def _parsed(text: np.ndarray) -> dict[str, Any]:
+def _facts(path: Path, text: np.ndarray, sums: np.ndarray) -> dict[str, Any]:
+    if _checksum(path, {FACTS: text}) != sums.tobytes()[:SUM_LENGTH].decode():
+        raise ValueError("wrong checksum")
     facts: dict[str, Any] = json.loads(text.tobytes())
     return facts
+
+
+def _checksum(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """The file's name belongs to it: a file of another stage or key is none of this one."""
+    return checksum(path.stem, arrays)
 
 
 def _part(stage: str, number: int) -> str:

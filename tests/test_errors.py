@@ -1,0 +1,80 @@
+"""How scripts end when their output cannot be written, and by which signals."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pinnfluence
+
+SCRIPT = f"""
+import sys, types
+package = sys.modules["pinnfluence"] = types.ModuleType("pinnfluence")
+package.__path__ = [{os.path.dirname(pinnfluence.__file__)!r}]  # without the imports of the whole
+from pinnfluence.errors import InputError, run_script
+def main():
+    {{body}}
+run_script(main)
+"""
+REFUSES = "raise InputError('no such model')"
+WAITS = "import time; print('ready', flush=True); time.sleep(60)"
+
+
+def command(body: str) -> list[str]:
+    return [sys.executable, "-c", SCRIPT.format(body=body)]
+
+
+def test_a_disk_that_is_full_for_the_error_itself(tmp_path: Path) -> None:
+    """The code is that of the error, although its line finds no room."""
+    with (tmp_path / "err").open("w") as err:
+        result = subprocess.run(
+            command(REFUSES),
+            stderr=err,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5, 5)),
+        )
+    assert result.returncode == 2
+    assert (tmp_path / "err").read_text() == "error"
+
+
+def test_a_disk_that_is_full_for_the_output(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as out:
+        result = subprocess.run(
+            command("print('x' * 100)"),
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5, 5)),
+        )
+    assert result.returncode == 2
+    assert result.stderr == "error: File too large\n"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(tmp_path: Path, closed: str) -> None:
+    """Neither a traceback nor a file of ours that takes the place of a stream."""
+    body = f"import os; open({str(tmp_path / 'file')!r}, 'w'); os.write(2, b'x'); {REFUSES}"
+    shell = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command(body)])
+    assert shell.returncode == 2
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_signals_end_a_script_in_one_line(name: str) -> None:
+    child = subprocess.Popen(
+        command(WAITS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(getattr(signal, name))
+    _, err = child.communicate()
+    assert (child.returncode, err) == (130, "interrupted; nothing half-written remains\n")
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    body = "import os, signal; os.kill(os.getpid(), signal.SIGHUP); print('goes on')"
+    result = subprocess.run(["nohup", *command(body)], stdout=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stdout) == (0, "goes on\n")
