@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pinnfluence.errors import InputError
+from pinnfluence.storage.lock import check_still_there
 
 
 @contextmanager
@@ -25,8 +26,12 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that replaces it when the block ends well.
 
     After an error or an interruption ``path`` is what it was before and nothing else remains.
+
+    Raises:
+        InputError: its folder was locked by this process, and was removed or moved since.
     """
     path = Path(path)
+    check_still_there(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
