@@ -23,7 +23,7 @@ LAYERS = (2, 5, 4, 3)
 
 
 def network(layers: tuple[int, ...] = LAYERS) -> MLP:
-    return MLP(layers, "gelu", PROBLEM.scale)
+    return MLP(layers, "gelu", PROBLEM.network.scale)
 
 
 def save(path: Path, **changes: Any) -> Path:
@@ -91,7 +91,7 @@ def test_a_folder_without_checkpoint(tmp_path: Path, names: list[str], message: 
 def test_a_checkpoint_of_plain_deepxde_loads_without_config(tmp_path: Path, optimizer: str) -> None:
     dde.config.set_random_seed(1)
     net = dde.nn.FNN([2, 6, 6, 3], "tanh", "Glorot uniform")
-    net.apply_feature_transform(lambda x: x / x.new_tensor(PROBLEM.scale))
+    net.apply_feature_transform(lambda x: x / x.new_tensor(PROBLEM.network.scale))
     geometry = dde.geometry.Rectangle([0.5, 0.1], [2, 0.4])
     data = dde.data.PDE(geometry, lambda x, y: y, [], num_domain=30)
     model = dde.Model(data, net)
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_plain_deepxde_loads_without_config(tmp_path: Path, opti
         "variant": "good",
         "conditions": "corrected",
         "activation": "tanh",
-        "scale": list(PROBLEM.scale),
+        "scale": list(PROBLEM.network.scale),
         "layers": [2, 6, 6, 3],
     }
 

@@ -10,7 +10,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import Field, FieldFunction
 from pinnfluence.loss.collocation import Pinn
 from pinnfluence.loss.gradients import jacobian
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 
 PROBES = 16
 """Test points at which a function is tried, together and in halves."""

@@ -15,7 +15,7 @@ from pinnfluence.influence.gradient_rows import TrainingGradients
 from pinnfluence.influence.pointwise import check_pointwise
 from pinnfluence.loss.collocation import Collocation, Pinn
 from pinnfluence.loss.gradients import jacobian, point_loss_rows
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array
 
 BLOCK = 1000

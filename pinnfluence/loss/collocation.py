@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import (
     RESERVED,
-    Declared,
     Field,
     FieldFunction,
-    derivatives_used,
     evaluate,
 )
-from pinnfluence.field.network import MultiIndex, Tape
-from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.field.network import MultiIndex, Tape, closure
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.problem import Problem
 from pinnfluence.runtime.devices import tensor_like
 
 Params = Mapping[str, Tensor]
@@ -28,7 +27,7 @@ LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]
 """From parameters to the loss terms ``[n_terms]`` and the gradients of their sum by name."""
 
 SUMS = ("pde", "bcs", "all")
-"""Sums of loss terms: of the PDE, of boundary and initial conditions, of both."""
+"""Sums of loss terms: of the PDE, of all other terms (conditions and data), of both."""
 
 Arrays = tuple[np.ndarray | None, ...]
 """An array for each equation, or None where it needs none."""
@@ -128,18 +127,7 @@ class Pinn:
     def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
         """Names of the residuals that each equation gives, found by calling it once."""
         like = next(self.network.parameters(), torch.zeros(0))  # not yet self.params: it may move
-        probe = like.new_zeros(1, len(self.inputs))
-        found: list[tuple[str, ...]] = []
-        for equation in equations:
-            if isinstance(equation.residuals, Declared):
-                found.append(equation.residuals.names)
-                continue
-
-            def note(field: Field, equation: Equation = equation) -> None:
-                found.append(tuple(equation.residuals(field)))
-
-            derivatives_used([note], self.inputs, self.outputs, probe)
-        return tuple(found)
+        return tuple(eq.probed(self.inputs, self.outputs, like)[0] for eq in equations)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -151,7 +139,7 @@ class Pinn:
         """The loss terms in each of the sums ``pde``, ``bcs`` and ``all``."""
         groups: dict[str, list[str]] = {name: [] for name in SUMS}
         for equation, names in zip(self.equations, self.names, strict=True):
-            groups[equation.group] += names
+            groups["pde" if equation.group == "pde" else "bcs"] += names
             groups["all"] += names
         return groups
 
@@ -167,9 +155,8 @@ class Pinn:
 
     def derivatives(self, equations: Sequence[Equation]) -> list[MultiIndex]:
         """Multi-indices of the derivatives that the equations use."""
-        probe = next(iter(self.params.values())).new_zeros(1, len(self.inputs))
-        functions = [equation.residuals for equation in equations]
-        return derivatives_used(functions, self.inputs, self.outputs, probe)
+        like = next(iter(self.params.values()))
+        return closure(i for eq in equations for i in eq.probed(self.inputs, self.outputs, like)[1])
 
     def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
         """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""

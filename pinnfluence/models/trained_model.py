@@ -17,7 +17,8 @@ from pinnfluence.field.network import MLP
 from pinnfluence.loss.collocation import Pinn
 from pinnfluence.loss.mean_squares import loss_density, mean_squares
 from pinnfluence.problem.domain import TOLERANCE
-from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
 from pinnfluence.runtime.devices import as_array, float64_array
 from pinnfluence.storage import checkpoint
@@ -105,7 +106,8 @@ class TrainedModel:
 
     def _of_zeros(self) -> TrainedModel:
         problem = self.problem
-        network = MLP(self.config["layers"], problem.activation, problem.scale, problem.envelope)
+        own = problem.network
+        network = MLP(self.config["layers"], own.activation, own.scale, own.envelope)
         like = next(iter(self.pinn.params.values()))
         for p in network.parameters():
             torch.nn.init.zeros_(p)
@@ -152,7 +154,7 @@ def load_model(
         source = "was asked for" if "layers" in given else f"is what {config_file} says"
         raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
     config["layers"] = list(layers)
-    network = MLP(layers, config["activation"], config["scale"], problem.envelope)
+    network = MLP(layers, config["activation"], config["scale"], problem.network.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
@@ -174,9 +176,9 @@ def _complete(config: dict[str, Any]) -> Problem:
     if "loss_weights" in config:  # those of the training, whatever the problem says today
         problem = replace(problem, loss_weights=config["loss_weights"])
     problem.equations(config.setdefault("conditions", next(iter(problem.conditions))))
-    config.setdefault("activation", problem.activation)
-    config.setdefault("scale", list(problem.scale))
-    MLP(problem.layers, config["activation"], config["scale"])  # refuses unfit ones
+    config.setdefault("activation", problem.network.activation)
+    config.setdefault("scale", list(problem.network.scale))
+    MLP(problem.network.layers, config["activation"], config["scale"])  # refuses unfit ones
     return problem
 
 

@@ -7,11 +7,19 @@ import signal
 import threading
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
+"""Signals that ask a run to stop, as far as this system has them."""
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM asks a run to stop when it can, the second stops it at once."""
+    """The first of ``SIGNALS`` asks a run to stop when it can, the second stops it at once.
+
+    A signal that is ignored stays ignored, as SIGHUP is under ``nohup``.
+    """
 
     def __init__(self) -> None:
         self.made = False
@@ -22,7 +30,8 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in taken}
         try:
             yield
         finally:

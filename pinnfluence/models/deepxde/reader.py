@@ -27,7 +27,7 @@ from pinnfluence.models.deepxde.conditions import (
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
 from pinnfluence.models.deepxde.network import Unknowns, cast_copy, translate
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
 
 SPACE, TIME = "xyzabcdefgh", "t"
@@ -104,9 +104,10 @@ def _own_model(
     """A model that this package trains brings its equations along."""
     own = model.pinn
     assert isinstance(own.network, MLP)
-    network = MLP(own.network.layers, own.network.activation, own.network.scale)
-    network.load_state_dict(model.net.state_dict())
-    network = network.to(next(model.net.parameters()).device, dtype)
+    old = own.network
+    network = MLP(old.layers, old.activation, old.scale, old.envelope)
+    network.load_state_dict(old.state_dict())
+    network = network.to(next(old.parameters()).device, dtype)
     places = own.at(model.train_x)
     training = Places(places.x, places.rows, places.data, places.images)
     given = {**own.quantities, **quantities}
