@@ -64,7 +64,7 @@ class Network:
         training; None is the origin.
 
     Raises:
-        ValueError: layers, scale or centre that do not fit together.
+        ValueError: widths or lengths that are not positive.
     """
 
     layers: tuple[int, ...]
@@ -79,9 +79,6 @@ class Network:
             raise ValueError(
                 f"layers must be at least two, with widths from 1 to {MAX_WIDTH}, found {widths}"
             )
-        for name, values in (("scale", self.scale), ("center", self.center)):
-            if values is not None and len(values) != self.layers[0]:
-                raise ValueError(f"{name} needs {self.layers[0]} values, found {values}")
         if not all(0 < length < math.inf for length in self.scale):
             raise ValueError(f"scale must be positive lengths, found {self.scale}")
 

@@ -79,6 +79,10 @@ class Problem:
                 f"layers must begin with {len(self.inputs)} inputs and end with "
                 f"{len(self.outputs)} outputs, found {' '.join(map(str, self.network.layers))}"
             )
+        for name in ("scale", "center"):
+            values = getattr(self.network, name)
+            if values is not None and len(values) != len(self.inputs):
+                raise ValueError(f"{name} needs {len(self.inputs)} values, found {values}")
         if not self.conditions or not self.variants:
             raise ValueError("a problem needs at least one set of conditions and one variant")
         if any(not weight > 0 for weight in self.loss_weights.values()):
