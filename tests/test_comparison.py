@@ -1,6 +1,5 @@
 """Errors against a reference: closed forms, and matching of points."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -50,10 +50,10 @@ def spoil(model: Path, change: Callable[[dict[str, Tensor]], dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: w.to(torch.complex64), "linears.0.bias to be a dense matrix or vector of floa"),
+        (lambda w: w.to(torch.complex64), "linears.0.bias: expected a dense matrix or vector"),
         (lambda w: (1000 * w).int(), "torch.int32"),
         (lambda w: w.to_sparse(), "torch.sparse_coo"),
-        (lambda w: w[..., None], "linears.0.bias to be a dense matrix or vector of floats, found"),
+        (lambda w: w[..., None], "linears.0.bias: expected a dense matrix or vector of floats"),
         (lambda w: w.to("meta"), "dense matrix or vector of floats"),
         (lambda w: w.tolist(), "expected linears.0.weight, linears.0.bias"),
         (lambda w: w.repeat(*([2] * w.ndim)), "maps 4 inputs to 6 outputs, expected 2 to 3"),
@@ -113,7 +113,7 @@ def test_of_several_checkpoints_the_last_is_taken(model: Path) -> None:
 def test_a_config_that_is_a_folder(model: Path) -> None:
     (model / "config.json").unlink()
     (model / "config.json").mkdir()
-    is_refused(model, "Is a directory", str(model / "config.json"))
+    is_refused(model, f"expected a file at {model / 'config.json'}, found a folder")
 
 
 # ---- points

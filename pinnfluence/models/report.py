@@ -48,7 +48,7 @@ def _training(model: TrainedModel) -> dict[str, str]:
     phase, _, step = model.path.stem.partition("-")
     if step.isdigit():
         rows["last step"] = f"{phase} {int(step):,}"
-    rows["dtype, device"] = f"{config.get('dtype', '?')}, {config.get('device', '?')}"
+    rows["dtype, device"] = f"{config.dtype or '?'}, {config.device or '?'}"
     history = read_history(model.path.with_name(HISTORY))
     if history:
         rows["hours"] = f"{history['seconds'][-1] / 3600:.2f}"

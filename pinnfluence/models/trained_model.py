@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +24,7 @@ from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
 from pinnfluence.runtime.devices import as_array, float64_array
 from pinnfluence.storage import checkpoint
-from pinnfluence.storage.config import CONFIG, load_config
-from pinnfluence.storage.files import sha256
+from pinnfluence.storage.config import CONFIG, RunConfig, load_config
 from pinnfluence.storage.points import check_points, repeats_warning
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
@@ -36,14 +37,16 @@ class TrainedModel:
 
     pinn: the network and its equations. problem: the problem with its variant's changes.
     config: the run's settings. train_x: ``[n_train, n_inputs]``, float32. path: the checkpoint.
+    sha256: of the checkpoint's bytes that were read.
     assumed: settings that neither ``config.json`` nor the caller stated.
     """
 
     pinn: Pinn
     problem: Problem
-    config: dict[str, Any]
+    config: RunConfig
     train_x: np.ndarray
     path: Path
+    sha256: str
     assumed: tuple[str, ...] = ()
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,16 +89,16 @@ class TrainedModel:
 
     def settings(self) -> str:
         """The settings in one line; those that nothing stated are called assumed."""
+        note = dict.fromkeys(self.assumed, " (assumed)")
         return ", ".join(
-            f"{key} {_words(self.config[key])}{' (assumed)' if key in self.assumed else ''}"
-            for key in SETTINGS
+            f"{key} {_words(getattr(self.config, key))}{note.get(key, '')}" for key in SETTINGS
         )
 
     def provenance(self) -> dict[str, Any]:
         """What a score file says about where it came from."""
         return {
-            "checkpoint": {"name": self.path.name, "sha256": sha256(self.path)},
-            "config": self.config,
+            "checkpoint": {"name": self.path.name, "sha256": self.sha256},
+            "config": self.config.stated(),
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         }
 
@@ -105,14 +108,10 @@ class TrainedModel:
         return points
 
     def _of_zeros(self) -> TrainedModel:
-        problem = self.problem
-        own = problem.network
-        network = MLP(self.config["layers"], own.activation, own.scale, own.envelope)
-        like = next(iter(self.pinn.params.values()))
+        network = copy.deepcopy(self.pinn.network)
         for p in network.parameters():
             torch.nn.init.zeros_(p)
-        pinn = Pinn.of(problem, self.config["conditions"], network.to(like))
-        return TrainedModel(pinn, self.problem, self.config, self.train_x, self.path)
+        return replace(self, pinn=replace(self.pinn, network=network))
 
 
 def load_model(
@@ -140,25 +139,30 @@ def load_model(
     if unknown := sorted(settings.keys() - set(SETTINGS)):
         raise TypeError(f"no setting {', '.join(unknown)}, expected some of {', '.join(SETTINGS)}")
     file = checkpoint.find_checkpoint(Path(path))
-    config = load_config(config_file := file.parent / CONFIG)
-    given = {key: value for key, value in settings.items() if value is not None}
-    stated = config.keys() | given.keys()
+    config_file = file.parent / CONFIG
+    config = load_config(config_file) or RunConfig()
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+        if value is not None
+    }
+    stated = config.stated().keys() | given.keys()
     _refuse_contradictions(given, config, config_file)
-    config |= given
     with input_errors(str(config_file) if config_file.exists() and not given else ""):
-        problem = _complete(config)
-    weights = checkpoint.load_weights(file, len(problem.inputs), len(problem.outputs))
+        problem, config = _complete(replace(config, **given))
+    content = checkpoint.read_checkpoint(file)
+    weights = checkpoint.load_weights(file, len(problem.inputs), len(problem.outputs), content)
     layers = checkpoint.layers_of(weights)
-    if tuple(config.get("layers", layers)) != layers:
-        asked = _words(config["layers"])
+    if config.layers not in (None, layers):
+        asked = _words(config.layers)
         source = "was asked for" if "layers" in given else f"is what {config_file} says"
         raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
-    config["layers"] = list(layers)
-    network = MLP(layers, config["activation"], config["scale"], problem.network.envelope)
+    config, own = replace(config, layers=layers), problem.network
+    network = MLP(layers, own.activation, own.scale, own.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
-        pinn = Pinn.of(problem, config["conditions"], network)
+        pinn = Pinn.of(problem, config.conditions or "", network)
     if isinstance(train_x, np.ndarray):
         check_points(train_x, len(problem.inputs), "training")
         train_x = train_x.astype(np.float32)
@@ -166,20 +170,35 @@ def load_model(
         path = Path(train_x or file.parent / checkpoint.POINTS)
         train_x = load_points_inside(path, problem, "training")
     assumed = tuple(key for key in SETTINGS if key not in stated)
-    return TrainedModel(pinn, problem, config, train_x, file, assumed)
+    digest = hashlib.sha256(content).hexdigest()
+    return TrainedModel(pinn, problem, config, train_x, file, digest, assumed)
 
 
-def _complete(config: dict[str, Any]) -> Problem:
-    """The problem of a configuration, and its own settings where there are none."""
-    problem = problems.load(config.setdefault("problem", problems.DEFAULT))
-    problem = problem.variant(config.setdefault("variant", next(iter(problem.variants))))
-    if "loss_weights" in config:  # those of the training, whatever the problem says today
-        problem = replace(problem, loss_weights=config["loss_weights"])
-    problem.equations(config.setdefault("conditions", next(iter(problem.conditions))))
-    config.setdefault("activation", problem.network.activation)
-    config.setdefault("scale", list(problem.network.scale))
-    MLP(problem.network.layers, config["activation"], config["scale"])  # refuses unfit ones
-    return problem
+def _complete(config: RunConfig) -> tuple[Problem, RunConfig]:
+    """The problem of a configuration, with its settings; where it has none, those of the problem.
+
+    Raises:
+        ValueError: unknown names, or a scale that does not fit.
+    """
+    problem = problems.load(config.problem or problems.DEFAULT)
+    variant = config.variant or next(iter(problem.variants))
+    problem = problem.variant(variant)
+    conditions = config.conditions or next(iter(problem.conditions))
+    problem.equations(conditions)
+    own = problem.network
+    activation, scale = config.activation or own.activation, config.scale or own.scale
+    MLP(own.layers, activation, scale)  # refuses unfit ones
+    weights = problem.loss_weights if config.loss_weights is None else config.loss_weights
+    problem = problem.changed(activation=activation, scale=tuple(scale), loss_weights=weights)
+    complete = replace(
+        config,
+        problem=problem.name,
+        variant=variant,
+        conditions=conditions,
+        activation=activation,
+        scale=tuple(scale),
+    )
+    return problem, complete
 
 
 def load_points_inside(path: Path, problem: Problem, what: str) -> np.ndarray:
@@ -223,13 +242,10 @@ def load_test_points(
     return points[np.sort(np.random.default_rng(seed).choice(len(points), n, replace=False))]
 
 
-def _refuse_contradictions(
-    given: Mapping[str, Any], config: Mapping[str, Any], config_file: Path
-) -> None:
+def _refuse_contradictions(given: Mapping[str, Any], config: RunConfig, config_file: Path) -> None:
     for key, value in given.items():
-        said = config.get(key)
-        same = list(value) == said if isinstance(said, list) else value == said
-        if said is not None and not same:
+        said = getattr(config, key)
+        if said is not None and value != said:
             raise InputError(
                 f"--{key} {_words(value)} contradicts {config_file}, which says {_words(said)}; "
                 "leave the flag out, or move the file away if it is not this checkpoint's"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.storage.config import CONFIG, load_config
-from pinnfluence.storage.files import write_bytes
+from pinnfluence.storage.files import check_unpacked_size, read_npy, write_bytes
 from pinnfluence.storage.points import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
@@ -37,22 +37,36 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_tensors(path: Path) -> Any:
+def read_checkpoint(path: Path) -> bytes:
+    """The bytes of a ``.pt`` file.
+
+    Raises:
+        InputError: no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}; expected a .pt file or a folder that holds one")
+    return path.read_bytes()
+
+
+def read_tensors(path: Path, content: bytes | None = None) -> Any:
     """Content of a ``.pt`` file, loaded as data only: code in it is never run.
+
+    Args:
+        content: its bytes, where they were read already.
 
     Raises:
         InputError: no such file, not a checkpoint, truncated, or holding code.
     """
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; expected a .pt file or a folder that holds one")
+    stream = io.BytesIO(read_checkpoint(path) if content is None else content)
     broken = InputError(
         f"{path} is truncated or not a PyTorch checkpoint of plain weights; it was not loaded"
     )
-    content = io.BytesIO(path.read_bytes())
     try:
-        _check_checksums(content)
+        _check_checksums(stream)
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(content, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         if not re.search("global|class|instantiate", str(error), re.IGNORECASE):
             raise broken from None
@@ -67,6 +81,7 @@ def _check_checksums(content: io.BytesIO) -> None:
     """Read each record whose checksum is known, at which PyTorch does not look."""
     if zipfile.is_zipfile(content):
         with zipfile.ZipFile(content) as archive:
+            check_unpacked_size(archive, content.getbuffer().nbytes)
             for record in archive.infolist():
                 if record.CRC:  # 0: torch.serialization.set_crc32_options(False)
                     archive.read(record)
@@ -122,19 +137,25 @@ def _step(file: Path) -> int | None:
 def _phases(folder: Path) -> list[str]:
     """The phases that the settings of a run name; none where these cannot be read."""
     try:
-        settings = load_config(folder / CONFIG)
+        config = load_config(folder / CONFIG)
     except InputError:
         return []
+    settings = {} if config is None else config.stated()
     return [key.removeprefix(ITERATIONS) for key in settings if key.startswith(ITERATIONS)]
 
 
-def load_weights(path: Path, n_inputs: int, n_outputs: int) -> dict[str, Tensor]:
+def load_weights(
+    path: Path, n_inputs: int, n_outputs: int, content: bytes | None = None
+) -> dict[str, Tensor]:
     """Weights ``linears.<n>.weight``, ``linears.<n>.bias`` of a multilayer perceptron.
+
+    Args:
+        content: the bytes of the file, where they were read already.
 
     Raises:
         InputError: unreadable, not in DeepXDE's format, wrong ends, or not finite.
     """
-    content = read_tensors(path)
+    content = read_tensors(path, content)
     weights = content.get("model_state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights:
         raise InputError(
@@ -148,17 +169,7 @@ def load_weights(path: Path, n_inputs: int, n_outputs: int) -> dict[str, Tensor]
             f"{path} holds {names}, ..., expected linears.0.weight, linears.0.bias, ..."
         )
     for name, weight in weights.items():
-        dense = weight.layout is torch.strided and weight.device.type == "cpu"
-        n_axes = 2 if name.endswith("weight") else 1
-        if not dense or weight.dtype not in WEIGHT_DTYPES or weight.ndim != n_axes:
-            raise InputError(
-                f"{path}: expected {name} to be a dense matrix or vector of floats, found shape "
-                f"{tuple(weight.shape)}, {weight.dtype}, {weight.layout}"
-            )
-        if weight.numel() == 0:
-            raise InputError(f"{path}: {name} has shape {tuple(weight.shape)}, an empty layer")
-        if not torch.isfinite(weight).all():
-            raise InputError(f"{path}: {name} has NaN or infinite values; the training failed")
+        _check_weight(weight, 2 if name.endswith("weight") else 1, f"{path}: {name}")
     layers = layers_of(weights)
     if (layers[0], layers[-1]) != (n_inputs, n_outputs):
         raise InputError(
@@ -166,6 +177,24 @@ def load_weights(path: Path, n_inputs: int, n_outputs: int) -> dict[str, Tensor]
             f"expected {n_inputs} to {n_outputs}"
         )
     return weights
+
+
+def _check_weight(weight: Tensor, n_axes: int, where: str) -> None:
+    """Refuse what is no matrix or vector of finite floats that the file holds number by number."""
+    if weight.is_nested:
+        raise InputError(f"{where}: expected a dense matrix or vector, found a nested tensor")
+    dense = weight.layout is torch.strided and weight.device.type == "cpu"
+    if not dense or weight.dtype not in WEIGHT_DTYPES or weight.ndim != n_axes:
+        raise InputError(
+            f"{where}: expected a dense matrix or vector of floats, found shape "
+            f"{tuple(weight.shape)}, {weight.dtype}, {weight.layout}"
+        )
+    if weight.numel() == 0:
+        raise InputError(f"{where} has shape {tuple(weight.shape)}, an empty layer")
+    if weight.numel() * weight.itemsize > weight.untyped_storage().nbytes():
+        raise InputError(f"{where} has more numbers, {tuple(weight.shape)}, than the file holds")
+    if not torch.isfinite(weight).all():
+        raise InputError(f"{where} has NaN or infinite values; the training failed")
 
 
 def layers_of(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -194,15 +223,14 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
     """
     if not path.is_file():
         raise InputError(f"no {what} points at {path}; expected an .npy file")
-    content = io.BytesIO(path.read_bytes())
+    if zipfile.is_zipfile(path):
+        raise InputError(f"{path}: expected {what} points in an array, found an archive")
     try:
-        points = np.load(content, allow_pickle=False)
-    except Exception:  # damaged bytes make NumPy's reader raise whatever they lead it into
+        points = read_npy(path.read_bytes())
+    except (ValueError, EOFError):
         raise InputError(
             f"{path} is not a readable .npy file of plain numbers; write it with numpy.save"
         ) from None
-    if not isinstance(points, np.ndarray):
-        raise InputError(f"{path}: expected {what} points in an array, found an archive")
     if points.ndim == 2 and points.dtype not in (np.float32, np.float64):
         raise InputError(f"{path}: expected float32 or float64, found {points.dtype}")
     check_points(points, n_inputs, what, str(path))

@@ -2,74 +2,104 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from pinnfluence.errors import InputError
-from pinnfluence.storage.files import write_bytes
+from pinnfluence.storage.files import read_file, write_bytes
+from pinnfluence.storage.typed import Count, Name, Positive, Size, as_type
 
 CONFIG = "config.json"
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """``config.json``, or an empty dictionary if there is none.
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of a run, as its ``config.json`` states them; None: it does not.
+
+    layers: widths of all layers. scale: length by which each input is divided. loss_weights: by
+    loss term; others count once. start_from: SHA-256 of the checkpoint with the first weights.
+    others: what the file says besides.
+    """
+
+    problem: Name | None = None
+    variant: Name | None = None
+    conditions: Name | None = None
+    layers: Annotated[tuple[Size, ...], Meta(min_length=2)] | None = None
+    activation: Name | None = None
+    scale: Annotated[tuple[Positive, ...], Meta(min_length=1)] | None = None
+    loss_weights: dict[str, Positive] | None = None
+    seed: int | None = None
+    num_domain: Count | None = None
+    num_boundary: Count | None = None
+    num_initial: Count | None = None
+    n_iterations: Count | None = None
+    n_iterations_lbfgs: Count | None = None
+    n_iterations_lm: Count | None = None
+    lr: Positive | None = None
+    dtype: Name | None = None
+    start_from: Name | None = None
+    device: Name | None = None
+    versions: dict[str, str] | None = None
+    others: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], where: str) -> RunConfig:
+        """Settings by name, checked.
+
+        Args:
+            where: what they came from; it leads the message.
+
+        Raises:
+            InputError: a setting has another type, or a number that it cannot be.
+        """
+        names = {item.name for item in dataclasses.fields(cls)} - {"others"}
+        known = {key: value for key, value in settings.items() if key in names}
+        for key, value in known.items():
+            if value is None and key != "start_from":
+                raise InputError(f"{where}: {key}: expected a value or no such key, found null")
+        config = as_type(known, cls, where)
+        others = {key: value for key, value in settings.items() if key not in names}
+        return dataclasses.replace(config, others=others)
+
+    def stated(self) -> dict[str, Any]:
+        """The settings that are stated, by name, as JSON has them."""
+        settings = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in vars(self).items()
+            if value is not None and key != "others"
+        }
+        return settings | self.others
+
+
+def load_config(path: Path) -> RunConfig | None:
+    """``config.json``, or None if there is none.
 
     Raises:
-        InputError: the file is not a JSON object, or a setting of the model has a wrong type.
+        InputError: the file is not a JSON object, or a setting has a wrong type.
     """
     if not path.exists():
-        return {}
+        return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(read_file(path).decode("utf-8"))
+    except InputError:
+        raise
     except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
+        settings = None
+    if not isinstance(settings, dict):
         raise InputError(f"{path} is not a JSON object; repair or remove it")
-    _check_types(config, path)
-    return config
+    try:
+        return RunConfig.of(settings, str(path))
+    except InputError as error:
+        raise InputError(f"{error}; repair the file or remove it") from None
 
 
-def save_config(path: Path, config: Mapping[str, Any]) -> None:
+def save_config(path: Path, config: RunConfig | Mapping[str, Any]) -> None:
     """Write ``config.json`` atomically."""
-    write_bytes(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-
-
-def _check_types(config: Mapping[str, Any], path: Path) -> None:
-    expected = dict.fromkeys(("problem", "variant", "conditions"), ("a name", _is_name)) | {
-        "activation": ("a name", _is_name),
-        "layers": ("at least two positive whole numbers", _is_layers),
-        "scale": ("one positive number an input", _is_scale),
-        "loss_weights": ("positive numbers by loss term", _are_weights),
-    }
-    for key, (what, is_valid) in expected.items():
-        if key in config and not is_valid(config[key]):
-            raise InputError(
-                f"{path}: expected {key} to be {what}, found {json.dumps(config[key])[:80]}; "
-                "repair the file or remove it"
-            )
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_layers(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) > 1 and all(type(n) is int and n > 0 for n in value)
-    )
-
-
-def _is_scale(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(map(_is_positive, value))
-
-
-def _are_weights(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_positive, value.values()))
-
-
-def _is_positive(number: Any) -> bool:
-    """Whether it is a number that a float can hold."""
-    return type(number) in (int, float) and 0 < number <= sys.float_info.max
+    settings = config.stated() if isinstance(config, RunConfig) else config
+    write_bytes(path, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())

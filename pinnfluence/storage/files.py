@@ -7,7 +7,9 @@ import io
 import math
 import os
 import shutil
+import stat
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,6 +73,28 @@ def check_target(folder: str | Path, n_bytes: int = 0) -> None:
         )
 
 
+def read_file(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: a folder, a pipe or a device, for which a reader might wait for ever.
+    """
+    check_regular(path)
+    return Path(path).read_bytes()
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is no file on a disk.
+
+    Raises:
+        InputError: a folder, a pipe or a device. OSError: nothing is there.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"expected a file at {path}, found {kind}")
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_writer(path) as stream:
@@ -114,21 +138,58 @@ def write_npz(
                 raise ValueError(f"{name}: expected shape {array.shape}, found {-missing:+d} bytes")
 
 
+UNPACKED_BYTES, UNPACKED_RATIO = 2**30, 20
+"""What an archive may unpack to: so much in any case, else so many times its own size."""
+
+
+def check_unpacked_size(archive: zipfile.ZipFile, n_bytes: int) -> None:
+    """Look at the directory of an archive before anything of it is unpacked.
+
+    Args:
+        n_bytes: size of the archive.
+
+    Raises:
+        InputError: it would unpack to far more than its size.
+    """
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * n_bytes):
+        raise InputError(
+            f"{archive.filename or 'the archive'}: {n_bytes / 1e6:.3g} MB would unpack to "
+            f"{unpacked / 1e9:.3g} GB, which no file of numbers does; it was not read"
+        )
+
+
 def map_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays of an ``.npz`` as read-only memory maps; compressed members are read into memory."""
+    """Arrays of an ``.npz`` as read-only memory maps; compressed members are read into memory.
+
+    Raises:
+        InputError: it would unpack to far more than its size. ValueError, zipfile.BadZipFile,
+        zlib.error: damaged, or holding Python objects.
+    """
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
+        check_unpacked_size(archive, Path(path).stat().st_size)
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 continue
             name = member.filename.removesuffix(".npy")
-            with archive.open(member) as stream:
-                if member.compress_type != zipfile.ZIP_STORED:
-                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-                    continue
-                offset = _data_offset(path, member)
-                arrays[name] = _map_npy(path, offset)
+            if member.compress_type == zipfile.ZIP_STORED:
+                arrays[name] = _map_npy(path, _data_offset(path, member), member.file_size)
+            else:
+                arrays[name] = read_npy(archive.read(member))
     return arrays
+
+
+def read_npy(content: bytes) -> np.ndarray:
+    """The array in the bytes of an ``.npy`` file, read-only; they must be its own to the last.
+
+    Raises:
+        ValueError: damaged, or holding Python objects.
+    """
+    stream = io.BytesIO(content)
+    shape, fortran_order, dtype = _npy_header(stream, len(content))
+    data = np.frombuffer(content, dtype, offset=stream.tell())
+    return data.reshape(shape, order="F" if fortran_order else "C")
 
 
 def sha256(path: str | Path) -> str:
@@ -151,21 +212,31 @@ def _data_offset(path: str | Path, member: zipfile.ZipInfo) -> int:
     return member.header_offset + 30 + int(name_length) + int(extra_length)
 
 
-def _map_npy(path: str | Path, offset: int) -> np.ndarray:
+def _map_npy(path: str | Path, offset: int, n_bytes: int) -> np.ndarray:
     with open(path, "rb") as stream:
         stream.seek(offset)
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(
-                f"{path}: array format {version} is not supported, expected 1.0 or 2.0"
-            )
-        shape, fortran_order, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise ValueError(f"{path}: holds Python objects, expected plain numbers")
+        shape, fortran_order, dtype = _npy_header(stream, offset + n_bytes)
         start = stream.tell()
-    data = np.memmap(path, dtype, mode="r", offset=start, shape=(int(np.prod(shape)),))
+    if not math.prod(shape):  # nothing can be mapped
+        return np.zeros(shape, dtype)
+    data = np.memmap(path, dtype, mode="r", offset=start, shape=(math.prod(shape),))
     return data.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _npy_header(stream: BinaryIO, end: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of the array whose numbers follow, up to ``end``."""
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"array format {version} is not supported, expected 1.0 or 2.0")
+    with warnings.catch_warnings(action="ignore"):  # of headers that are no Python literal
+        shape, fortran_order, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("holds Python objects, expected plain numbers")
+    expected, found = math.prod(shape) * dtype.itemsize, end - stream.tell()
+    if min(shape, default=0) < 0 or expected != found:
+        raise ValueError(f"an array of shape {shape} has {expected} bytes, found {found}")
+    return shape, fortran_order, dtype

@@ -11,7 +11,7 @@ from typing import Any
 
 from pinnfluence.errors import InputError
 from pinnfluence.storage import checkpoint
-from pinnfluence.storage.config import CONFIG, load_config, save_config
+from pinnfluence.storage.config import CONFIG, RunConfig, load_config, save_config
 from pinnfluence.storage.lock import LOCK
 from pinnfluence.training.optimizers import flag, names
 
@@ -52,7 +52,7 @@ def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: boo
             )
         save_config(folder / CONFIG, {**settings, "device": device, "versions": versions})
         return notes
-    stated = ADDED | old
+    stated = ADDED | old.stated()
     for key, value in settings.items():
         if stated.get(key) != value:
             raise InputError(
@@ -68,10 +68,9 @@ def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: boo
     return notes + _changes(old, {"device": device, **versions})
 
 
-def _changes(old: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+def _changes(old: RunConfig, now: Mapping[str, str]) -> list[str]:
     """What may change the last bits of a run that goes on: another device, other packages."""
-    versions = old.get("versions")
-    before = {"device": old.get("device"), **(versions if isinstance(versions, dict) else {})}
+    before = {"device": old.device, **(old.versions or {})}
     changed = [key for key in now if before.get(key) != now[key]]
     return [f"note: {key} was {before.get(key)}, is {now[key]}" for key in changed]
 

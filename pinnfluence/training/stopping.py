@@ -7,19 +7,11 @@ import signal
 import threading
 from collections.abc import Iterator
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    if hasattr(signal, name)
-]
-"""Signals that ask a run to stop, as far as this system has them."""
+from pinnfluence.runtime.signals import listened
 
 
 class StopRequest:
-    """The first of ``SIGNALS`` asks a run to stop when it can, the second stops it at once.
-
-    A signal that is ignored stays ignored, as SIGHUP is under ``nohup``.
-    """
+    """The first signal to end asks a run to stop when it can, the second stops it at once."""
 
     def __init__(self) -> None:
         self.made = False
@@ -30,8 +22,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in taken}
+        before = {number: signal.signal(number, self._note) for number in listened()}
         try:
             yield
         finally:
