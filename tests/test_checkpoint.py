@@ -59,7 +59,8 @@ def touch(folder: Path, *names: str) -> None:
     [
         (["adam-5.pt"], "adam-5.pt"),
         (["adam-900.pt", "adam-1000.pt"], "adam-1000.pt"),
-        (["adam-1000.pt", "lbfgs-900.pt"], "lbfgs-900.pt"),
+        (["adam-1000.pt", "lbfgs-1001.pt"], "lbfgs-1001.pt"),
+        (["adam-1000.pt", "lbfgs-1000.pt"], "lbfgs-1000.pt"),
         (["lbfgs-900.pt", "lbfgs-1000.pt", "state.pt", "other-9999.pt"], "lbfgs-1000.pt"),
         (["adam-5.pt", ".lbfgs-9.pt.x1.tmp", "lbfgs-9.pt.tmp", "lbfgs-x.pt"], "adam-5.pt"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinnfluence import MLP, Equation, Pinn, from_deepxde
+from pinnfluence import MLP, Equation, InputError, Pinn, from_deepxde
 from pinnfluence.loss.gradients import project_gradients
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
@@ -104,13 +104,20 @@ def test_the_envelope_is_zero_where_nothing_moves() -> None:
 
 
 def test_a_model_read_from_deepxde_keeps_its_envelope(best) -> None:
-    best.compile("adam", lr=1e-3, verbose=0)
+    weights = [best.pinn.loss_weights[name] for name in best.pinn.terms]
+    best.compile("adam", lr=1e-3, loss_weights=weights, verbose=0)
     network = from_deepxde(best).network
     x = torch.cat([torch.zeros(1, 2), torch.as_tensor(best.train_x[::20])]).double()
     with torch.no_grad():
         expected = no_slip_envelope(x) * plain(best.net, x)
         torch.testing.assert_close(network(x), expected, rtol=1e-6, atol=1e-9)
         assert network(x)[0, :2].tolist() == [0.0, 0.0]
+
+
+def test_a_model_with_other_loss_weights_is_refused(best) -> None:
+    best.compile("adam", lr=1e-3, verbose=0)
+    with pytest.raises(InputError, match="loss term continuity is"):
+        from_deepxde(best)
 
 
 def plain(network: MLP, x: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from pinnfluence.problem.parts import Schedule
 from pinnfluence.training.objective import TrainingLoss
 
-PER_BLOCK = {"max_iter", "max_eval"}
-"""Settings of L-BFGS that each block chooses anew."""
+VOLATILE = {"max_iter", "max_eval", "capturable", "foreach", "fused"}
+"""Settings that each block of L-BFGS or the device chooses anew."""
 
 
 class Optimizer(ABC):
@@ -90,7 +90,7 @@ def _same_settings(found: Any, expected: list[dict[str, Any]]) -> bool:
     if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], dict):
         return False
     (given,), (own,) = found, expected
-    common = (own.keys() & given.keys()) - PER_BLOCK
+    common = (own.keys() & given.keys()) - VOLATILE
     return "params" in given and all(given[key] == own[key] for key in common)
 
 

@@ -20,7 +20,7 @@ from pinnfluence.training.history import History
 from pinnfluence.training.objective import TrainingLoss
 from pinnfluence.training.optimizer import Optimizer
 from pinnfluence.training.optimizers import registered
-from pinnfluence.training.state import DONE, Kept, State, not_a_state, read_state
+from pinnfluence.training.state import DONE, SavedState, State, not_a_state, read_state
 from pinnfluence.training.stopping import StopRequest
 
 
@@ -184,8 +184,8 @@ class Run:
         self.history.save(self.folder / checkpoint.HISTORY)  # first: it may run ahead, not behind
         network, optimizer = self.loss.network.state_dict(), self.optimizer
         memory = optimizer.state_dict() if optimizer else None
-        kept = Kept(self.state, network, self.loss.points, memory, torch.get_rng_state())
-        kept.write(self.folder / checkpoint.STATE)
+        saved = SavedState(self.state, network, self.loss.points, memory, torch.get_rng_state())
+        saved.write(self.folder / checkpoint.STATE)
         self._write_points()
         self._saved = time.monotonic()
 
@@ -199,19 +199,20 @@ class Run:
         if not path.is_file():
             return
         n_inputs, n_columns = len(loss.pinn.inputs), len(self.history.columns)
-        kept = read_state(path, self.phases, n_columns, loss.network, n_inputs)
-        n = self.schedule.iterations.get(kept.state.phase, 0)
+        saved = read_state(path, self.phases, n_columns, loss.network, n_inputs)
+        n = self.schedule.iterations.get(saved.state.phase, 0)
         try:
-            if kept.state.phase != DONE and kept.state.step > kept.state.begin + n:
-                raise ValueError(f"found step {kept.state.step}, after the end of the phase")
-            if not np.array_equal(kept.train_x, loss.points):
-                self.replace_points(kept.train_x)
-            loss.network.load_state_dict(kept.network)
+            if saved.state.phase != DONE and saved.state.step > saved.state.begin + n:
+                raise ValueError(f"found step {saved.state.step}, after the end of the phase")
+            if not np.array_equal(saved.train_x, loss.points):
+                self.replace_points(saved.train_x)
+            loss.network.load_state_dict(saved.network)
             loss.terms = None
-            if kept.optimizer is not None and kept.state.phase != DONE:
-                self.optimizer = registered()[kept.state.phase](loss, self.schedule)
-                self.optimizer.load_state_dict(kept.optimizer)
+            goes_on = saved.state.phase != DONE and not saved.state.message
+            if saved.optimizer is not None and goes_on:
+                self.optimizer = registered()[saved.state.phase](loss, self.schedule)
+                self.optimizer.load_state_dict(saved.optimizer)
         except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
             raise not_a_state(path, error) from None
-        self.state = kept.state
+        self.state = saved.state
         self.history = History(loss.pinn.terms, self.state.rows, self.reference)

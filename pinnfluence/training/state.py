@@ -61,7 +61,7 @@ class State:
 
 
 @dataclass
-class Kept:
+class SavedState:
     """What ``state.pt`` holds: where the run stands, its network, points and optimiser."""
 
     state: State
@@ -84,8 +84,8 @@ class Kept:
 
 def read_state(
     path: Path, phases: Collection[str], n_columns: int, network: torch.nn.Module, n_inputs: int
-) -> Kept:
-    """What ``Kept.write`` wrote.
+) -> SavedState:
+    """What ``SavedState.write`` wrote.
 
     Args:
         phases, n_columns: of the run and of its history.
@@ -97,7 +97,7 @@ def read_state(
     content = checkpoint.read_tensors(path)
     try:
         _expect(isinstance(content, dict), "no dictionary")
-        names = set(Kept.__dataclass_fields__)
+        names = set(SavedState.__dataclass_fields__)
         _expect(content.keys() == names, f"other parts than {', '.join(sorted(names))}")
         _expect(isinstance(content["state"], dict), "no fields")
         fields = set(State.__dataclass_fields__)
@@ -113,7 +113,7 @@ def read_state(
         torch.set_rng_state(rng)
     except (ValueError, RuntimeError, TypeError) as error:
         raise not_a_state(path, error) from None
-    return Kept(state, content["network"], train_x.numpy(), optimizer, rng)
+    return SavedState(state, content["network"], train_x.numpy(), optimizer, rng)
 
 
 def not_a_state(path: Path, error: Exception) -> InputError:

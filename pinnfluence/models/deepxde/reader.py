@@ -72,7 +72,10 @@ def from_deepxde(
     given = dict(quantities or {})
     with torch.random.fork_rng(devices=[]):  # new layers begin with random numbers
         if isinstance(model, PinnModel):
-            return _own_model(model, given, dtype)
+            own = _own_model(model, given, dtype)
+            if all(eq.data is None and eq.image is None for eq in own.equations):
+                check_losses(model, own, str)  # else DeepXDE's look-up cannot evaluate them
+            return own
         pinn = _translated(model, inputs, outputs, given, dtype)
         check_losses(model, pinn, loss_of)
     return pinn

@@ -11,10 +11,9 @@ from pinnfluence.problem.parts import Schedule
 from pinnfluence.training.objective import TrainingLoss
 from pinnfluence.training.optimizer import TorchOptimizer, is_finite
 
-MEMORY = {"func_evals", "n_iter", "d", "t", "old_dirs", "old_stps", "ro", "H_diag"} | {
-    *("prev_flat_grad", "prev_loss")
-}
-"""What PyTorch's L-BFGS remembers, beside the scratch list ``al``."""
+COUNTS = {"func_evals", "n_iter"}
+MEMORY = COUNTS | {"d", "t", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss"}
+"""What PyTorch's L-BFGS remembers, beside scratch numbers; at a minimum the counts alone."""
 
 
 class Lbfgs(TorchOptimizer):
@@ -76,17 +75,21 @@ class Lbfgs(TorchOptimizer):
 
     def is_memory(self, number: Any, memory: Any) -> bool:
         """Steps and differences of gradients over all parameters together, under the number 0."""
-        if number != 0 or not isinstance(memory, dict) or memory.keys() - {"al"} != MEMORY:
+        if number != 0 or not isinstance(memory, dict):
+            return False
+        if not all(type(memory.get(key)) is int and memory[key] >= 0 for key in COUNTS):
+            return False
+        if memory.keys() == COUNTS:
+            return True
+        if memory.keys() - {"al"} != MEMORY:
             return False
         shape = (self.loss.pinn.n_params,)
         lists = [memory[key] for key in ("old_dirs", "old_stps", "ro")]
         if not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists):
             return False
-        counts = (memory["n_iter"], memory["func_evals"])
         sizes = [memory[key] for key in ("t", "prev_loss")]
         return (
-            all(type(count) is int and count >= 0 for count in counts)
-            and all(isinstance(size, float | int) or is_finite(size, ()) for size in sizes)
+            all(isinstance(size, float | int) or is_finite(size, ()) for size in sizes)
             and all(is_finite(memory[key], shape) for key in ("d", "prev_flat_grad"))
             and all(is_finite(each, shape) for each in (*memory["old_dirs"], *memory["old_stps"]))
             and all(is_finite(each, ()) for each in memory["ro"])
