@@ -86,13 +86,12 @@ def _stage_seconds(printed: str) -> dict[str, float]:
 def untrained(layers: Sequence[int], n_train: int) -> tuple[Pinn, np.ndarray]:
     """The flow's network as training begins, float64, and its points: a quarter on the boundary."""
     n_boundary = max(n_train // 4, LEAST_BOUNDARY)
-    model = deepxde_model.build(
-        PROBLEM, "corrected", layers, n_train - n_boundary, n_boundary, seed=42
+    problem = PROBLEM.changed(
+        layers=tuple(layers), num_domain=n_train - n_boundary, num_boundary=n_boundary
     )
-    pinn = model.pinn
-    pinn.network.load_state_dict(model.net.state_dict())
-    pinn.network.double()
-    return pinn, model.train_x
+    model = deepxde_model.build(problem, "corrected", seed=42)
+    model.net.double()
+    return model.pinn, model.train_x
 
 
 def test_points(n: int | None) -> np.ndarray:

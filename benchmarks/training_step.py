@@ -19,24 +19,28 @@ import torch
 
 from pinnfluence import problems
 from pinnfluence.models.deepxde import model as deepxde_model
+from pinnfluence.models.deepxde.model import dde
+from pinnfluence.problem.parts import Schedule
 from pinnfluence.storage.files import write_bytes
-from pinnfluence.training import loss_step
+from pinnfluence.training.objective import TrainingLoss
+from pinnfluence.training.optimizers.adam import Adam
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def build(n_points: int) -> deepxde_model.PinnModel:
-    problem = problems.load(problems.DEFAULT)
-    n_boundary = n_points // 4
-    return deepxde_model.build(
-        problem, "corrected", problem.layers, n_points - n_boundary, n_boundary, seed=42
-    )
+    problem, n_boundary = problems.load(problems.DEFAULT), n_points // 4
+    sized = problem.changed(num_domain=n_points - n_boundary, num_boundary=n_boundary)
+    return deepxde_model.build(sized, "corrected", seed=42)
 
 
 def deepxde_step(n_points: int) -> Step:
-    """DeepXDE as it is: losses through dde.grad, Adam."""
-    model = build(n_points)
+    """DeepXDE as it is: its network, losses through dde.grad, Adam."""
+    data, network = build(n_points).data, problems.load(problems.DEFAULT).network
+    net = dde.nn.FNN(list(network.layers), network.activation, "Glorot uniform")
+    net.apply_feature_transform(lambda x: x / x.new_tensor(network.scale))
+    model = dde.Model(data, net)
     model.compile("adam", lr=1e-3, verbose=0)
     inputs = model.data.train_next_batch()
     return lambda: model._train_step(*inputs)
@@ -45,10 +49,10 @@ def deepxde_step(n_points: int) -> Step:
 def compiled_step(n_points: int) -> Step:
     """This package: one compiled function, fused Adam."""
     model = build(n_points)
-    step = loss_step.loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
-    model.step = loss_step.compiled(step, model.params())
-    model.compile("adam", lr=1e-3, verbose=0)
-    return lambda: model._train_step(None, None, None)
+    loss = TrainingLoss(model.pinn, model.train_x)
+    loss.compile("on", n_steps=1)
+    adam = Adam(loss, Schedule())
+    return lambda: adam.step(1)
 
 
 def jax_step(n_points: int) -> Step:
@@ -56,7 +60,7 @@ def jax_step(n_points: int) -> Step:
     from _jax_flow import make_step
 
     model = build(n_points)
-    return make_step(model.train_x, [p.detach().numpy() for p in model.params().values()])
+    return make_step(model.train_x, [p.detach().numpy() for p in model.pinn.params.values()])
 
 
 def seconds(step: Step, n_calls: int) -> float:

@@ -7,20 +7,45 @@
 >>> scores["speed"][0]   # of all training points, at the first test point  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
 import os
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 os.environ["DDE_BACKEND"] = "pytorch"
 
-from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
-from pinnfluence.errors import InputError
-from pinnfluence.field.field import Field
-from pinnfluence.field.network import MLP
-from pinnfluence.influence import Influence
-from pinnfluence.loss.pinn import Pinn
-from pinnfluence.models.trained_model import TrainedModel, load_model
-from pinnfluence.problem.problem import Equation, Problem
-from pinnfluence.scores.file import Scores, load_scores
+if TYPE_CHECKING:
+    from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
+    from pinnfluence.errors import InputError
+    from pinnfluence.field.field import Field
+    from pinnfluence.field.network import MLP
+    from pinnfluence.influence import Influence
+    from pinnfluence.loss.pinn import Pinn
+    from pinnfluence.models.deepxde.reader import from_deepxde
+    from pinnfluence.models.trained_model import TrainedModel, load_model
+    from pinnfluence.problem.equation import Equation
+    from pinnfluence.problem.problem import Problem
+    from pinnfluence.scores.file import Scores, load_scores
+
+_MODULES = {
+    "GAUSS_NEWTON": "curvature.recipe",
+    "MLP": "field.network",
+    "PAPER": "curvature.recipe",
+    "Equation": "problem.equation",
+    "Field": "field.field",
+    "Influence": "influence",
+    "InputError": "errors",
+    "Pinn": "loss.pinn",
+    "Problem": "problem.problem",
+    "Recipe": "curvature.recipe",
+    "Scores": "scores.file",
+    "TrainedModel": "models.trained_model",
+    "from_deepxde": "models.deepxde.reader",
+    "load_model": "models.trained_model",
+    "load_scores": "scores.file",
+}
+"""Where each name of the package is defined."""
 
 __all__ = [
     "GAUSS_NEWTON",
@@ -42,9 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``from_deepxde`` on demand: DeepXDE takes seconds to import."""
-    if name == "from_deepxde":
-        from pinnfluence.models.deepxde.reader import from_deepxde
-
-        return from_deepxde
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import on demand: PyTorch takes seconds, and so does DeepXDE."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

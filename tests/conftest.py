@@ -88,7 +88,7 @@ def flow_pinn() -> Callable[..., Pinn]:
     ) -> Pinn:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = MLP(layers, activation, PROBLEM.scale).to(dtype)
+            network = MLP(layers, activation, PROBLEM.network.scale).to(dtype)
         equations = PROBLEM.variant(variant).equations(conditions)
         return Pinn(network, PROBLEM.inputs, PROBLEM.outputs, equations, PROBLEM.quantities)
 

@@ -29,15 +29,15 @@ def make_model(
     layers = (2, 6, 6, len(problem.outputs))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = MLP(layers, problem.activation, problem.scale).double()
+        network = MLP(layers, problem.network.activation, problem.network.scale).double()
     save_checkpoint(folder / "adam-10.pt", network.state_dict(), {})
     config = {
         "problem": problem.name,
         "variant": next(iter(problem.variants)),
         "conditions": next(iter(problem.conditions)),
         "layers": list(layers),
-        "activation": problem.activation,
-        "scale": list(problem.scale),
+        "activation": problem.network.activation,
+        "scale": list(problem.network.scale),
     }
     save_config(folder / "config.json", config)
     np.save(folder / "train_x.npy", train_x)

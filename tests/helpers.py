@@ -219,11 +219,9 @@ def kill(
 
 
 QUICK = """
-import functools
-from pinnfluence.training import phases
-from pinnfluence.training import run as training
-training.Schedule = functools.partial(training.Schedule, history_every=10)
-phases.BLOCK = 10
+from pinnfluence.training.optimizer import Optimizer
+from pinnfluence.training.optimizers.lbfgs import Lbfgs
+Optimizer.record_every = Lbfgs.block = Lbfgs.record_every = 10
 """
 """Notes and saves ten times as often as usual, so that a short run has many states."""
 

@@ -25,9 +25,7 @@ from pinnfluence.training.loss_step import loss_step
 
 @functools.cache
 def model(variant: str) -> PinnModel:
-    problem = PROBLEM.variant(variant)
-    sizes = problem.num_domain, problem.num_boundary, 42, problem.num_initial
-    return build(problem, "dirichlet", PROBLEM.layers, *sizes)
+    return build(PROBLEM.variant(variant), "dirichlet", seed=42)
 
 
 @functools.cache
@@ -75,7 +73,7 @@ def test_losses_are_deepxdes_own() -> None:
     data = plain.data
     expected = plain.outputs_losses_train(data.train_x, data.train_y, data.train_aux_vars)[1]
     step = loss_step(built.pinn.at(built.train_x), torch.float32, torch.device("cpu"))
-    torch.testing.assert_close(step(built.params())[0], expected.detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(step(built.pinn.params)[0], expected.detach(), rtol=1e-4, atol=0)
 
 
 # ---- the equation and its solution

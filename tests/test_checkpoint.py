@@ -23,7 +23,7 @@ LAYERS = (2, 5, 4, 3)
 
 
 def network(layers: tuple[int, ...] = LAYERS) -> MLP:
-    return MLP(layers, "gelu", PROBLEM.scale)
+    return MLP(layers, "gelu", PROBLEM.network.scale)
 
 
 def save(path: Path, **changes: Any) -> Path:
@@ -59,7 +59,8 @@ def touch(folder: Path, *names: str) -> None:
     [
         (["adam-5.pt"], "adam-5.pt"),
         (["adam-900.pt", "adam-1000.pt"], "adam-1000.pt"),
-        (["adam-1000.pt", "lbfgs-900.pt"], "lbfgs-900.pt"),
+        (["adam-1000.pt", "lbfgs-1001.pt"], "lbfgs-1001.pt"),
+        (["adam-1000.pt", "lbfgs-1000.pt"], "lbfgs-1000.pt"),
         (["lbfgs-900.pt", "lbfgs-1000.pt", "state.pt", "other-9999.pt"], "lbfgs-1000.pt"),
         (["adam-5.pt", ".lbfgs-9.pt.x1.tmp", "lbfgs-9.pt.tmp", "lbfgs-x.pt"], "adam-5.pt"),
     ],
@@ -91,7 +92,7 @@ def test_a_folder_without_checkpoint(tmp_path: Path, names: list[str], message: 
 def test_a_checkpoint_of_plain_deepxde_loads_without_config(tmp_path: Path, optimizer: str) -> None:
     dde.config.set_random_seed(1)
     net = dde.nn.FNN([2, 6, 6, 3], "tanh", "Glorot uniform")
-    net.apply_feature_transform(lambda x: x / x.new_tensor(PROBLEM.scale))
+    net.apply_feature_transform(lambda x: x / x.new_tensor(PROBLEM.network.scale))
     geometry = dde.geometry.Rectangle([0.5, 0.1], [2, 0.4])
     data = dde.data.PDE(geometry, lambda x, y: y, [], num_domain=30)
     model = dde.Model(data, net)
@@ -112,7 +113,7 @@ def test_a_checkpoint_of_plain_deepxde_loads_without_config(tmp_path: Path, opti
         "variant": "good",
         "conditions": "corrected",
         "activation": "tanh",
-        "scale": list(PROBLEM.scale),
+        "scale": list(PROBLEM.network.scale),
         "layers": [2, 6, 6, 3],
     }
 

@@ -14,7 +14,7 @@ from pinnfluence.curvature.operator import mirror
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
 from pinnfluence.field.network import MLP
 from pinnfluence.loss.collocation import Collocation, Pinn
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 
 LAYERS = (2, 6, 5, 3)
 ONES = dict.fromkeys(TERMS, 1.0)

@@ -20,9 +20,7 @@ SETS = [(v, c) for v in PROBLEM.variants for c in PROBLEM.conditions]
 
 @functools.cache
 def model(variant: str, conditions: str = "corrected") -> PinnModel:
-    problem = PROBLEM.variant(variant)
-    sizes = problem.num_domain, problem.num_boundary
-    return build(problem, conditions, (2, 4, 3), *sizes, seed=42)
+    return build(PROBLEM.variant(variant).changed(layers=(2, 4, 3)), conditions, seed=42)
 
 
 def places(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -252,7 +250,8 @@ def test_variants_list_only_what_differs():
     good, broken, bad = (PROBLEM.variant(name) for name in ("good", "broken", "bad"))
     assert good == PROBLEM
     assert broken.pde is navier_stokes_without_u_u_x
-    assert (bad.pde, bad.num_domain, bad.num_boundary) == (PROBLEM.pde, 1500, 500)
+    sampling = bad.sampling
+    assert (bad.pde, sampling.num_domain, sampling.num_boundary) == (PROBLEM.pde, 1500, 500)
     with pytest.raises(ValueError, match="no variant 'ugly', expected one of good, broken, bad"):
         PROBLEM.variant("ugly")
     with pytest.raises(ValueError, match="no conditions 'x', expected one of corrected, published"):

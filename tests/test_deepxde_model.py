@@ -8,19 +8,22 @@ import pytest
 import torch
 from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
 
-from pinnfluence import InputError
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.models.deepxde.model import GradField, PinnModel, build, dde, geometry
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
+from pinnfluence.problem.parts import Schedule
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.training.loss_step import loss_step
+from pinnfluence.training.objective import TrainingLoss
+from pinnfluence.training.optimizers.adam import Adam
 
 LAYERS = (2, 8, 8, 3)
 SETS = [(v, c) for v in PROBLEM.variants for c in PROBLEM.conditions]
 
 
 def small(variant: str = "good", conditions: str = "corrected", seed: int = 3) -> PinnModel:
-    return build(PROBLEM.variant(variant), conditions, LAYERS, 80, 120, seed)
+    changed = PROBLEM.variant(variant).changed(layers=LAYERS, num_domain=80, num_boundary=120)
+    return build(changed, conditions, seed)
 
 
 def through_deepxde(model: PinnModel, dtype: torch.dtype):
@@ -130,35 +133,36 @@ def test_losses_by_hand():
     torch.testing.assert_close(losses, expected, rtol=1e-12, atol=0)
 
 
-def test_training_with_the_step_is_deepxdes_training():
-    """Some Adam steps of ``Model.train``, with the package's step and without it."""
-    trained = []
-    for with_step in (True, False):
-        model = small()
-        if with_step:
-            model.step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
-        model.compile("adam", lr=1e-3, verbose=0)
-        history, _ = model.train(iterations=20, display_every=5, verbose=0)
-        trained.append((np.array(history.loss_train), model.net.state_dict()))
-    (losses, weights), (expected_losses, expected_weights) = trained
-    assert losses[-1].sum() < losses[0].sum()
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-3)
-    for name, weight in weights.items():
-        torch.testing.assert_close(weight, expected_weights[name], rtol=1e-3, atol=1e-4)
-
-
-def test_step_is_evaluated_in_place_of_deepxdes_losses():
+def test_training_is_deepxdes_training():
+    """Some Adam steps of ``Model.train`` and of the package, from the same weights."""
     model = small()
-    step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
-    model.step = step
     model.compile("adam", lr=1e-3, verbose=0)
-    outputs, losses = model.outputs_losses_train(model.data.train_x, None, None)
-    expected, gradients = step({name: p.detach() for name, p in model.params().items()})
-    torch.testing.assert_close(losses, expected, rtol=0, atol=0)
-    assert outputs.shape == (len(model.data.train_x), 3)
-    torch.testing.assert_close(model.gradient_step(), expected.sum())
-    for name, p in model.params().items():
-        torch.testing.assert_close(p.grad, gradients[name], rtol=0, atol=0)
+    history, _ = model.train(iterations=20, display_every=5, verbose=0)
+    own = small()
+    objective = TrainingLoss(own.pinn, own.train_x)
+    adam = Adam(objective, Schedule(lr=1e-3))
+    losses = [objective.current_terms()]
+    for _ in range(4):
+        for _ in range(5):
+            assert adam.step(1) == 1
+        losses.append(objective.current_terms())
+    assert losses[-1].sum() < losses[0].sum()
+    np.testing.assert_allclose(torch.stack(losses), np.array(history.loss_train), rtol=1e-3)
+    for name, weight in model.net.state_dict().items():
+        found = own.net.state_dict()[name]
+        torch.testing.assert_close(found, weight, rtol=1e-3, atol=1e-4)
+
+
+def test_the_first_weights_are_deepxdes():
+    """Glorot uniform from the seed, behind the points, as DeepXDE draws it."""
+    model = small(seed=5)
+    dde.config.set_random_seed(5)
+    dde.data.PDE(geometry(PROBLEM.domain), lambda x, y: y, [], num_domain=80, num_boundary=120)
+    net = dde.nn.FNN(list(LAYERS), "gelu", "Glorot uniform")
+    assert list(model.net.state_dict()) == list(net.state_dict())
+    for name, p in net.state_dict().items():
+        assert torch.equal(model.net.state_dict()[name], p)
+    assert model.net is model.pinn.network
 
 
 def test_same_seed_same_model():
@@ -248,10 +252,10 @@ def test_another_backend_is_refused(monkeypatch):
     ],
 )
 def test_bad_input(changes, message):
-    numbers = {"num_domain": 80, "num_boundary": 120, "seed": 3}
-    arguments = {"conditions": "corrected", "layers": LAYERS} | numbers
-    with pytest.raises(InputError, match=message):
-        build(PROBLEM, **(arguments | changes))
+    changes = {"num_domain": 80, "num_boundary": 120, "layers": LAYERS} | changes
+    seed, conditions = changes.pop("seed", 3), changes.pop("conditions", "corrected")
+    with pytest.raises(ValueError, match=message):
+        build(PROBLEM.changed(**changes), conditions, seed)
 
 
 def test_a_condition_acts_on_the_boundary_only():

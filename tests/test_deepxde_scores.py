@@ -298,7 +298,9 @@ def test_a_model_of_this_package():
     from pinnfluence.models.deepxde.model import build
     from pinnfluence.problems.cylinder_flow import PROBLEM
 
-    model = build(PROBLEM, "corrected", (2, 4, 4, 3), 30, 60, 1)
+    model = build(
+        PROBLEM.changed(layers=(2, 4, 4, 3), num_domain=30, num_boundary=60), "corrected", seed=1
+    )
     model.compile("adam", lr=1e-3, verbose=0)
     pinn = from_deepxde(model)
     assert pinn.terms == model.pinn.terms

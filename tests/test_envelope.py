@@ -5,10 +5,10 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
+from pinnfluence.loss.gradients import project_gradients
 from torch import Tensor
 
-from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.loss.gradients import project_gradients
+from pinnfluence import MLP, Equation, InputError, Pinn, from_deepxde
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
 
@@ -86,7 +86,9 @@ def test_gradients_of_points_in_threads() -> None:
 @pytest.fixture(scope="module")
 def best():
     problem = PROBLEM.variant("best")
-    return deepxde_model.build(problem, "corrected", problem.layers, 200, 80, seed=42)
+    return deepxde_model.build(
+        problem.changed(num_domain=200, num_boundary=80), "corrected", seed=42
+    )
 
 
 def test_the_envelope_is_zero_where_nothing_moves() -> None:
@@ -101,15 +103,36 @@ def test_the_envelope_is_zero_where_nothing_moves() -> None:
     assert (inside[:, :2] > 0).all()
 
 
-def test_deepxdes_network_is_the_packages(best) -> None:
-    best.pinn.network.load_state_dict(best.net.state_dict())
-    x = torch.as_tensor(best.train_x)
+def test_a_model_read_from_deepxde_keeps_its_envelope(best) -> None:
+    weights = [best.pinn.loss_weights[name] for name in best.pinn.terms]
+    best.compile("adam", lr=1e-3, loss_weights=weights, verbose=0)
+    network = from_deepxde(best).network
+    x = torch.cat([torch.zeros(1, 2), torch.as_tensor(best.train_x[::20])]).double()
     with torch.no_grad():
-        torch.testing.assert_close(best.net(x), best.pinn.network(x), rtol=1e-5, atol=1e-6)
+        expected = no_slip_envelope(x) * plain(best.net, x)
+        torch.testing.assert_close(network(x), expected, rtol=1e-6, atol=1e-9)
+        assert network(x)[0, :2].tolist() == [0.0, 0.0]
+
+
+def test_a_model_with_other_loss_weights_is_refused(best) -> None:
+    best.compile("adam", lr=1e-3, verbose=0)
+    with pytest.raises(InputError, match="loss term continuity is"):
+        from_deepxde(best)
+
+
+def plain(network: MLP, x: Tensor) -> Tensor:
+    """The perceptron without its envelope, by torch's layers."""
+    z = x / torch.tensor(PROBLEM.variant("best").network.scale, dtype=x.dtype)
+    *hidden, last = network.linears.to(x.dtype)
+    for linear in hidden:
+        z = torch.nn.functional.gelu(linear(z))
+    z = last(z)
+    network.linears.to(torch.float32)
+    return z
 
 
 def test_first_layer_begins_at_the_cylinders_centre(best) -> None:
     first = best.net.linears[0]
-    center = torch.tensor(CENTER) / torch.tensor(PROBLEM.variant("best").scale)
+    center = torch.tensor(CENTER) / torch.tensor(PROBLEM.variant("best").network.scale)
     torch.testing.assert_close(first(center), torch.zeros(32), rtol=0, atol=1e-5)
     assert first.bias.abs().max() > 0.1

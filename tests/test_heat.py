@@ -30,9 +30,7 @@ SMALL = (
 
 @functools.cache
 def model(variant: str) -> PinnModel:
-    problem = PROBLEM.variant(variant)
-    sizes = problem.num_domain, problem.num_boundary, 42, problem.num_initial
-    return build(problem, "dirichlet", PROBLEM.layers, *sizes)
+    return build(PROBLEM.variant(variant), "dirichlet", seed=42)
 
 
 def plain_deepxde(num_domain: int, num_boundary: int, num_initial: int) -> Any:
@@ -69,7 +67,7 @@ def test_terms_act_on_their_points(variant: str) -> None:
     """Initial points come first, then those of the boundary; the PDE acts on all."""
     found = model(variant)
     rows = found.pinn.at(found.train_x).term_rows()
-    n_initial, n_boundary = PROBLEM.variant(variant).num_initial, len(rows["boundary"])
+    n_initial, n_boundary = PROBLEM.variant(variant).sampling.num_initial, len(rows["boundary"])
     np.testing.assert_array_equal(rows["initial"], np.arange(n_initial))
     np.testing.assert_array_equal(rows["boundary"], n_initial + np.arange(n_boundary))
     np.testing.assert_array_equal(rows["heat"], np.arange(len(found.train_x)))
@@ -87,7 +85,7 @@ def test_losses_are_deepxdes_own() -> None:
     data = plain.data
     expected = plain.outputs_losses_train(data.train_x, data.train_y, data.train_aux_vars)[1]
     step = loss_step(built.pinn.at(built.train_x), torch.float32, torch.device("cpu"))
-    torch.testing.assert_close(step(built.params())[0], expected.detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(step(built.pinn.params)[0], expected.detach(), rtol=1e-4, atol=0)
 
 
 # ---- the equation
@@ -152,16 +150,28 @@ def test_grids_integrate_linear_functions_exactly_whatever_their_steps() -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_initial": -1}, "must not be negative"),
+        ({"num_initial": -1}, "num_initial must be from 0 to .*, found -1"),
+        ({"distribution": "grid"}, "unknown distribution 'grid' of points, expected one of unif"),
+        ({"layers": (3, 4, 1), "scale": (1.0,) * 3}, "begin with 2 inputs and end with 1 outputs"),
+        ({"scale": (1.0,)}, "scale needs 2 values"),
+        ({"scale": (1.0, 0.0)}, "scale must be positive lengths"),
+        ({"iterations": {"adam": -3}}, "iterations of adam must not be negative, found -3"),
+        ({"lr": 0.0}, "the learning rate must be positive, found 0"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'"),
         ({"symbols": {"w": ("$w$", "")}}, "no input, output or quantity: w"),
         ({"signed": ("w",)}, "no input, output or quantity: w"),
-        ({"training": {"epochs": 3}}, "training must be some of n_iterations, .* found epochs"),
-        ({"domain": DOMAIN.space}, "heat has no time: num_initial must be 0"),
+        ({"epochs": 3}, "a problem has no epochs to change, expected some of activation, "),
+        ({"domain": DOMAIN.space}, "heat has no time, found 100 initial points"),
     ],
 )
 def test_what_a_problem_cannot_be(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(PROBLEM, **change)
+        PROBLEM.changed(**change)
+
+
+def test_a_variant_with_an_unknown_field_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="a problem has no sizes to change"):
+        replace(PROBLEM, variants={"good": {}, "bad": {"sizes": 3}})
 
 
 def test_variants_are_named_by_their_points() -> None:
@@ -171,7 +181,7 @@ def test_variants_are_named_by_their_points() -> None:
 
 
 def test_labels_take_what_the_problem_does_not_name() -> None:
-    labels = replace(PROBLEM, symbols={}, quantities={"heat flux": lambda f: f.u_x}).labels
+    labels = PROBLEM.changed(symbols={}, quantities={"heat flux": lambda f: f.u_x}).labels
     assert labels.axes == ("x", "t")
     assert labels.fields == ("u", "heat flux")
     assert labels.with_unit("u") == "u"
@@ -273,10 +283,9 @@ def test_runs_bear_the_names_of_problem_and_variant(tmp_path: Path) -> None:
 
 def test_without_flags_a_problem_is_trained_as_it_says(tmp_path: Path) -> None:
     prelude = (
-        "from dataclasses import replace\n"
         "from pinnfluence.problems import heat\n"
-        "training = {'n_iterations': 3, 'n_iterations_lbfgs': 0, 'n_iterations_lm': 1, 'lr': 0.1}\n"
-        "heat.PROBLEM = replace(heat.PROBLEM, training=training)\n"
+        "changes = {'iterations': {'adam': 3, 'lm': 1}, 'lr': 0.1, 'dtype': 'float32'}\n"
+        "heat.PROBLEM = heat.PROBLEM.changed(**changes)\n"
     )
     run_well(TRAIN, *SMALL, "--save_path", tmp_path / "run", prelude=prelude)
     config = json.loads((tmp_path / "run" / "config.json").read_text())

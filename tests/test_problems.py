@@ -19,7 +19,7 @@ def test_a_problem_bears_the_name_of_its_file(name: str) -> None:
     assert problem.name == name
     for variant, conditions in itertools.product(problem.variants, problem.conditions):
         one = problem.variant(variant)
-        network = MLP(one.layers, one.activation, one.scale)
+        network = MLP(one.network.layers, one.network.activation, one.network.scale)
         pinn = Pinn.of(one, conditions, network)
         assert len(set(pinn.terms)) == len(pinn.terms) > len(pinn.groups["bcs"]) > 0
 

@@ -146,7 +146,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
         torch.save(torch.zeros(3), state)
     else:
         content = torch.load(state, weights_only=True)
-        content["network"] = MLP((2, 4, 3), "gelu", PROBLEM.scale).state_dict()
+        content["network"] = MLP((2, 4, 3), "gelu", PROBLEM.network.scale).state_dict()
         torch.save(content, state)
     before = snapshot(folder)
     assert_refused(run(TRAIN, *SHORT, "--save_path", folder), "state.pt")
@@ -206,12 +206,12 @@ def test_twenty_kills_do_not_change_a_bit(tmp_path: Path, phase: str) -> None:
 
 STEP = """
 import itertools, os, time
-from pinnfluence.models.deepxde.model import PinnModel
-calls, gradient_step = itertools.count(1), PinnModel.gradient_step
-def step(self):
+from pinnfluence.training.objective import TrainingLoss
+calls, evaluate = itertools.count(1), TrainingLoss.evaluate
+def evaluate_after(self):
     {beforehand}
-    return gradient_step(self)
-PinnModel.gradient_step = step
+    return evaluate(self)
+TrainingLoss.evaluate = evaluate_after
 """
 """Does something before each evaluation of the loss; ``calls`` counts them, from 1."""
 

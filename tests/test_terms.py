@@ -7,7 +7,7 @@ from brute_force import TERMS, flow_masks
 
 from pinnfluence.field.network import MLP
 from pinnfluence.loss.collocation import Pinn
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 
 
 def test_names_and_groups(flow_pinn):

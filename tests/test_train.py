@@ -33,10 +33,12 @@ from helpers import (
 
 from pinnfluence import MLP
 from pinnfluence.models.deepxde import model as deepxde_model
+from pinnfluence.problem.parts import Schedule
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.storage import checkpoint
 from pinnfluence.training.history import read_history
-from pinnfluence.training.run import Run, Schedule
+from pinnfluence.training.objective import TrainingLoss
+from pinnfluence.training.run import Run
 
 TERMS = (
     *("continuity", "momentum_x", "momentum_y"),
@@ -51,6 +53,12 @@ def deepxde_data(num_domain: int, num_boundary: int, seed: int) -> Any:
     geometry = dde.geometry.CSGDifference(channel, dde.geometry.Disk([0.2, 0.2], 0.05))
     condition = dde.icbc.DirichletBC(geometry, lambda x: 0, lambda x, on: on and x[0] < 1e-6)
     return dde.data.PDE(geometry, lambda x, y: y, [condition], num_domain, num_boundary)
+
+
+def small_model(*widths: int) -> deepxde_model.PinnModel:
+    """The flow with few points and a small network."""
+    problem = PROBLEM.changed(layers=(2, *widths, 3), num_domain=40, num_boundary=40)
+    return deepxde_model.build(problem, "corrected", seed=42)
 
 
 # ---- what a run leaves behind
@@ -102,8 +110,8 @@ def test_history_has_a_row_a_step_with_all_terms() -> None:
 
 
 def test_the_last_row_is_the_loss_of_the_last_checkpoint() -> None:
-    model = deepxde_model.build(PROBLEM, "corrected", (2, 6, 6, 3), 40, 40, 42)
-    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.scale)
+    model = small_model(6, 6)
+    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.network.scale)
     network.load_state_dict(weights_of(short_run() / "lbfgs-130.pt"))
     params = {name: p.detach() for name, p in network.named_parameters()}
     residuals = model.pinn.at(model.train_x).residuals(params)
@@ -123,7 +131,7 @@ def test_history_has_no_gap_whatever_the_number_of_adam_steps(tmp_path: Path, n_
 
 
 def test_checkpoint_of_the_papers_network_is_small_and_holds_weights_only(tmp_path: Path) -> None:
-    network = MLP(PROBLEM.layers, "gelu", PROBLEM.scale)
+    network = MLP(PROBLEM.network.layers, "gelu", PROBLEM.network.scale)
     optimizers = [
         torch.optim.Adam(network.parameters()),
         torch.optim.LBFGS(network.parameters(), max_iter=2),
@@ -154,7 +162,7 @@ def test_plain_deepxde_restores_a_checkpoint_and_trains_on(name: str, optimizer:
     model.compile(optimizer, **({"lr": 1e-3} if optimizer == "adam" else {}), verbose=0)
     model.restore(short_run() / name)
 
-    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.scale)
+    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.network.scale)
     network.load_state_dict(weights_of(short_run() / name))
     x = torch.as_tensor(data.train_x_all)
     torch.testing.assert_close(net(x), network(x))
@@ -270,14 +278,14 @@ def test_adam_that_overflows_is_an_error(tmp_path: Path, n_steps: int) -> None:
 def test_adam_that_overflows_keeps_the_last_good_state(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     prelude = QUICK + (
-        "from pinnfluence.models.deepxde.model import PinnModel\n"
+        "from pinnfluence.training.objective import TrainingLoss\n"
         "import itertools\n"
-        "step, count = PinnModel.gradient_step, itertools.count()\n"
+        "evaluate, count = TrainingLoss.evaluate, itertools.count()\n"
         "def spoilt(self):\n"
-        "    loss = step(self)\n"
-        "    if next(count) > 20: next(self.net.parameters()).grad[0] = float('nan')\n"
+        "    loss = evaluate(self)\n"
+        "    if next(count) > 20: next(self.network.parameters()).grad[0] = float('nan')\n"
         "    return loss\n"
-        "PinnModel.gradient_step = spoilt\n"
+        "TrainingLoss.evaluate = spoilt\n"
     )
     result = run(TRAIN, *SHORT, "--save_path", folder, prelude=prelude)
     assert_refused(result, "before step 20")
@@ -290,7 +298,8 @@ def test_adam_that_overflows_keeps_the_last_good_state(tmp_path: Path) -> None:
 
 def simple_run(folder: Path, loss: Any, n_adam: int = 0, n_lbfgs: int = 200) -> Run:
     """A run whose loss is a function of the flat parameters instead of an equation."""
-    model = deepxde_model.build(PROBLEM, "corrected", (2, 4, 3), 40, 40, 42)
+    model = small_model(4)
+    objective = TrainingLoss(model.pinn, model.train_x)
 
     def step(params: Any) -> Any:
         leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
@@ -300,8 +309,9 @@ def simple_run(folder: Path, loss: Any, n_adam: int = 0, n_lbfgs: int = 200) -> 
         parts[0] = total.detach()
         return parts, {name: p.grad for name, p in leaves.items()}
 
-    model.step = step
-    return Run(model, folder, Schedule(n_adam, n_lbfgs, save_seconds=0))
+    objective.step = step
+    schedule = Schedule(iterations={"adam": n_adam, "lbfgs": n_lbfgs})
+    return Run(objective, folder, schedule, save_seconds=0)
 
 
 def rosenbrock(p: torch.Tensor) -> torch.Tensor:
@@ -309,7 +319,7 @@ def rosenbrock(p: torch.Tensor) -> torch.Tensor:
 
 
 def flat(run: Run) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in run.model.net.parameters()])
+    return torch.cat([p.detach().flatten() for p in run.loss.network.parameters()])
 
 
 def test_lbfgs_says_that_it_converged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,7 +338,7 @@ def test_lbfgs_keeps_the_last_good_state_on_nan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: float, place: str
 ) -> None:
     run = simple_run(tmp_path, rosenbrock)
-    good, count = run.model.step, itertools.count()
+    good, count = run.loss.step, itertools.count()
     assert good is not None
 
     def spoilt(params: Any) -> Any:
@@ -339,7 +349,7 @@ def test_lbfgs_keeps_the_last_good_state_on_nan(
             gradients = {name: g * factor for name, g in gradients.items()}
         return losses, gradients
 
-    run.model.step = spoilt
+    run.loss.step = spoilt
     state = run.train()
     printed = capsys.readouterr().out
     assert state.phase == "done"

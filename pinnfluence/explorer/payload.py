@@ -224,5 +224,5 @@ def _extent(source: Source) -> np.ndarray:
 
 def _units(source: Source) -> dict[str, str]:
     """Units of coordinates and fields, where they are known."""
-    symbols = {} if source.problem is None else source.problem.symbols
+    symbols = {} if source.problem is None else source.problem.drawing.symbols
     return {name: plain_unit(unit) for name, (_, unit) in symbols.items() if unit}

@@ -127,16 +127,30 @@ class Declared:
 
 
 class _Recorder(Field):
-    """A field of arbitrary numbers that remembers which derivatives were asked of it."""
+    """A field of arbitrary numbers that remembers which derivatives were asked of it.
 
-    def __init__(self, inputs: Sequence[str], outputs: Sequence[str], x: Tensor) -> None:
+    Its image is itself: a function that asks for derivatives there needs them of the network, too.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        x: Tensor,
+        data: Tensor | None = None,
+        has_image: bool = False,
+    ) -> None:
         super().__init__(inputs, outputs, x, {})
         self._seen: set[MultiIndex] = set()
+        if data is not None:
+            self.data = data
+        if has_image:
+            self.image = self
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in self._inputs:
+        if name in self._inputs or name in ("data", "image"):
             return super().__getattr__(name)
         _, index = parse(name, self._inputs, self._outputs)
         self._seen.add(index)
@@ -148,10 +162,23 @@ class _Recorder(Field):
 
 
 def derivatives_used(
-    functions: Iterable[FieldFunction], inputs: Sequence[str], outputs: Sequence[str], x: Tensor
+    functions: Iterable[FieldFunction],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    x: Tensor,
+    data: Tensor | None = None,
+    has_image: bool = False,
 ) -> list[MultiIndex]:
-    """Multi-indices that functions of a field ask for, found by calling them once."""
-    recorder = _Recorder(inputs, outputs, x[:1])
+    """Multi-indices that functions of a field ask for, found by calling them once.
+
+    Args:
+        functions: of a field; a ``Declared`` one is asked and not called.
+        inputs, outputs: names.
+        x: points ``[n, n_inputs]``, of which the first is taken.
+        data: what ``f.data`` is in that call, ``[1, n_data]``. has_image: whether there is an
+            ``f.image``.
+    """
+    recorder = _Recorder(inputs, outputs, x[:1], data, has_image)
     for function in functions:
         if isinstance(function, Declared):
             recorder._seen |= function.derivatives

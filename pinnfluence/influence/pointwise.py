@@ -10,7 +10,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import Field, FieldFunction
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 
 PROBES = 16
 """Test points at which a function is tried, together and in halves."""

@@ -15,7 +15,7 @@ from pinnfluence.influence.training_gradients import TrainingGradients, training
 from pinnfluence.loss.differentiators import jacobian, point_loss_rows
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array
 from pinnfluence.scores.exact import ExactMatrix
 

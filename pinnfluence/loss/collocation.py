@@ -14,7 +14,7 @@ from torch import Tensor
 from pinnfluence.field.field import Declared, Field, evaluate
 from pinnfluence.field.network import MLP, Tape
 from pinnfluence.loss.points import PointSet
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor, nn, zeros
 
 from pinnfluence.errors import InputError
-from pinnfluence.field.field import RESERVED, Declared, Field, FieldFunction, derivatives_used
-from pinnfluence.field.network import MultiIndex
+from pinnfluence.field.field import RESERVED, Field, FieldFunction
+from pinnfluence.field.network import MultiIndex, closure
 from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.points import PointSet
-from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.problem import Problem
 
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of all conditions and data, of both."""
@@ -126,18 +127,7 @@ class Pinn:
     def names_of(self, equations: Sequence[Equation]) -> tuple[tuple[str, ...], ...]:
         """Names of the residuals that each equation gives; an ordinary function is called once."""
         like = next(self.network.parameters(), zeros(0))  # not yet self.params: it may move
-        probe = like.new_zeros(1, len(self.inputs))
-        found: list[tuple[str, ...]] = []
-        for equation in equations:
-            if isinstance(equation.residuals, Declared):
-                found.append(equation.residuals.names)
-                continue
-
-            def note(field: Field, equation: Equation = equation) -> None:
-                found.append(tuple(equation.residuals(field)))
-
-            derivatives_used([note], self.inputs, self.outputs, probe)
-        return tuple(found)
+        return tuple(eq.probed(self.inputs, self.outputs, like)[0] for eq in equations)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -165,9 +155,8 @@ class Pinn:
 
     def derivatives(self, equations: Sequence[Equation]) -> list[MultiIndex]:
         """Multi-indices of the derivatives that the equations use."""
-        probe = self.like.new_zeros(1, len(self.inputs))
-        functions = [equation.residuals for equation in equations]
-        return derivatives_used(functions, self.inputs, self.outputs, probe)
+        names = (self.inputs, self.outputs)
+        return closure(index for eq in equations for index in eq.probed(*names, self.like)[1])
 
     def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
         """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""

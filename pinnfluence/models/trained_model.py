@@ -19,7 +19,8 @@ from pinnfluence.field.network import MLP
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.domain import TOLERANCE
-from pinnfluence.problem.problem import Equation, Problem
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
 from pinnfluence.runtime.devices import as_array, float64_array
 from pinnfluence.storage import checkpoint
@@ -156,8 +157,8 @@ def load_model(
         asked = _words(config.layers)
         source = "was asked for" if "layers" in given else f"is what {config_file} says"
         raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
-    config = replace(config, layers=layers)
-    network = MLP(layers, problem.activation, problem.scale, problem.envelope)
+    config, own = replace(config, layers=layers), problem.network
+    network = MLP(layers, own.activation, own.scale, own.envelope)
     network.to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
@@ -184,9 +185,11 @@ def _complete(config: RunConfig) -> tuple[Problem, RunConfig]:
     problem = problem.variant(variant)
     conditions = config.conditions or next(iter(problem.conditions))
     problem.equations(conditions)
-    activation, scale = config.activation or problem.activation, config.scale or problem.scale
-    MLP(problem.layers, activation, scale)  # refuses unfit ones
+    own = problem.network
+    activation, scale = config.activation or own.activation, config.scale or own.scale
+    MLP(own.layers, activation, scale)  # refuses unfit ones
     weights = problem.loss_weights if config.loss_weights is None else config.loss_weights
+    problem = problem.changed(activation=activation, scale=tuple(scale), loss_weights=weights)
     complete = replace(
         config,
         problem=problem.name,
@@ -195,7 +198,6 @@ def _complete(config: RunConfig) -> tuple[Problem, RunConfig]:
         activation=activation,
         scale=tuple(scale),
     )
-    problem = replace(problem, activation=activation, scale=tuple(scale), loss_weights=weights)
     return problem, complete
 
 

@@ -1,9 +1,13 @@
 """The problems, one a file; a new file that defines ``PROBLEM`` is found by itself."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from pinnfluence.problem.problem import Problem
+if TYPE_CHECKING:
+    from pinnfluence.problem.problem import Problem
 
 DEFAULT = "cylinder_flow"
 

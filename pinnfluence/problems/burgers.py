@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pinnfluence.field.field import Field
 from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
-from pinnfluence.problem.problem import Equation, Evaluate, Problem, Variant
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
+from pinnfluence.problem.problem import Evaluate, Problem
 from pinnfluence.problem.reference import Reference
 from pinnfluence.reference import cole_hopf
 from pinnfluence.reference.grid import on_grid
@@ -59,26 +61,21 @@ PROBLEM = Problem(
     outputs=("u",),
     domain=DOMAIN,
     pde=burgers,
-    conditions={"dirichlet": (Equation(boundary, at_ends), Equation(initial, DOMAIN.at_start))},
-    layers=(2, 32, 32, 32, 1),
-    activation="tanh",
-    scale=(1.0, 1.0),
-    num_domain=2500,
-    num_boundary=500,
-    num_initial=500,
+    conditions={
+        "dirichlet": (
+            Equation(boundary, at_ends),
+            Equation(initial, DOMAIN.at_start, group="initial"),
+        )
+    },
+    sampling=Sampling(num_domain=2500, num_boundary=500, num_initial=500),
+    network=Network(layers=(2, 32, 32, 32, 1), activation="tanh", scale=(1.0, 1.0)),
+    schedule=Schedule(iterations={"adam": 500, "lm": 100}, dtype="float64"),
+    drawing=Drawing({"u": ("$u$", "")}, ("u",)),
     variants={
-        "good": Variant(),
-        "bad": Variant(num_domain=500, num_boundary=100, num_initial=100),
+        "good": {},
+        "bad": {"num_domain": 500, "num_boundary": 100, "num_initial": 100},
     },
     reference=reference,
     measures=slope,
     benchmark={"slope": SLOPE},
-    symbols={"u": ("$u$", "")},
-    training={
-        "n_iterations": 500,
-        "n_iterations_lbfgs": 0,
-        "n_iterations_lm": 100,
-        "dtype": "float64",
-    },
-    signed=("u",),
 )

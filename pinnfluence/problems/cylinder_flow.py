@@ -8,8 +8,10 @@ from torch import Tensor
 
 from pinnfluence.field.field import Field
 from pinnfluence.problem.domain import TOLERANCE, Disk, Rectangle
+from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.forces import NEEDED, FlowField, Forces, cylinder_forces
-from pinnfluence.problem.problem import Equation, Problem, Variant
+from pinnfluence.problem.parts import Drawing, Network, Sampling
+from pinnfluence.problem.problem import Problem
 from pinnfluence.problem.reference import Reference, load_reference
 from pinnfluence.reference.dfg_2d1 import (
     CENTER,
@@ -133,43 +135,38 @@ PROBLEM = Problem(
             Equation(no_slip, at_walls_published),
         ),
     },
-    layers=(2, 64, 64, 64, 64, 3),
-    activation="gelu",
-    scale=(LENGTH, HEIGHT),
-    num_domain=7500,
-    num_boundary=2500,
+    sampling=Sampling(num_domain=7500, num_boundary=2500),
+    network=Network((2, 64, 64, 64, 64, 3), "gelu", scale=(LENGTH, HEIGHT)),
     quantities={"speed": speed},
     variants={
-        "good": Variant(),
-        "broken": Variant(pde=navier_stokes_without_u_u_x),
-        "bad": Variant(num_domain=1500, num_boundary=500),
-        "best": Variant(
-            layers=(2, 32, 32, 32, 32, 3),
-            scale=(0.2, 0.1),
-            num_domain=2500,
-            num_boundary=800,
-            envelope=no_slip_envelope,
-            center=CENTER,
-            loss_weights=BEST_WEIGHTS,
-            training={
-                "n_iterations": 100,
-                "n_iterations_lbfgs": 0,
-                "n_iterations_lm": 200,
-                "lr": 2e-3,
-                "dtype": "float64",
-            },
-        ),
+        "good": {},
+        "broken": {"pde": navier_stokes_without_u_u_x},
+        "bad": {"num_domain": 1500, "num_boundary": 500},
+        "best": {
+            "layers": (2, 32, 32, 32, 32, 3),
+            "scale": (0.2, 0.1),
+            "num_domain": 2500,
+            "num_boundary": 800,
+            "envelope": no_slip_envelope,
+            "center": CENTER,
+            "loss_weights": BEST_WEIGHTS,
+            "iterations": {"adam": 100, "lm": 200},
+            "lr": 2e-3,
+            "dtype": "float64",
+        },
     },
     measures=lambda fields: vars(forces(lambda x: fields(x, NEEDED))),
     benchmark=vars(DFG),
     reference=reference,
-    symbols={
-        "x": ("$x$", "m"),
-        "y": ("$y$", "m"),
-        "u": ("$u_1$", "m/s"),
-        "v": ("$u_2$", "m/s"),
-        "speed": (r"$|\mathbf{u}|$", "m/s"),
-        "p": ("$p$", "Pa"),
-    },
-    signed=("u", "v"),
+    drawing=Drawing(
+        symbols={
+            "x": ("$x$", "m"),
+            "y": ("$y$", "m"),
+            "u": ("$u_1$", "m/s"),
+            "v": ("$u_2$", "m/s"),
+            "speed": (r"$|\mathbf{u}|$", "m/s"),
+            "p": ("$p$", "Pa"),
+        },
+        signed=("u", "v"),
+    ),
 )

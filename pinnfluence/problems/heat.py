@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pinnfluence.field.field import Field
 from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
-from pinnfluence.problem.problem import Equation, Problem, Variant
+from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
+from pinnfluence.problem.problem import Problem
 from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.grid import on_grid
 
@@ -50,23 +52,19 @@ PROBLEM = Problem(
     outputs=("u",),
     domain=DOMAIN,
     pde=heat,
-    conditions={"dirichlet": (Equation(boundary, at_ends), Equation(initial, DOMAIN.at_start))},
-    layers=(2, 32, 32, 32, 1),
-    activation="tanh",
-    scale=(1.0, 1.0),
-    num_domain=1000,
-    num_boundary=100,
-    num_initial=100,
+    conditions={
+        "dirichlet": (
+            Equation(boundary, at_ends),
+            Equation(initial, DOMAIN.at_start, group="initial"),
+        )
+    },
+    sampling=Sampling(num_domain=1000, num_boundary=100, num_initial=100),
+    network=Network(layers=(2, 32, 32, 32, 1), activation="tanh", scale=(1.0, 1.0)),
+    schedule=Schedule(iterations={"adam": 500, "lm": 100}, dtype="float64"),
+    drawing=Drawing({"u": ("$u$", "")}),
     variants={
-        "good": Variant(),
-        "bad": Variant(num_domain=10, num_boundary=2, num_initial=2),
+        "good": {},
+        "bad": {"num_domain": 10, "num_boundary": 2, "num_initial": 2},
     },
     reference=reference,
-    symbols={"u": ("$u$", "")},
-    training={
-        "n_iterations": 500,
-        "n_iterations_lbfgs": 0,
-        "n_iterations_lm": 100,
-        "dtype": "float64",
-    },
 )

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.storage.config import CONFIG
+from pinnfluence.storage.config import CONFIG, load_config
 from pinnfluence.storage.files import check_unpacked_size, read_npy, write_bytes
 from pinnfluence.storage.points import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
 PHASES = ("adam", "lbfgs", "lm")
-"""Phases of a run in their order; a checkpoint ``<phase>-<step>.pt`` is the end of one."""
+"""Phases whose checkpoints ``<phase>-<step>.pt`` are known without a ``config.json``."""
+
+ITERATIONS = "n_iterations_"
+"""What the settings of a run call the iterations of a phase begins like this."""
 
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -97,18 +100,21 @@ def save_checkpoint(
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint file at ``path``; of a folder, the last of its run (by phase, then by step).
+    """The checkpoint file at ``path``; of a folder, the last of its run.
+
+    Steps count through all phases, so the largest is the last; two of one step hold the same
+    weights, since the later phase made no step.
 
     Raises:
         InputError: no checkpoint there.
     """
     if not path.is_dir():
         return path
-    found = [(_step(file), file) for file in path.glob("*.pt") if _step(file) is not None]
-    if found:
-        return max(found)[1]
+    steps = [(step, file) for file in path.glob("*.pt") if (step := _step(file)) is not None]
+    if steps:
+        return max(steps)[1]
     expected = f"no checkpoint adam-, lbfgs- or lm-<step>.pt in {path}"
-    runs = sorted({file.parent.name for file in path.glob("*/*.pt") if _step(file)})
+    runs = sorted({file.parent.name for file in path.glob("*/*.pt") if _step(file) is not None})
     if runs:
         raise InputError(f"{expected}, but runs in its folders {', '.join(runs)}; give one of them")
     others = sorted(file.name for file in path.glob("*.pt") if file.name != STATE)
@@ -122,9 +128,20 @@ def is_run_file(file: Path) -> bool:
     return file.name in (CONFIG, POINTS, HISTORY, CURVES, STATE) or _step(file) is not None
 
 
-def _step(file: Path) -> tuple[int, int] | None:
-    match = re.fullmatch(rf"({'|'.join(PHASES)})-([0-9]+)\.pt", file.name)
-    return (PHASES.index(match[1]), int(match[2])) if match else None
+def _step(file: Path) -> int | None:
+    """The step of a checkpoint at the end of a phase of a run; None for other files."""
+    match = re.fullmatch(r"([a-z]\w*)-([0-9]{1,18})\.pt", file.name)
+    return int(match[2]) if match and match[1] in {*PHASES, *_phases(file.parent)} else None
+
+
+def _phases(folder: Path) -> list[str]:
+    """The phases that the settings of a run name; none where these cannot be read."""
+    try:
+        config = load_config(folder / CONFIG)
+    except InputError:
+        return []
+    settings = {} if config is None else config.stated()
+    return [key.removeprefix(ITERATIONS) for key in settings if key.startswith(ITERATIONS)]
 
 
 def load_weights(

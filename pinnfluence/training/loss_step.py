@@ -9,22 +9,27 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Params, PointTensors
-from pinnfluence.loss.loss import Loss, LossStep
+from pinnfluence.loss.collocation import Collocation, Params, PointTensors
+from pinnfluence.loss.loss import LossStep
 
 COMPILE_MODES = ("auto", "on", "off")
 
 
-def loss_step(loss: Loss, dtype: torch.dtype, device: torch.device) -> LossStep:
+def loss_step(collocation: Collocation, dtype: torch.dtype, device: torch.device) -> LossStep:
     """DeepXDE's loss ``sum_k c_k L_k``, ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``.
 
-    Points and rows are computed once. The function maps parameters to the loss terms ``c_k L_k``,
-    ``[n_terms]``, and the gradients of their sum by name.
+    It is ``Loss.of_training`` in DeepXDE's order of operations, a mean and then a weight, which
+    decides the last bits of a training. Points and rows are computed once. The function maps
+    parameters to the loss terms ``c_k L_k``, ``[n_terms]``, and the gradients of their sum by name.
     """
-    at = loss.collocation.tensors(torch.zeros(0, dtype=dtype, device=device))
+    at = collocation.tensors(torch.zeros(0, dtype=dtype, device=device))
+    weights = collocation.pinn.loss_weights
 
     def total(params: Params, at: PointTensors) -> tuple[Tensor, Tensor]:
-        losses = torch.stack([term.sum() for term in loss.terms(params, at).values()])
+        residuals = collocation.residuals(params, at)
+        losses = torch.stack(
+            [weights.get(name, 1.0) * r.square().mean() for name, r in residuals.items()]
+        )
         return losses.sum(), losses
 
     differentiate = torch.func.grad_and_value(total, has_aux=True)

@@ -12,19 +12,26 @@ from typing import Any
 from pinnfluence.errors import InputError
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.config import CONFIG, RunConfig, load_config, save_config
-from pinnfluence.storage.files import check_target
+from pinnfluence.storage.lock import LOCK
+from pinnfluence.training.optimizers import flag, names
 
-ADDED = {"n_iterations_lm": 0, "loss_weights": {}, "num_initial": 0, "start_from": None}
+ADDED: dict[str, Any] = {
+    "distribution": "Hammersley",
+    "loss_weights": {},
+    "num_initial": 0,
+    "start_from": None,
+    **{flag(name): 0 for name in names()},
+}
 """Settings that the runs of older versions do not state, and what they were."""
 
 PACKAGES = ("torch", "deepxde", "numpy", "pinnfluence")
 
 
 def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: bool) -> list[str]:
-    """Make the run folder, with its ``config.json``; tells what the user should know.
+    """Give the run folder its ``config.json``; tells what the user should know.
 
     Args:
-        folder: where the run lives.
+        folder: where the run lives, held by this process (see ``storage.lock``).
         settings: everything that the results depend on.
         device: where it computes.
         restart: move an old run aside, whatever it is.
@@ -32,7 +39,6 @@ def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: boo
     Raises:
         InputError: a run with other settings is there, or an incomplete one.
     """
-    check_target(folder)
     notes = []
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     if restart and (found := _found(folder)):
@@ -83,9 +89,13 @@ def _sweep(folder: Path) -> None:
 
 
 def _move_aside(folder: Path) -> Path:
+    """Move all that lies in the folder into a new one beside it; the folder itself stays locked."""
     path = Path(os.path.abspath(folder))
     name = f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
-    names = [name, *(f"{name}-{n}" for n in range(2, 100))]
-    aside = next(path.with_name(n) for n in names if not path.with_name(n).exists())
-    path.rename(aside)
+    candidates = [name, *(f"{name}-{n}" for n in range(2, 100))]
+    aside = next(path.with_name(n) for n in candidates if not path.with_name(n).exists())
+    aside.mkdir()
+    for file in sorted(path.iterdir()):
+        if file.name != LOCK:
+            file.rename(aside / file.name)
     return aside

@@ -7,11 +7,11 @@ import signal
 import threading
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from pinnfluence.runtime.signals import listened
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM asks a run to stop when it can, the second stops it at once."""
+    """The first signal to end asks a run to stop when it can, the second stops it at once."""
 
     def __init__(self) -> None:
         self.made = False
@@ -22,7 +22,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in listened()}
         try:
             yield
         finally:

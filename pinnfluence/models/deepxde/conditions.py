@@ -25,7 +25,7 @@ from pinnfluence.models.deepxde.functions import (
 )
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.problem.domain import TOLERANCE
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import as_array
 
 KINDS = {

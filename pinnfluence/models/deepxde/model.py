@@ -6,7 +6,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +18,11 @@ from torch import Tensor
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Field, parse
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.loss import LossStep
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.problem import parts as problem_parts
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
-from pinnfluence.problem.problem import NUMBERS, Equation, Predicate, Problem
+from pinnfluence.problem.equation import Equation, Predicate
+from pinnfluence.problem.problem import Problem
 
 
 def _import_deepxde() -> ModuleType:
@@ -42,8 +44,6 @@ def _import_deepxde() -> ModuleType:
 
 
 dde = _import_deepxde()
-
-MAX_WIDTH, MAX_POINTS = 10**6, 10**9
 
 
 def geometry(shape: Any) -> Any:
@@ -120,20 +120,25 @@ def _pointwise(
     return at
 
 
+class Network(MLP, dde.nn.NN):  # type: ignore[name-defined]
+    """The MLP of this package as a network of DeepXDE, with its first weights: Glorot uniform."""
+
+    def __init__(self, network: problem_parts.Network) -> None:
+        first = dde.nn.FNN(list(network.layers), network.activation, "Glorot uniform")
+        super().__init__(network.layers, network.activation, network.scale, network.envelope)
+        self.load_state_dict(first.state_dict())
+        if network.center is not None:
+            center = torch.tensor(network.center) / torch.tensor(network.scale)
+            with torch.no_grad():
+                self.get_parameter("linears.0.bias").copy_(-first.linears[0].weight @ center)
+
+
 class PinnModel(dde.Model):  # type: ignore[name-defined]
-    """A ``dde.Model`` whose loss terms and gradients come from one function of the parameters.
+    """A ``dde.Model`` of a problem, which knows its network with names and equations: ``pinn``."""
 
-    ``step`` replaces DeepXDE's evaluation of the losses at the training points after ``compile``;
-    its training loop, callbacks, displays, ``save`` and ``restore`` go on working. Without a step
-    it is a plain ``dde.Model``.
-    """
-
-    def __init__(self, data: Any, net: torch.nn.Module, pinn: Pinn) -> None:
-        super().__init__(data, net)
+    def __init__(self, data: Any, pinn: Pinn) -> None:
+        super().__init__(data, pinn.network)
         self.pinn = pinn
-        self.step: LossStep | None = None
-        self.losses: Tensor | None = None
-        self.opt: torch.optim.Optimizer
 
     @property
     def train_x(self) -> np.ndarray:
@@ -141,121 +146,39 @@ class PinnModel(dde.Model):  # type: ignore[name-defined]
         points: np.ndarray = self.data.train_x_all
         return points
 
-    def params(self) -> dict[str, Tensor]:
-        """The network's parameters by name."""
-        return dict(self.net.named_parameters())
 
-    def gradient_step(self) -> Tensor:
-        """Evaluate the loss terms ``[n_terms]`` and put the gradients into ``.grad``."""
-        assert self.step is not None
-        params = self.params()
-        losses, gradients = self.step({name: p.detach() for name, p in params.items()})
-        for name, p in params.items():
-            p.grad = gradients[name]
-        self.losses = losses
-        return losses.sum()
-
-    def _compile_pytorch(self, lr: float | None, loss_fn: Any, decay: Any) -> None:
-        super()._compile_pytorch(lr, loss_fn, decay)
-        if self.step is None:
-            return
-        if self.opt_name == "adam":
-            on = next(self.net.parameters()).device.type
-            fused = on in ("cpu", "cuda", "mps")
-            self.opt = torch.optim.Adam(self.net.parameters(), lr=lr or 1e-3, fused=fused)
-
-        def outputs_losses(inputs: Any, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:
-            assert self.step is not None
-            x = torch.as_tensor(inputs).to(next(self.net.parameters()))
-            return self.net(x), self.step({name: p.detach() for name, p in self.params().items()})[
-                0
-            ]
-
-        def train_step(inputs: Any, targets: Any, auxiliary: Any) -> None:
-            self.opt.step(self.gradient_step)  # type: ignore[arg-type]
-
-        self.outputs_losses_train = self.outputs_losses_test = outputs_losses
-        self.train_step = train_step
-
-
-def build(
-    problem: Problem,
-    conditions: str,
-    layers: Sequence[int],
-    num_domain: int,
-    num_boundary: int,
-    seed: int,
-    num_initial: int = 0,
-) -> PinnModel:
+def build(problem: Problem, conditions: str, seed: int) -> PinnModel:
     """DeepXDE's model of a problem: its points, its network (Glorot uniform), its loss terms.
 
     The data are a ``TimePDE`` where the problem has a time; points come in the order initial,
     boundary, domain.
 
     Raises:
-        InputError: layers, numbers of points or a seed that cannot be; a loss term without points.
+        InputError: no such conditions, a seed that cannot be, or a loss term without points.
     """
-    layers = tuple(layers)
-    numbers = dict(zip(NUMBERS, (num_domain, num_boundary, num_initial), strict=True))
     with input_errors():
         problem.equations(conditions)
-        _check_numbers(problem, layers, numbers, seed)
-    network = MLP(layers, problem.activation, problem.scale, problem.envelope)
-    pinn = Pinn.of(problem, conditions, network)
-    pde, icbcs = operators(pinn.equations, pinn.names, problem)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed must be from 0 to {2**32 - 1}, found {seed}")
+    unused = MLP(problem.network.layers, problem.network.activation)
+    terms = Pinn.of(problem, conditions, unused)
+    pde, icbcs = operators(terms.equations, terms.names, problem)
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")
     dde.config.set_random_seed(seed)
     kind = dde.data.TimePDE if problem.has_time else dde.data.PDE
-    used = {name: n for name, n in numbers.items() if problem.has_time or name != "num_initial"}
-    data = kind(geometry(problem.domain), pde, icbcs, **used)
-    for name, rows in pinn.at(data.train_x_all).term_rows().items():
+    used = problem.sampling.numbers
+    if not problem.has_time:
+        used.pop("num_initial")
+    distribution = problem.sampling.distribution
+    domain = geometry(problem.domain)
+    data = kind(domain, pde, icbcs, **used, train_distribution=distribution)
+    model = PinnModel(data, replace(terms, network=Network(problem.network)))
+    for name, rows in model.pinn.at(model.train_x).term_rows().items():
         if len(rows) == 0:
             *some, last = (f"{n} {key.removeprefix('num_')}" for key, n in used.items())
             raise InputError(
                 f"loss term {name} acts on none of {', '.join(some)} and {last} points; raise "
                 + " or ".join(f"--{key}" for key in used if key != "num_domain")
             )
-    return PinnModel(data, _network(problem, layers), pinn)
-
-
-def _network(problem: Problem, layers: tuple[int, ...]) -> torch.nn.Module:
-    """DeepXDE's network: Glorot uniform, scaled inputs, outputs times the envelope."""
-    net = dde.nn.FNN(list(layers), problem.activation, "Glorot uniform")
-    net.apply_feature_transform(lambda x: x / x.new_tensor(problem.scale))
-    if problem.envelope is not None:
-        envelope = problem.envelope
-        net.apply_output_transform(lambda x, y: envelope(x) * y)
-    if problem.center is not None:
-        first = net.linears[0]
-        center = torch.tensor(problem.center) / torch.tensor(problem.scale)
-        with torch.no_grad():
-            first.bias.copy_(-first.weight @ center)
-    return net
-
-
-def _check_numbers(
-    problem: Problem, layers: tuple[int, ...], numbers: Mapping[str, int], seed: int
-) -> None:
-    ends = (len(problem.inputs), len(problem.outputs))
-    if len(layers) < 2 or (layers[0], layers[-1]) != ends:
-        raise InputError(
-            f"layers must begin with {ends[0]} inputs and end with {ends[1]} outputs, "
-            f"found {' '.join(map(str, layers))}"
-        )
-    if not all(1 <= width <= MAX_WIDTH for width in layers):
-        raise InputError(
-            f"layers must have widths from 1 to {MAX_WIDTH}, found {' '.join(map(str, layers))}"
-        )
-    for name, n in numbers.items():
-        if not 0 <= n <= MAX_POINTS:
-            raise InputError(f"{name} must be from 0 to {MAX_POINTS}, found {n}")
-    if numbers["num_initial"] and not problem.has_time:
-        raise InputError(
-            f"{problem.name} has no time, found {numbers['num_initial']} initial points; "
-            "leave --num_initial out"
-        )
-    if sum(numbers.values()) == 0:
-        raise InputError("the numbers of points are 0; expected at least one point")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"the seed must be from 0 to {2**32 - 1}, found {seed}")
+    return model

@@ -34,7 +34,7 @@ from pinnfluence.models.deepxde.network import (
     translate,
 )
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
 

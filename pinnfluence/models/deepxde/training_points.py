@@ -13,7 +13,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.conditions import PAIRED, is_point_set, kind_of
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.problem.problem import Equation
+from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.slow_ways import tell_once
 
