@@ -113,8 +113,6 @@ class Run:
             while (left := state.begin + n - state.step) > 0 and not state.message:
                 state.step += optimizer.step(min(left, optimizer.block))
                 state.message = optimizer.ended
-                if self.stop.made:
-                    self._leave()
                 done = state.step - state.begin
                 if done % optimizer.record_every == 0:
                     self._check_finite()
@@ -122,6 +120,8 @@ class Run:
                     self._show(progress)
                     if time.monotonic() - self._saved > self._save_seconds:
                         self.save()
+                if self.stop.made:
+                    self._leave()
             self._show(progress)
 
     def _show(self, progress: tqdm) -> None:
