@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from pinnfluence import problems
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.storage.files import write_bytes
 from pinnfluence.training import loss_step
@@ -45,7 +46,9 @@ def deepxde_step(n_points: int) -> Step:
 def compiled_step(n_points: int) -> Step:
     """This package: one compiled function, fused Adam."""
     model = build(n_points)
-    step = loss_step.loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
+    step = loss_step.loss_step(
+        Loss.of_training(model.pinn.at(model.train_x)), torch.float32, torch.device("cpu")
+    )
     model.step = loss_step.compiled(step, model.params())
     model.compile("adam", lr=1e-3, verbose=0)
     return lambda: model._train_step(None, None, None)

@@ -13,7 +13,8 @@ from helpers import CALC, TRAIN, history_of, run_well
 from torch import Tensor, nn
 
 import pinnfluence
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models import report as model_report
 from pinnfluence.models.deepxde.model import PinnModel, build
 from pinnfluence.problem.reference import Reference
@@ -74,7 +75,9 @@ def test_losses_are_deepxdes_own() -> None:
     plain.compile("adam", lr=1e-3, verbose=0)
     data = plain.data
     expected = plain.outputs_losses_train(data.train_x, data.train_y, data.train_aux_vars)[1]
-    step = loss_step(built.pinn.at(built.train_x), torch.float32, torch.device("cpu"))
+    step = loss_step(
+        Loss.of_training(built.pinn.at(built.train_x)), torch.float32, torch.device("cpu")
+    )
     torch.testing.assert_close(step(built.params())[0], expected.detach(), rtol=1e-4, atol=0)
 
 

@@ -13,7 +13,8 @@ from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.problem import Equation
 
 LAYERS = (2, 6, 5, 3)

@@ -9,6 +9,7 @@ import torch
 from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
 
 from pinnfluence import InputError
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.models.deepxde.model import GradField, PinnModel, build, dde, geometry
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
@@ -36,7 +37,7 @@ def through_deepxde(model: PinnModel, dtype: torch.dtype):
 
 
 def through_the_package(model: PinnModel, dtype: torch.dtype):
-    step = loss_step(model.pinn.at(model.train_x), dtype, torch.device("cpu"))
+    step = loss_step(Loss.of_training(model.pinn.at(model.train_x)), dtype, torch.device("cpu"))
     return step({name: p.detach() for name, p in model.net.to(dtype).named_parameters()})
 
 
@@ -136,7 +137,9 @@ def test_training_with_the_step_is_deepxdes_training():
     for with_step in (True, False):
         model = small()
         if with_step:
-            model.step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
+            model.step = loss_step(
+                Loss.of_training(model.pinn.at(model.train_x)), torch.float32, torch.device("cpu")
+            )
         model.compile("adam", lr=1e-3, verbose=0)
         history, _ = model.train(iterations=20, display_every=5, verbose=0)
         trained.append((np.array(history.loss_train), model.net.state_dict()))
@@ -149,7 +152,9 @@ def test_training_with_the_step_is_deepxdes_training():
 
 def test_step_is_evaluated_in_place_of_deepxdes_losses():
     model = small()
-    step = loss_step(model.pinn.at(model.train_x), torch.float32, torch.device("cpu"))
+    step = loss_step(
+        Loss.of_training(model.pinn.at(model.train_x)), torch.float32, torch.device("cpu")
+    )
     model.step = step
     model.compile("adam", lr=1e-3, verbose=0)
     outputs, losses = model.outputs_losses_train(model.data.train_x, None, None)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from deepxde_problems import MODELS, brute_force, model_of
+from pinnfluence.loss.gradients import jacobian, point_loss_gradients, project_gradients
 from torch import Tensor
 
-from pinnfluence.loss.gradients import jacobian, point_loss_gradients, project_gradients
 from pinnfluence.models.deepxde.reader import from_deepxde
 
 SINGLE = 2e-6

@@ -21,10 +21,10 @@ from deepxde_problems import (
     square,
     trained,
 )
+from pinnfluence.loss.gradients import project_gradients
 from torch import nn
 
 from pinnfluence import Influence, InputError
-from pinnfluence.loss.gradients import project_gradients
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.reader import from_deepxde
 

@@ -5,10 +5,10 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
+from pinnfluence.loss.gradients import project_gradients
 from torch import Tensor
 
 from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.loss.gradients import project_gradients
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
 

@@ -13,6 +13,12 @@ import torch
 from conftest import Device
 from deepxde_problems import MODELS
 from helpers import CALC, SMALL, TRAIN, history_of, run_well, short_run
+from pinnfluence.loss.gradients import (
+    jacobian,
+    point_loss_gradients,
+    point_loss_rows,
+    project_gradients,
+)
 from pretended_device import without
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -23,12 +29,7 @@ from pinnfluence.captum_api import NaiveInfluenceFunction
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import Recipe, recipe_of
 from pinnfluence.influence import estimate
-from pinnfluence.loss.gradients import (
-    jacobian,
-    point_loss_gradients,
-    point_loss_rows,
-    project_gradients,
-)
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.training.loss_step import loss_step
@@ -76,7 +77,7 @@ def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]
     influence = Influence(pinn, train_x, recipe, batch_size=len(train_x) - 7)
     scores = influence.influence(test_x)
     found = {name: np.asarray(matrix) for name, matrix in scores.items()}
-    for name, matrix in influence.exact(test_x[:3]).items():
+    for name, matrix in influence.scores_by_quantity(test_x[:3]).items():
         found[f"exact {name}"] = np.asarray(matrix)
     for quantity in ("speed", "all"):
         found[f"one {quantity}"] = influence.scores(test_x, quantity).values
@@ -284,8 +285,10 @@ class Slope(nn.Module):
 
 
 def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
-    expected = loss_step(reference.at(points[0]), torch.float64, torch.device("cpu"))
-    found = loss_step(pinn.at(points[0]), device.dtype, device.device)
+    expected = loss_step(
+        Loss.of_training(reference.at(points[0])), torch.float64, torch.device("cpu")
+    )
+    found = loss_step(Loss.of_training(pinn.at(points[0])), device.dtype, device.device)
     (losses, gradients), (values, slopes) = found(pinn.params), expected(reference.params)
     device.close(losses, values)
     for name, slope in slopes.items():
@@ -295,7 +298,7 @@ def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
 def test_a_step_of_levenberg_marquardt(flow_pinn, pinn, points, device: Device) -> None:
     reference = flow_pinn(LAYERS)
     for network in (pinn, reference):
-        assert LevenbergMarquardt(network.at(points[0])).step()
+        assert LevenbergMarquardt(Loss.of_training(network.at(points[0]))).step()
     for name, values in reference.params.items():
         device.close(pinn.params[name], values)
 

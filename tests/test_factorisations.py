@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from brute_force import TERMS
-
-from pinnfluence import InputError
 from pinnfluence.curvature.eigenpairs import Eigenpairs
 from pinnfluence.curvature.factorisations import (
     Cholesky,
@@ -16,6 +14,8 @@ from pinnfluence.curvature.factorisations import (
     Woodbury,
     prefers_residual_space,
 )
+
+from pinnfluence import InputError
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, FlowColumns, flow_residuals, gradients
+from pinnfluence.loss.gradients import point_loss_gradients, project_gradients, split_basis
 from torch import Tensor
 from wrapped import by_kind, wrapped
 
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn
-from pinnfluence.loss.gradients import point_loss_gradients, project_gradients, split_basis
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.problem import Equation
 
 LAYERS = (2, 6, 5, 3)

@@ -371,7 +371,7 @@ def test_what_are_no_points(case, change, message):
     with pytest.raises(InputError, match=message):
         influence.scores(bad, "u")
     with pytest.raises(InputError, match=message):
-        influence.exact(bad)
+        influence.scores_by_quantity(bad)
     with pytest.raises(InputError, match=message):
         Influence(pinn, change(train_x), Recipe(rank=3))
 

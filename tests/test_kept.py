@@ -110,7 +110,7 @@ def test_what_is_left_shrinks_with_each_save(case, tmp_path: Path, monkeypatch, 
         seen |= {name for name, part in found.items() if part < 1}
         assert snapshot(tmp_path) == before  # looking changes nothing
     assert left == sorted(left, reverse=True)
-    long = "curvature" if recipe.is_full else "training points"
+    long = "curvature" if not recipe.is_low_rank else "training points"
     assert seen == {long, "test points"}
 
 

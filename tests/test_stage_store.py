@@ -18,6 +18,9 @@ from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import batch_size as batch_sizes
 from pinnfluence.influence import embeddings, fit
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime import memory
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import Scores
 from pinnfluence.storage import stage_store
@@ -345,7 +348,7 @@ def test_threads_and_processes_are_part_of_the_key(case, monkeypatch) -> None:
 def test_the_matrix_is_half_on_disk(case, tmp_path, monkeypatch) -> None:
     pinn, train_x, _ = case
     monkeypatch.setattr(matrix_store, "COLUMNS", 8)
-    curvature = GaussNewton(pinn.at(train_x), dict.fromkeys(pinn.terms, 1.0), 7)
+    curvature = GaussNewton(Loss.uniform(pinn.at(train_x)), Executor(7))
     store = matrix_store.MatrixStore(StageStore(tmp_path, KEY))
     M = curvature.dense(store=store)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -372,16 +375,16 @@ def test_batch_size_from_memory(case, monkeypatch) -> None:
     for free, size in found.items():
         assert any(500 >> k == size for k in range(9))
         assert size == 1 or size * each <= free / 4
-    assert Influence(pinn, train_x).batch_size == 1
+    assert Influence(pinn, train_x).executor.batch_size == 1
     monkeypatch.undo()
     assert batch_sizes.default_batch_size(pinn.at(train_x)) == len(train_x)
 
 
 def test_free_memory_is_that_of_the_machine_or_its_group(tmp_path, monkeypatch) -> None:
     device = torch.device("cpu")
-    assert 10**7 < batch_sizes.free_bytes(device) < 10**15
-    monkeypatch.setattr(batch_sizes, "_group_bytes", lambda: [123])
-    assert batch_sizes.free_bytes(device) == 123
+    assert 10**7 < memory.free_bytes(device) < 10**15
+    monkeypatch.setattr(memory, "_group_bytes", lambda: [123])
+    assert memory.free_bytes(device) == 123
 
 
 # ---- score files are mapped
