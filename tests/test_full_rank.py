@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, FlowColumns, flow_masks, flow_residuals, gradients
-from pinnfluence.loss.gradients import point_loss_rows
 
 from pinnfluence import GAUSS_NEWTON, Equation, Influence, InputError, Pinn, load_scores
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.field.network import MLP
-from pinnfluence.influence import compression, fit, gradient_rows, leverage
+from pinnfluence.influence import compression, fit, leverage, training_gradients
 from pinnfluence.influence.report import report
+from pinnfluence.loss.differentiators import point_loss_rows
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.scores.file import Scores
 
 LAYERS = (2, 6, 5, 3)
@@ -279,12 +281,11 @@ def test_leave_one_out(curvature, weighting):
 def by_the_rest(pinn, train_x, test_x, batch_size):
     """Scores of u at test points, and self-influence, from a fit without each point."""
     settings = recipe(weighting="uniform")
-    ones = dict.fromkeys(pinn.terms, 1.0)
-    _, G = gradient_rows.test_gradients(pinn, test_x, batch_size)["u"]
+    _, G = training_gradients.test_gradients(pinn, test_x, Executor(batch_size))["u"]
     changes, own = [], []
     for i in range(len(train_x)):
         rest = Influence(pinn, np.delete(train_x, i, 0), settings).fit().curvature.inverse
-        g = point_loss_rows(pinn.at(train_x[i : i + 1]), ones).numpy().T
+        g = point_loss_rows(Loss.uniform(pinn.at(train_x[i : i + 1]))).numpy().T
         changes.append(G @ rest.solve(g)[:, 0])
         own.append((g.T @ rest.solve(g)).item())
     return np.stack(changes, 1), np.array(own)
@@ -347,7 +348,7 @@ def test_leverage_of_terms_without_weight(case):
     pinn, train_x, _ = case
     solve = Influence(pinn, train_x, recipe()).fit().curvature.inverse.solve
     weights = dict.fromkeys(TERMS, 0.0) | {"continuity": 0.1}
-    found = leverage.leverage(pinn.at(train_x), weights, solve, 10, 1 - 1e-9)
+    found = leverage.leverage(Loss(pinn.at(train_x), weights), solve, 1 - 1e-9, Executor(10))
     values = pinn.at(train_x).residuals(pinn.params)
     for name in TERMS:
         same = np.allclose(found.residuals[name], values[name].detach().numpy(), rtol=1e-12)
@@ -419,6 +420,7 @@ def test_the_recipe_by_name(case, tmp_path):
         "damping": "auto",
         "threshold": 1e-5,
         "leverage": False,
+        "inverse": "full",
     }
     chosen = loaded.metadata["automatic_damping"]
     assert loaded.metadata["damping"] == chosen["value"] >= chosen["floor"] > 0
@@ -430,16 +432,6 @@ def test_the_recipe_by_name(case, tmp_path):
     for name in QUANTITIES:
         assert f"  {name:12s} training points " in text
     assert any("not at a minimum" in warning for warning in warnings)
-
-
-def test_exact_scores_are_kept_in_a_file(case, exact_by_rank, tmp_path):
-    path = exact_by_rank["full"].save(tmp_path)
-    loaded = load_scores(path, OUTPUTS)
-    assert tuple(loaded) == (*OUTPUTS, *SUMS)
-    for name in loaded:
-        np.testing.assert_array_equal(
-            np.asarray(loaded[name]), np.asarray(exact_by_rank["full"][name])
-        )
 
 
 def test_hessian_at_a_saddle_is_refused(case):
@@ -456,7 +448,7 @@ def test_hessian_of_full_rank(case):
     scores = influence.scores_by_quantity(test_x[:5])
     found = influence.fit().curvature
     assert found.chosen is not None
-    assert found.chosen.floor == pytest.approx(-2 * found.most_negative)
+    assert found.chosen.floor == pytest.approx(-2 * found.lowest)
     assert found.chosen.at_value.neglected == 0
     other = Influence(
         pinn, train_x, recipe_of("paper", rank=10**6, damping=found.inverse.damping, threshold=-0.0)

@@ -301,6 +301,7 @@ def test_names_and_recipe(scores):
         "damping": 1e-6,
         "threshold": 1e-5,
         "leverage": False,
+        "inverse": "eigenpairs",
     }
     assert scores.eigenvalues.shape == (RANK,)
     assert (np.diff(scores.eigenvalues) < 0).all()

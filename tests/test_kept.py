@@ -132,6 +132,6 @@ def test_dry_run(tmp_path: Path) -> None:
     run_well(CALC, *flags)
     before = snapshot(tmp_path)
     out = run_well(CALC, *flags, "--dry-run").stdout
-    assert f"{line}eigenpairs, training points, stationarity\n" in out
+    assert f"{line}eigenpairs, stationarity, training points\n" in out
     assert line not in run_well(CALC, *flags, "--dry-run", "--restart").stdout
     assert snapshot(tmp_path) == before

@@ -224,14 +224,14 @@ def test_stopped_behind_each_save_and_gone_on(case, tmp_path, quick, monkeypatch
 
 def test_the_same_again_computes_nothing(case, tmp_path, monkeypatch) -> None:
     first = scores_of(case, PAPER, tmp_path / "s")
-    for module, name in ((embeddings, "project_gradients"), (Hessian, "matvec")):
+    for module, name in ((embeddings, "projection"), (Hessian, "matvec")):
         monkeypatch.setattr(module, name, None)
     assert scores_of(case, PAPER, tmp_path / "s") == first
 
 
 def test_full_rank_again_needs_no_inverse(case, tmp_path, monkeypatch) -> None:
     first = scores_of(case, FULL, tmp_path / "s")
-    for module, name in ((embeddings, "project_gradients"), (fit, "invert"), (fit, "compress")):
+    for module, name in ((embeddings, "projection"), (fit, "invert"), (fit, "compress")):
         monkeypatch.setattr(module, name, None)
     assert scores_of(case, FULL, tmp_path / "s") == first
 
