@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pinnfluence.curvature import gram, matrix_store
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import batch_size as batch_sizes
-from pinnfluence.influence import embeddings, fit
+from pinnfluence.influence import embeddings, fit, identity
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime import memory
 from pinnfluence.runtime.executor import Executor
@@ -333,6 +334,87 @@ def test_an_equation_is_recognised_by_its_values(case) -> None:
 
     assert key(2.0) == key(2.0)
     assert key(2.0) != key(3.0)
+
+
+def test_equations_of_the_same_values_are_told_apart_by_their_gradients(case) -> None:
+    """``u u_x`` with a detached u has the same values and other gradients."""
+    pinn, train_x, test_x = case
+
+    def key(residual) -> str:
+        equation = Equation(lambda f: {"r": residual(f)})
+        return Influence(dataclasses.replace(pinn, equations=(equation,)), train_x).key(test_x)
+
+    keys = [
+        key(residual)
+        for residual in (
+            lambda f: f.u * f.u_x,
+            lambda f: f.u.detach() * f.u_x,
+            lambda f: f.u_x * f.u,
+        )
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_quantities_of_the_same_values_are_told_apart_by_their_gradients(case) -> None:
+    pinn, train_x, test_x = case
+    keys = set()
+    for function in (lambda f: f.u**2, lambda f: f.u * f.u.detach()):
+        other = dataclasses.replace(pinn, quantities={"speed": function})
+        keys.add(Influence(other, train_x).key(test_x))
+    assert len(keys) == 2
+
+
+ON_THE_WAY = (
+    "curvature/operators/gauss_newton.py",
+    "curvature/inverse/residual_space.py",
+    "field/envelope.py",
+    "influence/quantity.py",
+    "loss/differentiators/functional.py",
+    "models/deepxde/reader.py",
+    "problems/heat.py",
+    "runtime/devices.py",
+    "scores/file.py",
+    "storage/stage_store.py",
+)
+
+
+@pytest.fixture
+def copy_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Source files that may be changed, of which the key is taken."""
+    package = tmp_path / "pinnfluence"
+    sources = shutil.ignore_patterns("__pycache__", "static", "*.npz")
+    shutil.copytree(Path(identity.__file__).parents[1], package, ignore=sources)
+    monkeypatch.setattr(identity, "__file__", str(package / "influence" / "identity.py"))
+    identity.source_hash.cache_clear()
+    yield package
+    identity.source_hash.cache_clear()
+
+
+def test_every_source_file_on_the_way_is_part_of_the_key(case, copy_of_the_package) -> None:
+    pinn, train_x, test_x = case
+
+    def key() -> str:
+        identity.source_hash.cache_clear()
+        return Influence(pinn, train_x).key(test_x)
+
+    keys = [key()]
+    for name in ON_THE_WAY:
+        path = copy_of_the_package / name
+        path.write_text(path.read_text() + "\n")
+        keys.append(key())
+    assert len(set(keys)) == 1 + len(ON_THE_WAY)
+    (copy_of_the_package / "curvature" / "inverse" / "new.py").write_text("")
+    assert key() not in keys
+
+
+def test_source_files_that_compute_no_scores_do_not_matter(case, copy_of_the_package) -> None:
+    pinn, train_x, test_x = case
+    before = Influence(pinn, train_x).key(test_x)
+    for room in identity.NOT_ON_THE_WAY:
+        path = copy_of_the_package / room / "__init__.py"
+        path.write_text(path.read_text() + "\n")
+    identity.source_hash.cache_clear()
+    assert Influence(pinn, train_x).key(test_x) == before
 
 
 def test_threads_and_processes_are_part_of_the_key(case, monkeypatch) -> None:
