@@ -28,6 +28,7 @@ from torch import Tensor
 
 from pinnfluence import Influence, Pinn, load_model
 from pinnfluence.curvature.recipe import recipe_of
+from pinnfluence.loss.loss import Loss
 from pinnfluence.storage.checkpoint import POINTS, save_checkpoint
 from pinnfluence.storage.files import write_bytes
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
@@ -87,7 +88,7 @@ SMALL = Sizes(
 def trained(sizes: Sizes) -> tuple[Pinn, np.ndarray]:
     """A briefly trained network of the flow, and its points."""
     pinn, train_x = untrained(sizes.layers, sizes.n_train)
-    optimizer = LevenbergMarquardt(pinn.at(train_x))
+    optimizer = LevenbergMarquardt(Loss.of_training(pinn.at(train_x)))
     for _ in range(sizes.n_steps):
         optimizer.step()
     return pinn, train_x

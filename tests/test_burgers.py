@@ -13,7 +13,7 @@ from helpers import CALC, TRAIN, history_of, run_well
 from torch import Tensor, nn
 
 import pinnfluence
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models import report as model_report
 from pinnfluence.models.deepxde.model import PinnModel, build
 from pinnfluence.problem.reference import Reference

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from pinnfluence import Influence, Pinn, Recipe
-from pinnfluence.curvature import eigenpairs
+from pinnfluence.curvature import lanczos
 
 RANK = 20
 COLUMNS = FlowColumns.columns
@@ -70,7 +70,7 @@ def case(flow_pinn, flow_points):
 def test_scores_are_captums(case, path, monkeypatch):
     pinn, train_x, test_x, expected = case
     if path == "lanczos":
-        monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lanczos, "DENSE_LIMIT", 0)
     influence = Influence(pinn, train_x, Recipe(rank=RANK), batch_size=17)
     found = influence.influence(test_x)
     differences = {}

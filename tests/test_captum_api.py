@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pinnfluence.captum_api import NaiveInfluenceFunction, batches, curvature
-from pinnfluence.curvature import eigenpairs
+from pinnfluence.curvature import lanczos
 from pinnfluence.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(  # captum's own, where it takes gradients by hooks
@@ -354,11 +354,11 @@ def test_samples_that_depend_on_each_other(reduction):
 
 def test_lanczos(classifier, monkeypatch):
     captum, dense = both(classifier, projection_dim=8)
-    monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(lanczos, "DENSE_LIMIT", 0)
     monkeypatch.setattr(curvature, "GRAPH_BUDGET_BYTES", 0)
-    _, lanczos = both(classifier, projection_dim=8)
-    assert not torch.equal(lanczos.R, dense.R)
-    assert_same(captum, lanczos)
+    _, iterated = both(classifier, projection_dim=8)
+    assert not torch.equal(iterated.R, dense.R)
+    assert_same(captum, iterated)
 
 
 def test_eigenvalues_that_are_rounding_errors_are_warned_of(classifier):

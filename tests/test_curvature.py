@@ -1,20 +1,29 @@
 """The Hessian and the Gauss-Newton matrix against loops with nested autograd, in float64."""
 
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals, gradients
+from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg
 from torch import Tensor
 from wrapped import wrapped
 
 from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
-from pinnfluence.curvature.operators import OPERATORS, GaussNewton, Hessian
+from pinnfluence.curvature.operators import OPERATORS, Curvature, GaussNewton, Hessian
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Collocation, Pinn
+from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
+from pinnfluence.runtime import parallel
+from pinnfluence.runtime.executor import Executor
+from pinnfluence.runtime.progress import Stages
 
 LAYERS = (2, 6, 5, 3)
 ONES = dict.fromkeys(TERMS, 1.0)
@@ -31,7 +40,7 @@ def reference(collocation) -> np.ndarray:
     return by_autograd(collocation, ONES)
 
 
-def by_autograd(collocation: Collocation, weights: dict[str, float]) -> np.ndarray:
+def by_autograd(collocation: Collocation, weights: Mapping[str, float]) -> np.ndarray:
     """The matrix of the loss with nested ``autograd.grad``, as a function of one flat vector."""
     pinn = collocation.pinn
     x = torch.as_tensor(collocation.x).double()
@@ -53,7 +62,7 @@ def by_autograd(collocation: Collocation, weights: dict[str, float]) -> np.ndarr
 
 @pytest.mark.parametrize("weights", [ONES, WEIGHTS], ids=["ones", "weights"])
 def test_dense_matrix(collocation, weights):
-    dense = Hessian(collocation, weights, 1000).dense()
+    dense = Hessian(Loss(collocation, weights), Executor(1000)).dense()
     scale = abs(dense).max()
     expected = by_autograd(collocation, weights)
     np.testing.assert_allclose(dense, expected, rtol=0, atol=1e-11 * scale)
@@ -70,34 +79,37 @@ def test_torch_func_hessian(collocation):
     blocks = torch.func.hessian(loss)(pinn.params)
     sizes = {name: p.numel() for name, p in pinn.params.items()}
     rows = [torch.cat([blocks[a][b].reshape(sizes[a], sizes[b]) for b in sizes], 1) for a in sizes]
-    dense = Hessian(collocation, ONES, 9).dense()
+    dense = Hessian(Loss(collocation, ONES), Executor(9)).dense()
     np.testing.assert_allclose(dense, torch.cat(rows).numpy(), rtol=0, atol=1e-11 * dense.max())
 
 
 @pytest.mark.parametrize("keep_graph", [True, False, None])
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_products(collocation, reference, keep_graph, batch_size):
-    hessian = Hessian(collocation, ONES, batch_size, keep_graph)
+    hessian = Hessian(Loss(collocation, ONES), Executor(batch_size), keep_graph)
     for seed in range(3):
         v = np.random.default_rng(seed).standard_normal(hessian.n_params)
-        for vector in (v, v[:, None], torch.as_tensor(v)):
-            product = hessian.matvec(vector)
+        for product in (
+            hessian.matvec(v),
+            hessian @ v,
+            hessian.T @ v,
+            (hessian @ v[:, None])[:, 0],
+        ):
             assert (product.shape, product.dtype) == ((hessian.n_params,), np.float64)
             np.testing.assert_allclose(product, reference @ v, rtol=1e-9, atol=1e-10)
-    assert hessian.n_products == 9
-    np.testing.assert_allclose(hessian.operator() @ v, reference @ v, rtol=1e-9, atol=1e-10)
+    assert hessian.n_products == 12
 
 
 def test_graph_is_kept_within_its_budget(collocation, monkeypatch):
-    assert Hessian(collocation, ONES, 7)._keep
+    assert Hessian(Loss(collocation, ONES), Executor(7))._keep
     monkeypatch.setattr(f"{Hessian.__module__}.GRAPH_BUDGET_BYTES", 1000)
-    assert not Hessian(collocation, ONES, 7)._keep
+    assert not Hessian(Loss(collocation, ONES), Executor(7))._keep
 
 
 def test_float32_products(flow_pinn, flow_points):
     x = flow_points(20, 2)
     single, double = (
-        Hessian(flow_pinn(LAYERS, dtype=dtype).at(x), ONES, 7)
+        Hessian(Loss(flow_pinn(LAYERS, dtype=dtype).at(x), ONES), Executor(7))
         for dtype in (torch.float32, torch.float64)
     )
     v = np.random.default_rng(0).standard_normal(single.n_params)
@@ -107,7 +119,7 @@ def test_float32_products(flow_pinn, flow_points):
 
 def test_hessian_leaves_the_network_alone(collocation):
     before = {name: p.clone() for name, p in collocation.pinn.network.named_parameters()}
-    Hessian(collocation, ONES, 7).dense()
+    Hessian(Loss(collocation, ONES), Executor(7)).dense()
     for name, p in collocation.pinn.network.named_parameters():
         assert p.grad is None
         torch.testing.assert_close(p, before[name], rtol=0, atol=0)
@@ -119,7 +131,7 @@ def test_residuals_that_miss_parameters():
     torch.manual_seed(0)
     pinn = Pinn(MLP((2, 4, 1), "tanh").double(), ("x", "y"), ("u",), (equation,))
     x = np.random.default_rng(0).random((6, 2)).astype(np.float32)
-    dense = Hessian(pinn.at(x), {"laplace": 1.0}, 4).dense()
+    dense = Hessian(Loss.uniform(pinn.at(x)), Executor(4)).dense()
     assert abs(dense).max() > 0
     assert (dense[-1] == 0).all()
     np.testing.assert_allclose(dense, dense.T, atol=1e-12)
@@ -128,16 +140,82 @@ def test_residuals_that_miss_parameters():
 # ---- what every matrix promises
 
 
+class Counted(Stages):
+    """Notes what is told of finished steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    @contextmanager
+    def _counter(self, name, total):
+        yield self.counts.append
+
+    def counted(self, matrix: Curvature) -> np.ndarray:
+        """The dense matrix, made as a stage."""
+        with matrix.executor.stage("curvature", matrix.n_steps):
+            return matrix.dense()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_matrix_is_a_linear_operator_of_scipy(collocation, name):
+    """Sums and solvers of SciPy take it as it is."""
+    matrix = OPERATORS[name](Loss(collocation, WEIGHTS), Executor(7))
+    dense, b = matrix.dense(), np.random.default_rng(0).standard_normal(matrix.n_params)
+    assert isinstance(matrix, LinearOperator)
+    damped = matrix + 1e3 * aslinearoperator(np.eye(matrix.n_params))
+    np.testing.assert_allclose(damped @ b, dense @ b + 1e3 * b, rtol=1e-9)
+    found, failed = cg(damped, b, rtol=1e-12)
+    assert not failed
+    expected = np.linalg.solve(dense + 1e3 * np.eye(len(dense)), b)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9 * abs(expected).max())
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("kind", [lambda pinn: pinn, wrapped], ids=["mlp", "module"])
+def test_a_matrix_by_some_of_the_parameters(collocation, name, kind):
+    """Of theta alone it is the block of the whole that belongs to it."""
+    pinn = kind(collocation.pinn)
+    theta = tuple(name for name in pinn.params if "linears.2" in name)
+    columns = np.isin([n for n, p in pinn.params.items() for _ in range(p.numel())], theta)
+    assert 0 < columns.sum() < pinn.n_params
+    part = replace(pinn, theta=theta)
+    whole = OPERATORS[name](Loss(collocation, WEIGHTS), Executor(7)).dense()
+    matrix = OPERATORS[name](Loss(part.at(collocation.x), WEIGHTS), Executor(7))
+    expected, v = whole[np.ix_(columns, columns)], np.arange(columns.sum()) - 3.0
+    tolerance = 1e-11 * abs(whole).max()
+    np.testing.assert_allclose(matrix.dense(), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(matrix @ v, expected @ v, rtol=0, atol=99 * tolerance)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_threads_change_nothing(flow_pinn, flow_points, name, monkeypatch):
+    """Also of a network whose derivatives are in forward mode, which allows one thread."""
+    monkeypatch.setattr(parallel, "ENTRIES_WORTH_A_THREAD", 0)
+    x, before = flow_points(10), torch.get_num_threads()
+    for pinn in (flow_pinn(LAYERS), wrapped(flow_pinn(LAYERS))):
+        matrix = OPERATORS[name](Loss(pinn.at(x), WEIGHTS), Executor(12))
+        v = np.random.default_rng(0).standard_normal(matrix.n_params)
+        expected = matrix.dense(), matrix @ v
+        torch.set_num_threads(2)
+        try:
+            for _ in range(2):
+                np.testing.assert_allclose(matrix.dense(), expected[0], rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(matrix @ v, expected[1], rtol=1e-9, atol=1e-9)
+        finally:
+            torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_parts_of_a_matrix_agree(collocation, name):
     """What each says of itself, by which inverses, damping and estimates go."""
-    matrix = OPERATORS[name](collocation, WEIGHTS, 7)
-    counts: list[int] = []
-    dense = matrix.dense(counts.append)
+    stages = Counted()
+    matrix = OPERATORS[name](Loss(collocation, WEIGHTS), Executor(7, stages))
+    dense = stages.counted(matrix)
     tolerance = 1e-11 * abs(dense).max()
     assert dense.shape == matrix.shape == (matrix.n_params,) * 2
     np.testing.assert_array_equal(dense, dense.T)
-    assert sum(counts) == matrix.n_steps
+    assert sum(stages.counts) == matrix.n_steps
     vectors = np.random.default_rng(0).standard_normal((matrix.n_params, 2))
     np.testing.assert_allclose(matrix.matmat(vectors), dense @ vectors, rtol=0, atol=tolerance * 99)
     if matrix.semidefinite:
@@ -156,9 +234,10 @@ def test_the_parts_of_a_matrix_agree(collocation, name):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_matrix_of_other_points(collocation, name):
-    half = collocation.subset(np.arange(0, len(collocation.x), 2))
-    found = OPERATORS[name](collocation, WEIGHTS, 7).at(half).dense()
-    expected = OPERATORS[name](half, WEIGHTS, 7).dense()
+    loss = Loss(collocation, WEIGHTS)
+    half = loss.subset(np.arange(0, len(loss), 2))
+    found = OPERATORS[name](loss, Executor(7)).at(half).dense()
+    expected = OPERATORS[name](half, Executor(7)).dense()
     np.testing.assert_array_equal(found, expected)
 
 
@@ -188,21 +267,20 @@ def gauss_newton(collocation) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_gauss_newton(collocation, gauss_newton, batch_size, monkeypatch):
     monkeypatch.setattr(gram, "BLOCK_BYTES", 10_000)  # of more than one batch
-    matrix, scale = GaussNewton(collocation, WEIGHTS, batch_size), abs(gauss_newton).max()
-    counts: list[int] = []
-    dense = matrix.dense(counts.append)
+    stages, scale = Counted(), abs(gauss_newton).max()
+    matrix = GaussNewton(Loss(collocation, WEIGHTS), Executor(batch_size, stages))
+    dense = stages.counted(matrix)
     np.testing.assert_allclose(dense, gauss_newton, rtol=0, atol=1e-12 * scale)
     np.testing.assert_array_equal(dense, dense.T)
-    assert sum(counts) == matrix.n_residuals
+    assert sum(stages.counts) == matrix.n_residuals
     rows = matrix.rows()
     assert rows.shape == (matrix.n_residuals, matrix.n_params)
     np.testing.assert_allclose(rows.T @ rows, gauss_newton, rtol=0, atol=1e-12 * scale)
     vectors = np.random.default_rng(0).standard_normal((matrix.n_params, 3))
     expected = gauss_newton @ vectors
     np.testing.assert_allclose(matrix.matmat(vectors), expected, rtol=0, atol=1e-11 * scale)
-    operator = matrix.operator()
-    np.testing.assert_allclose(operator @ vectors, expected, rtol=0, atol=1e-11 * scale)
-    np.testing.assert_allclose(operator.T @ vectors[:, 0], expected[:, 0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(matrix @ vectors, expected, rtol=0, atol=1e-11 * scale)
+    np.testing.assert_allclose(matrix.T @ vectors[:, 0], expected[:, 0], rtol=1e-9, atol=1e-9)
     assert matrix.n_products == 7
 
 
@@ -217,36 +295,27 @@ def test_gauss_newton_is_the_hessian_where_residuals_vanish(collocation):
             found = super().residuals(params, *arguments, **settings)
             return {name: r - values[name] for name, r in found.items()}
 
-    shifted = Shifted(**{key: value for key, value in vars(collocation).items() if key != "names"})
-    hessian = Hessian(shifted, WEIGHTS, 1000)
-    hessian._chunks = lambda: [shifted]  # type: ignore[method-assign]
-    M = GaussNewton(collocation, WEIGHTS, 1000).dense()
+    shifted = Shifted(pinn, collocation.equations, collocation.points)
+    hessian = Hessian(Loss(shifted, WEIGHTS), Executor(1000))
+    M = GaussNewton(Loss(collocation, WEIGHTS), Executor(1000)).dense()
     np.testing.assert_allclose(hessian.dense(), M, rtol=0, atol=1e-12 * abs(M).max())
-    other = Hessian(collocation, WEIGHTS, 1000).dense()
+    other = Hessian(Loss(collocation, WEIGHTS), Executor(1000)).dense()
     assert abs(other - M).max() > 1e-3 * abs(M).max()
 
 
-def test_gauss_newton_of_another_module(flow_pinn, collocation, gauss_newton):
-    """A module that is no MLP, and one whose residuals ``torch.func`` cannot differentiate."""
-    pinn, v = collocation.pinn, np.random.default_rng(0).standard_normal(len(gauss_newton))
-    module = wrapped(pinn)
-    matrix = GaussNewton(module.at(collocation.x), WEIGHTS, 7)
-    expected = gauss_newton @ v
-    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
-
-    def refuse(*arguments):
-        raise RuntimeError("not functional")
-
-    matrix = GaussNewton(collocation, WEIGHTS, 7)
-    matrix._product = refuse  # type: ignore[method-assign]
-    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(matrix.matvec(v), expected, rtol=1e-9, atol=1e-9)
+def test_gauss_newton_of_another_module(collocation, gauss_newton):
+    """A module that is no MLP: all goes through reverse mode and ``torch.func``."""
+    module = wrapped(collocation.pinn)
+    matrix = GaussNewton(Loss(module.at(collocation.x), WEIGHTS), Executor(7))
+    v, scale = np.random.default_rng(0).standard_normal(matrix.n_params), abs(gauss_newton).max()
+    np.testing.assert_allclose(matrix.matvec(v), gauss_newton @ v, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(matrix.dense(), gauss_newton, rtol=0, atol=1e-11 * scale)
 
 
 def test_gauss_newton_in_float32(flow_pinn, flow_points):
     x = flow_points(20, 2)
     single, double = (
-        GaussNewton(flow_pinn(LAYERS, dtype=dtype).at(x), ONES, 7)
+        GaussNewton(Loss(flow_pinn(LAYERS, dtype=dtype).at(x), ONES), Executor(7))
         for dtype in (torch.float32, torch.float64)
     )
     expected = double.dense()
@@ -272,7 +341,10 @@ def test_outer_products_with_weights_of_their_own(collocation, batch_size):
             WEIGHTS[name] * residuals[name].detach().numpy() ** 2, J[name], strict=True
         )
     )
-    matrix, tolerance = BySize(collocation, {}, batch_size), 1e-12 * abs(expected).max()
+    matrix, tolerance = (
+        BySize(Loss(collocation, {}), Executor(batch_size)),
+        1e-12 * abs(expected).max(),
+    )
     np.testing.assert_allclose(matrix.dense(), expected, rtol=0, atol=tolerance)
     rows, v = matrix.rows(), np.random.default_rng(0).standard_normal(matrix.n_params)
     np.testing.assert_allclose(rows.T @ rows, expected, rtol=0, atol=tolerance)

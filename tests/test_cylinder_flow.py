@@ -10,7 +10,7 @@ from brute_force import TERMS, flow_residuals
 from torch import Tensor, nn
 
 from pinnfluence.field.field import Field
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import PinnModel, build, dde
 from pinnfluence.problems.cylinder_flow import PROBLEM, navier_stokes_without_u_u_x, speed
 

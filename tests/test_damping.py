@@ -10,45 +10,53 @@ from pinnfluence.curvature.damping import (
     LIMIT,
     N_SIGNS,
     N_TRIED,
-    Doubts,
+    Criteria,
     automatic_damping,
-    doubts_of,
+    criteria_at,
     rounding,
     signed_gradients,
 )
-from pinnfluence.curvature.factorisations import FullRank
+from pinnfluence.curvature.inverse import METHODS
 from pinnfluence.curvature.operators import GaussNewton, Hessian
-from pinnfluence.curvature.recipe import recipe_of
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, recipe_of
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 EPSILON = float(np.finfo(np.float32).eps)
 
 
 def rule(open_at, neglected_at=lambda damping: 0.0, largest=100.0, lowest=0.0):
-    return automatic_damping(largest, lowest, 1e-7, lambda d: Doubts(open_at(d), neglected_at(d)))
+    return automatic_damping(largest, lowest, 1e-7, lambda d: Criteria(open_at(d), neglected_at(d)))
 
 
 @pytest.fixture(scope="module")
-def collocation(flow_pinn, flow_points):
-    return flow_pinn((2, 6, 5, 3)).at(flow_points(30))
+def loss(flow_pinn, flow_points):
+    return Loss(flow_pinn((2, 6, 5, 3)).at(flow_points(30)), WEIGHTS)
+
+
+def dense_at(curvature, damping):
+    method = METHODS["dense"](curvature, GAUSS_NEWTON)
+    method.fit()
+    return method.at(damping)
 
 
 @pytest.fixture(scope="module")
-def point_gradients(collocation) -> np.ndarray:
+def point_gradients(loss) -> np.ndarray:
     """Gradients ``[n_train, n_params]`` of the points' losses, one backward pass a point."""
-    pinn, found = collocation.pinn, []
+    pinn, x, found = loss.pinn, loss.collocation.x, []
     params = {name: p.clone().requires_grad_() for name, p in pinn.params.items()}
-    for i in range(len(collocation.x)):
-        residuals = pinn.at(collocation.x[i : i + 1]).residuals(params)
-        loss = sum((WEIGHTS[n] * r.square().sum() for n, r in residuals.items()), torch.zeros(()))
-        gradient = torch.autograd.grad(loss, list(params.values()))
+    for i in range(len(x)):
+        residuals = pinn.at(x[i : i + 1]).residuals(params)
+        value = sum((WEIGHTS[n] * r.square().sum() for n, r in residuals.items()), torch.zeros(()))
+        gradient = torch.autograd.grad(value, list(params.values()))
         found.append(torch.cat([g.flatten() for g in gradient]).numpy())
     return np.stack(found)
 
 
 @pytest.mark.parametrize("batch_size", [7, 1000])
-def test_signed_gradients(collocation, point_gradients, batch_size):
-    found = signed_gradients(collocation, WEIGHTS, batch_size)
+def test_signed_gradients(loss, point_gradients, batch_size):
+    found = signed_gradients(loss, Executor(batch_size))
     assert found.shape == (point_gradients.shape[1], 1 + N_SIGNS)
     np.testing.assert_allclose(found[:, 0], point_gradients.sum(0), rtol=1e-9, atol=1e-9)
     signs = np.linalg.lstsq(point_gradients.T, found[:, 1:])[0]
@@ -58,20 +66,20 @@ def test_signed_gradients(collocation, point_gradients, batch_size):
     assert abs(signs.mean()) < 0.1
 
 
-def test_signs_belong_to_the_points(collocation):
-    order = np.random.default_rng(1).permutation(len(collocation.x))
-    one = signed_gradients(collocation, WEIGHTS, 1000)
-    other = signed_gradients(collocation.pinn.at(collocation.x[order]), WEIGHTS, 1000)
+def test_signs_belong_to_the_points(loss):
+    order = np.random.default_rng(1).permutation(len(loss))
+    one = signed_gradients(loss, Executor(1000))
+    other = signed_gradients(Loss(loss.pinn.at(loss.collocation.x[order]), WEIGHTS), Executor(1000))
     np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * abs(one).max())
 
 
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
-def test_doubts(collocation, point_gradients, damping):
+def test_criteria(loss, point_gradients, damping):
     """Both parts by dense matrices; the mean over signs is about the sum over the points."""
-    curvature, hessian = (kind(collocation, WEIGHTS, 1000) for kind in (GaussNewton, Hessian))
+    curvature, hessian = (kind(loss, Executor(1000)) for kind in (GaussNewton, Hessian))
     M, H = curvature.dense(), hessian.dense()
-    gradients = signed_gradients(collocation, WEIGHTS, 1000)
-    found = doubts_of(FullRank(curvature).inverse(damping), gradients, hessian)
+    gradients = signed_gradients(loss, Executor(1000))
+    found = criteria_at(dense_at(curvature, damping), gradients, hessian)
     inverse = np.linalg.inv(M + damping * np.eye(len(M)))
     S = inverse @ gradients
     assert found.open == pytest.approx((S[:, 0] ** 2).sum() / (S[:, 1:] ** 2).sum(0).mean())
@@ -83,25 +91,25 @@ def test_doubts(collocation, point_gradients, damping):
     left_out = abs(np.einsum("pa,pq,qa->a", T, H - M, T)).sum()
     kept = np.einsum("pa,pq,qa->a", T, M + damping * np.eye(len(M)), T).sum()
     assert found.neglected == pytest.approx(left_out / kept, rel=1e-6)
-    assert doubts_of(FullRank(curvature).inverse(damping), gradients, None).neglected == 0
+    assert criteria_at(dense_at(curvature, damping), gradients, None).neglected == 0
 
 
 def test_the_least_damping_within_the_limit():
     found = rule(lambda d: 1 / (1 + d))  # 1/2 at 1
     assert 1 <= found.value < 1.4
-    assert found.at_value == Doubts(1 / (1 + found.value), 0.0)
+    assert found.at_value == Criteria(1 / (1 + found.value), 0.0)
     found = rule(lambda d: 0.0, lambda d: 1 / (1 + 10 * d))  # 1/2 at 0.1
     assert 0.1 <= found.value < 0.14
     assert found.floor == pytest.approx(1e-5)
 
 
-def test_the_floor_where_nothing_is_in_doubt():
+def test_the_floor_where_both_hold_there():
     found = rule(lambda d: 0.4)
     assert found.value == found.floor == pytest.approx(1e-5)
     assert rule(lambda d: 0.4, lowest=-3.0).value == pytest.approx(6.0)
 
 
-def test_the_largest_eigenvalue_where_everything_is():
+def test_the_largest_eigenvalue_where_neither_ever_holds():
     found = rule(lambda d: 7.0)
     assert found.value == 100
     assert found.at_value.open == 7 > LIMIT
@@ -134,8 +142,10 @@ def test_of_low_rank(flow_pinn, flow_points, curvature):
     assert found.chosen is not None
     assert found.inverse.damping == found.chosen.value >= found.chosen.floor > 0
     kind = Hessian if curvature == "hessian" else GaussNewton
-    values = np.linalg.eigvalsh(kind(pinn.at(x), dict.fromkeys(TERMS, 1.0), 70).dense())
-    np.testing.assert_allclose(found.eigenvalues, values[::-1][:9] + found.chosen.value, rtol=1e-8)
+    values = np.linalg.eigvalsh(kind(Loss.uniform(pinn.at(x)), Executor(70)).dense())
+    np.testing.assert_allclose(
+        found.inverse.eigenvalues, values[::-1][:9] + found.chosen.value, rtol=1e-8
+    )
     assert found.largest == pytest.approx(values[-1])
 
 

@@ -24,9 +24,10 @@ from deepxde_problems import (
 from torch import nn
 
 from pinnfluence import Influence, InputError
-from pinnfluence.loss.gradients import project_gradients
+from pinnfluence.influence.embeddings import project
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.reader import from_deepxde
+from pinnfluence.runtime.executor import Executor
 
 
 def refused(model: Any, message: str) -> None:
@@ -162,9 +163,8 @@ def test_points_added_after_the_last_training():
         found.train(iterations=2, verbose=0)
     pinn = from_deepxde(found)
     assert len(pinn.training_points) == 12
-    places = pinn.at(pinn.training_points)
-    size = sum(p.numel() for p in pinn.params.values())
-    rows = project_gradients(places, torch.eye(size, dtype=torch.float64), 1000)
+    eye = torch.eye(pinn.n_params, dtype=torch.float64)
+    rows = project(pinn.at(pinn.training_points), eye, Executor(1000))
     for (_, values, _), ours in zip(brute_force(found), rows.values(), strict=True):
         torch.testing.assert_close(ours.values.sort()[0], values.sort()[0])
 
@@ -176,7 +176,7 @@ def test_points_that_conditions_alone_have():
     with contextlib.redirect_stdout(io.StringIO()):
         found.train(iterations=2, verbose=0)
     pinn = from_deepxde(found)
-    rows = pinn.at(pinn.training_points).rows
+    rows = pinn.at(pinn.training_points).points.rows
     assert [len(r) for r in rows] == [5, 2]
     np.testing.assert_array_equal(pinn.training_points[5:], [[-1], [1]])
 

@@ -13,8 +13,10 @@ from torch import Tensor
 import pinnfluence
 from pinnfluence import Influence, InputError, Recipe
 from pinnfluence.curvature.operators import GaussNewton, Hessian
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.reader import from_deepxde
+from pinnfluence.runtime.executor import Executor
 
 DAMPING = {"hessian": 1000.0, "gauss-newton": 0.1}
 """Above the negative eigenvalues of the Hessians, which belong to networks far from a minimum."""
@@ -104,8 +106,9 @@ def test_curvature(name, batch_size):
     places = pinn.at(pinn.training_points)
     rows = places.term_rows()
     weights = {term: pinn.loss_weights[term] / len(rows[term]) for term in pinn.terms}
-    close(Hessian(places, weights, batch_size).dense(), expected.hessian, name, 1e-9)
-    close(GaussNewton(places, weights, batch_size).dense(), expected.gauss_newton, name, 1e-9)
+    loss, executor = Loss(places, weights), Executor(batch_size)
+    close(Hessian(loss, executor).dense(), expected.hessian, name, 1e-9)
+    close(GaussNewton(loss, executor).dense(), expected.gauss_newton, name, 1e-9)
 
 
 @by_problem

@@ -21,7 +21,7 @@ from pinnfluence.runtime import distributed
 from pinnfluence.scores.file import Scores
 
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
-LANCZOS = "from pinnfluence.curvature import eigenpairs\neigenpairs.DENSE_LIMIT = 0\n"
+LANCZOS = "from pinnfluence.curvature import lanczos\nlanczos.DENSE_LIMIT = 0\n"
 FEW = "from pinnfluence.curvature import gram\ngram.BLOCK_BYTES = 20_000\n"
 
 FORK = """

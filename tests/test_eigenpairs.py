@@ -1,20 +1,19 @@
 """The largest eigenpairs against LAPACK."""
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from brute_force import TERMS
 
-from pinnfluence.curvature import eigenpairs
-from pinnfluence.curvature.eigenpairs import top_eigenpairs
+from pinnfluence.curvature import lanczos
+from pinnfluence.curvature.lanczos import top_eigenpairs
 from pinnfluence.curvature.operators import Hessian
 from pinnfluence.errors import InputError
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 
 LAYERS = (2, 6, 5, 3)
-ONES = dict.fromkeys(TERMS, 1.0)
 
 
 class Matrix:
@@ -28,8 +27,7 @@ class Matrix:
         self.n_products += 1
         return self.matrix @ np.reshape(vector, -1)
 
-    def dense(self, advance: Callable[[int], object]) -> np.ndarray:
-        advance(len(self.matrix))
+    def dense(self) -> np.ndarray:
         return self.matrix
 
 
@@ -39,25 +37,25 @@ def with_eigenvalues(values: np.ndarray) -> Matrix:
 
 
 @pytest.fixture(scope="module")
-def collocation(flow_pinn, flow_points):
-    return flow_pinn(LAYERS).at(flow_points(20, 2)[::2])
+def loss(flow_pinn, flow_points):
+    return Loss.uniform(flow_pinn(LAYERS).at(flow_points(20, 2)[::2]))
 
 
 @pytest.fixture(scope="module")
-def hessian(collocation) -> np.ndarray:
-    return Hessian(collocation, ONES, 1000).dense()
+def hessian(loss) -> np.ndarray:
+    return Hessian(loss, Executor(1000)).dense()
 
 
 @pytest.fixture(params=["dense", "lanczos"])
 def path(request, monkeypatch):
     if request.param == "lanczos":
-        monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
+        monkeypatch.setattr(lanczos, "DENSE_LIMIT", 0)
     return request.param
 
 
-def test_eigenpairs_of_the_flow(collocation, hessian, path):
+def test_eigenpairs_of_the_flow(loss, hessian, path):
     values, vectors = np.linalg.eigh(hessian)
-    pairs = top_eigenpairs(Hessian(collocation, ONES, 7), 12, 0.0, 0.0)
+    pairs = top_eigenpairs(Hessian(loss, Executor(7)), 12, 0.0, 0.0)
     np.testing.assert_allclose(pairs.values, values[::-1][:12], rtol=1e-9)
     np.testing.assert_allclose(pairs.vectors.T @ pairs.vectors, np.eye(12), atol=1e-9)
     overlap = abs((pairs.vectors * vectors[:, ::-1][:, :12]).sum(0))
@@ -69,9 +67,9 @@ def test_eigenpairs_of_the_flow(collocation, hessian, path):
     assert pairs.n_products > 12
 
 
-def test_eigenpairs_do_not_depend_on_the_batch_size(collocation, path):
+def test_eigenpairs_do_not_depend_on_the_batch_size(loss, path):
     one, other = (
-        top_eigenpairs(Hessian(collocation, ONES, size), 12, 1e-6, 1e-5) for size in (11, 1000)
+        top_eigenpairs(Hessian(loss, Executor(size)), 12, 1e-6, 1e-5) for size in (11, 1000)
     )
     np.testing.assert_allclose(one.values, other.values, rtol=1e-9)
     np.testing.assert_allclose(
@@ -79,8 +77,8 @@ def test_eigenpairs_do_not_depend_on_the_batch_size(collocation, path):
     )
 
 
-def test_the_same_again_is_the_same(collocation, path):
-    one, other = (top_eigenpairs(Hessian(collocation, ONES, 7), 12, 0, 0) for _ in range(2))
+def test_the_same_again_is_the_same(loss, path):
+    one, other = (top_eigenpairs(Hessian(loss, Executor(7)), 12, 0, 0) for _ in range(2))
     np.testing.assert_array_equal(one.vectors, other.vectors)
 
 
@@ -124,12 +122,12 @@ def test_a_network_that_overflows(flow_pinn, flow_points, path):
     with torch.no_grad():
         pinn.network.linears[-1].weight.fill_(1e200)
     with pytest.raises(InputError, match="NaN or infinite"):
-        top_eigenpairs(Hessian(pinn.at(flow_points(5, 0)), ONES, 9), 5, 0.0, 0.0)
+        top_eigenpairs(Hessian(Loss.uniform(pinn.at(flow_points(5, 0))), Executor(9)), 5, 0.0, 0.0)
 
 
 def test_no_convergence(monkeypatch):
-    monkeypatch.setattr(eigenpairs, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(eigenpairs, "eigsh", functools.partial(eigenpairs.eigsh, maxiter=1))
+    monkeypatch.setattr(lanczos, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(lanczos, "eigsh", functools.partial(lanczos.eigsh, maxiter=1))
     matrix = with_eigenvalues(1 + 1e-9 * np.arange(200.0) ** 2)
     with pytest.raises(InputError, match=r"found \d+ of 20 eigenpairs in \d+ products"):
         top_eigenpairs(matrix, 20, 0.0, 0.0)

@@ -5,12 +5,13 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
-from pinnfluence.loss.gradients import project_gradients
 from torch import Tensor
 
 from pinnfluence import MLP, Equation, InputError, Pinn, from_deepxde
+from pinnfluence.influence.embeddings import project
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.problems.cylinder_flow import CENTER, HEIGHT, PROBLEM, RADIUS, no_slip_envelope
+from pinnfluence.runtime.executor import Executor
 
 POINTS = np.random.default_rng(1).random((40, 2)) * [0.6, 0.4] + [0.3, 0.005]
 INDICES = [i for n in range(3) for i in combinations_with_replacement((0, 1), n)]
@@ -60,7 +61,7 @@ def test_gradients_of_points_in_threads() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = project_gradients(pinn.at(np.repeat(POINTS, 20, 0)), basis, 250)["r"].gradients
+        found = project(pinn.at(np.repeat(POINTS, 20, 0)), basis, Executor(250))["r"].gradients
     finally:
         torch.set_num_threads(before)
     x = torch.as_tensor(POINTS)

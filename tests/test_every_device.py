@@ -23,13 +23,12 @@ from pinnfluence.captum_api import NaiveInfluenceFunction
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import Recipe, recipe_of
 from pinnfluence.influence import estimate
-from pinnfluence.loss.gradients import (
-    jacobian,
-    point_loss_gradients,
-    point_loss_rows,
-    project_gradients,
-)
+from pinnfluence.influence.embeddings import project
+from pinnfluence.influence.stationarity import point_gradients
+from pinnfluence.loss.differentiators import jacobian, point_loss_rows
+from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde.model import dde
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.training.loss_step import loss_step
 
@@ -76,7 +75,7 @@ def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]
     influence = Influence(pinn, train_x, recipe, batch_size=len(train_x) - 7)
     scores = influence.influence(test_x)
     found = {name: np.asarray(matrix) for name, matrix in scores.items()}
-    for name, matrix in influence.exact(test_x[:3]).items():
+    for name, matrix in influence.scores_by_quantity(test_x[:3]).items():
         found[f"exact {name}"] = np.asarray(matrix)
     for quantity in ("speed", "all"):
         found[f"one {quantity}"] = influence.scores(test_x, quantity).values
@@ -147,18 +146,18 @@ def test_script(device: Device, tmp_path: Path, recipe: tuple[Any, ...]) -> None
 @by_kind
 def test_gradients(pinn, reference, points, device: Device, kind: Callable[[Pinn], Pinn]) -> None:
     def found(pinn: Pinn) -> dict[str, Tensor]:
-        places = kind(pinn).at(points[0])
+        collocation = kind(pinn).at(points[0])
         basis = next(iter(pinn.params.values())).new_ones(pinn.n_params, 2)
         basis[::2, 1] = -1
         results: dict[str, Tensor] = {}
-        for name, projection in project_gradients(places, basis, 30).items():
+        for name, projection in project(collocation, basis, Executor(30)).items():
             results |= {f"{name} value": projection.values, f"{name} basis": projection.gradients}
-        for number in range(len(places.names)):
-            for name, (_, rows) in jacobian(places.only(number)).items():
+        for one in collocation.singles():
+            for name, (_, rows) in jacobian(one).items():
                 results[name] = rows
-        weights = dict.fromkeys(pinn.terms, 0.7)
-        results["rows"] = point_loss_rows(places, weights)
-        norms, results["total"] = point_loss_gradients(places, weights, 30)
+        loss = Loss(collocation, dict.fromkeys(pinn.terms, 0.7))
+        results["rows"] = point_loss_rows(loss)
+        norms, results["total"] = point_gradients(loss, Executor(30))
         return results | {"norms": norms}
 
     results = found(pinn)
@@ -173,17 +172,16 @@ def test_curvature(
     pinn, reference, points, device: Device, curvature: type[Curvature], kind: Callable
 ) -> None:
     def made(pinn: Pinn) -> Curvature:
-        return curvature(kind(pinn).at(points[0]), dict.fromkeys(pinn.terms, 0.7), 30)
+        return curvature(Loss.uniform(kind(pinn).at(points[0])), Executor(30))
 
     vectors = np.random.default_rng(0).standard_normal((pinn.n_params, 2))
 
     def results(matrix: Curvature) -> list[np.ndarray]:
         found = [matrix.matmat(vectors)]
-        if isinstance(matrix.collocation.pinn.network, MLP):  # others take an evaluation a column
+        if isinstance(matrix.loss.pinn.network, MLP):  # others take an evaluation a column
             found.append(matrix.dense())
         if isinstance(matrix, GaussNewton):
-            matrix._is_functional = False
-            found += [matrix.rows(), matrix.matvec(vectors[:, 0])]
+            found.append(matrix.rows())
         return found
 
     expected = without(lambda: results(made(reference)))
@@ -284,8 +282,10 @@ class Slope(nn.Module):
 
 
 def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
-    expected = loss_step(reference.at(points[0]), torch.float64, torch.device("cpu"))
-    found = loss_step(pinn.at(points[0]), device.dtype, device.device)
+    expected = loss_step(
+        Loss.of_training(reference.at(points[0])), torch.float64, torch.device("cpu")
+    )
+    found = loss_step(Loss.of_training(pinn.at(points[0])), device.dtype, device.device)
     (losses, gradients), (values, slopes) = found(pinn.params), expected(reference.params)
     device.close(losses, values)
     for name, slope in slopes.items():
@@ -295,7 +295,7 @@ def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
 def test_a_step_of_levenberg_marquardt(flow_pinn, pinn, points, device: Device) -> None:
     reference = flow_pinn(LAYERS)
     for network in (pinn, reference):
-        assert LevenbergMarquardt(network.at(points[0])).step()
+        assert LevenbergMarquardt(Loss.of_training(network.at(points[0]))).step()
     for name, values in reference.params.items():
         device.close(pinn.params[name], values)
 

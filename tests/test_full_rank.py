@@ -11,9 +11,11 @@ from brute_force import TERMS, FlowColumns, flow_masks, flow_residuals, gradient
 from pinnfluence import GAUSS_NEWTON, Equation, Influence, InputError, Pinn, load_scores
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.field.network import MLP
-from pinnfluence.influence import compression, fit, gradient_rows, leverage
+from pinnfluence.influence import compression, fit, leverage, training_gradients
 from pinnfluence.influence.report import report
-from pinnfluence.loss.gradients import point_loss_rows
+from pinnfluence.loss.differentiators import point_loss_rows
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.scores.file import Scores
 
 LAYERS = (2, 6, 5, 3)
@@ -101,7 +103,8 @@ def test_exact_scores_are_those_of_a_dense_solve(case, dense, exact_by_rank, qua
 def exact_by_rank(case):
     pinn, train_x, test_x = case
     return {
-        rank: Influence(pinn, train_x, recipe(rank=rank), 17).exact(test_x) for rank in ("full", 5)
+        rank: Influence(pinn, train_x, recipe(rank=rank), 17).scores_by_quantity(test_x)
+        for rank in ("full", 5)
     }
 
 
@@ -162,7 +165,7 @@ def test_held_out_points_are_not_sampled(case, monkeypatch):
     stated = found.metadata["compression"]
     assert 2 < stated["n_sampled_points"] < len(test_x) - stated["n_held_out_points"]
     assert 8 <= stated["n_held_out_points"] < 20
-    exact = influence.exact(test_x)
+    exact = influence.scores_by_quantity(test_x)
     for name in (*OUTPUTS, *SUMS):
         wrong = np.asarray(found[name]) - np.asarray(exact[name])
         errors = np.linalg.norm(wrong, axis=0) / np.linalg.norm(np.asarray(exact[name]), axis=0)
@@ -172,7 +175,7 @@ def test_held_out_points_are_not_sampled(case, monkeypatch):
 def test_batch_size_and_order_of_the_points(case, exact_by_rank):
     pinn, train_x, test_x = case
     order = np.random.default_rng(8).permutation(len(train_x))
-    other = Influence(pinn, train_x[order], recipe(), 5).exact(test_x)
+    other = Influence(pinn, train_x[order], recipe(), 5).scores_by_quantity(test_x)
     for name, matrix in exact_by_rank["full"].items():
         assert largest_error(other[name], np.asarray(matrix)[:, order]) < 1e-6
 
@@ -193,7 +196,7 @@ def test_few_training_rows_are_decomposed_on_their_side(case):
         patch.setattr(compression, "_largest_eigenvectors", watched)
         found = influence.influence(test_x)
     assert sides[-1][0] > sides[-1][1]  # many test rows, few training rows
-    exact = influence.exact(test_x)
+    exact = influence.scores_by_quantity(test_x)
     for name in ("u", "speed", "all"):
         assert largest_error(found[name], exact[name]) < 0.01
 
@@ -208,7 +211,7 @@ def test_same_result_twice(case, scores):
 def test_more_parameters_than_residuals(flow_pinn, flow_points):
     """The form in residual space, with the same scores as the dense matrix."""
     pinn, train_x, test_x = flow_pinn((2, 20, 20, 3)), flow_points(2)[::4], flow_points(0)[:4]
-    found = Influence(pinn, train_x, recipe(weighting="uniform")).exact(test_x)
+    found = Influence(pinn, train_x, recipe(weighting="uniform")).scores_by_quantity(test_x)
     points = torch.as_tensor(train_x).double()
     masks = flow_masks(points)
 
@@ -261,11 +264,11 @@ def test_leave_one_out(curvature, weighting):
         change.append(-B @ np.linalg.solve(matrix, gradient))
         leverage.append(2 * w * A[i] @ np.linalg.solve(M, A[i]))
     expected = np.stack(change, 1) * (1 - np.array(leverage))
-    assert largest_error(influence.exact(test_x)["u"], expected) < 1e-6
+    assert largest_error(influence.scores_by_quantity(test_x)["u"], expected) < 1e-6
     assert largest_error(influence.influence(test_x)["u"], expected) < 1e-5
     if curvature == "gauss-newton":
         exactly = Influence(pinn, x, replace(chosen, leverage=True))
-        assert largest_error(exactly.exact(test_x)["u"], np.stack(change, 1)) < 1e-6
+        assert largest_error(exactly.scores_by_quantity(test_x)["u"], np.stack(change, 1)) < 1e-6
         assert largest_error(exactly.influence(test_x)["u"], np.stack(change, 1)) < 1e-5
         known = exactly.influence(test_x).metadata["leverage"]
         assert known["largest"] == pytest.approx(max(leverage))
@@ -278,12 +281,11 @@ def test_leave_one_out(curvature, weighting):
 def by_the_rest(pinn, train_x, test_x, batch_size):
     """Scores of u at test points, and self-influence, from a fit without each point."""
     settings = recipe(weighting="uniform")
-    ones = dict.fromkeys(pinn.terms, 1.0)
-    _, G = gradient_rows.test_gradients(pinn, test_x, batch_size)["u"]
+    _, G = training_gradients.test_gradients(pinn, test_x, Executor(batch_size))["u"]
     changes, own = [], []
     for i in range(len(train_x)):
         rest = Influence(pinn, np.delete(train_x, i, 0), settings).fit().curvature.inverse
-        g = point_loss_rows(pinn.at(train_x[i : i + 1]), ones).numpy().T
+        g = point_loss_rows(Loss.uniform(pinn.at(train_x[i : i + 1]))).numpy().T
         changes.append(G @ rest.solve(g)[:, 0])
         own.append((g.T @ rest.solve(g)).item())
     return np.stack(changes, 1), np.array(own)
@@ -300,19 +302,21 @@ def test_leverage_is_the_curvature_of_the_rest(
     expected, own = by_the_rest(pinn, train_x, test_x, 10)
     chosen = recipe(weighting="uniform", leverage=True)
     influence = Influence(pinn, train_x, chosen, batch_size and min(batch_size, len(train_x)))
-    assert largest_error(influence.exact(test_x)["u"], expected) < 1e-5
+    assert largest_error(influence.scores_by_quantity(test_x)["u"], expected) < 1e-5
     scores = influence.scores(test_x, "u")
     assert largest_error(scores, expected) < 1e-5
     assert largest_error(sum(scores.by_term().values()), expected) < 1e-5
     np.testing.assert_allclose(influence.self_influence(), own, rtol=1e-5)
-    without = Influence(pinn, train_x, replace(chosen, leverage=False)).exact(test_x)["u"]
+    without = Influence(pinn, train_x, replace(chosen, leverage=False)).scores_by_quantity(test_x)[
+        "u"
+    ]
     assert largest_error(without, expected) > 0.1
 
 
 def test_leverage_is_compressed_kept_and_reported(case, tmp_path, monkeypatch):
     pinn, train_x, test_x = case
     chosen = recipe(leverage=True)
-    exact = Influence(pinn, train_x, chosen).exact(test_x)
+    exact = Influence(pinn, train_x, chosen).scores_by_quantity(test_x)
     scores = Influence(pinn, train_x, chosen, stages_path=tmp_path).influence(test_x)
     for name in ("u", "speed", "all"):
         assert largest_error(scores[name], exact[name]) < 0.01
@@ -344,7 +348,7 @@ def test_leverage_of_terms_without_weight(case):
     pinn, train_x, _ = case
     solve = Influence(pinn, train_x, recipe()).fit().curvature.inverse.solve
     weights = dict.fromkeys(TERMS, 0.0) | {"continuity": 0.1}
-    found = leverage.leverage(pinn.at(train_x), weights, solve, 10, 1 - 1e-9)
+    found = leverage.leverage(Loss(pinn.at(train_x), weights), solve, 1 - 1e-9, Executor(10))
     values = pinn.at(train_x).residuals(pinn.params)
     for name in TERMS:
         same = np.allclose(found.residuals[name], values[name].detach().numpy(), rtol=1e-12)
@@ -359,7 +363,7 @@ def test_leverage_where_no_term_acts(monkeypatch):
     equation = Equation(lambda f: {"edge": f.u - 1}, lambda x: x[:, 1] == 0)
     pinn = Pinn(network, ("x", "y"), ("u",), (equation,))
     influence = Influence(pinn, x, recipe(leverage=True, weighting="uniform"), 2)
-    scores = influence.exact(x)["u"]
+    scores = influence.scores_by_quantity(x)["u"]
     assert (scores[:, 2:4] == 0).all()
     assert largest_error(scores, by_the_rest(pinn, x, x, 4)[0]) < 1e-5
 
@@ -416,6 +420,7 @@ def test_the_recipe_by_name(case, tmp_path):
         "damping": "auto",
         "threshold": 1e-5,
         "leverage": False,
+        "inverse": "full",
     }
     chosen = loaded.metadata["automatic_damping"]
     assert loaded.metadata["damping"] == chosen["value"] >= chosen["floor"] > 0
@@ -429,16 +434,6 @@ def test_the_recipe_by_name(case, tmp_path):
     assert any("not at a minimum" in warning for warning in warnings)
 
 
-def test_exact_scores_are_kept_in_a_file(case, exact_by_rank, tmp_path):
-    path = exact_by_rank["full"].save(tmp_path)
-    loaded = load_scores(path, OUTPUTS)
-    assert tuple(loaded) == (*OUTPUTS, *SUMS)
-    for name in loaded:
-        np.testing.assert_array_equal(
-            np.asarray(loaded[name]), np.asarray(exact_by_rank["full"][name])
-        )
-
-
 def test_hessian_at_a_saddle_is_refused(case):
     pinn, train_x, test_x = case
     influence = Influence(pinn, train_x, recipe_of("paper", rank="full", damping=1e-6))
@@ -450,14 +445,14 @@ def test_hessian_of_full_rank(case):
     """With a damping that makes it positive definite: against LAPACK on the operator's matrix."""
     pinn, train_x, test_x = case
     influence = Influence(pinn, train_x, recipe_of("paper", rank="full", damping="auto"))
-    scores = influence.exact(test_x[:5])
+    scores = influence.scores_by_quantity(test_x[:5])
     found = influence.fit().curvature
     assert found.chosen is not None
-    assert found.chosen.floor == pytest.approx(-2 * found.most_negative)
+    assert found.chosen.floor == pytest.approx(-2 * found.lowest)
     assert found.chosen.at_value.neglected == 0
     other = Influence(
         pinn, train_x, recipe_of("paper", rank=10**6, damping=found.inverse.damping, threshold=-0.0)
-    ).exact(test_x[:5])
+    ).scores_by_quantity(test_x[:5])
     for name in scores:
         assert largest_error(other[name], np.asarray(scores[name])) < 1e-5
 

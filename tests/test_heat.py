@@ -14,7 +14,7 @@ from helpers import CALC, TRAIN, assert_refused, files_below, history_of, run, r
 from torch import Tensor, nn
 
 import pinnfluence
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models import report as model_report
 from pinnfluence.models.deepxde.model import PinnModel, build
 from pinnfluence.problems.heat import DOMAIN, PROBLEM, reference, solution

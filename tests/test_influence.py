@@ -301,6 +301,7 @@ def test_names_and_recipe(scores):
         "damping": 1e-6,
         "threshold": 1e-5,
         "leverage": False,
+        "inverse": "eigenpairs",
     }
     assert scores.eigenvalues.shape == (RANK,)
     assert (np.diff(scores.eigenvalues) < 0).all()
@@ -371,7 +372,7 @@ def test_what_are_no_points(case, change, message):
     with pytest.raises(InputError, match=message):
         influence.scores(bad, "u")
     with pytest.raises(InputError, match=message):
-        influence.exact(bad)
+        influence.scores_by_quantity(bad)
     with pytest.raises(InputError, match=message):
         Influence(pinn, change(train_x), Recipe(rank=3))
 

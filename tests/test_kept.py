@@ -110,7 +110,7 @@ def test_what_is_left_shrinks_with_each_save(case, tmp_path: Path, monkeypatch, 
         seen |= {name for name, part in found.items() if part < 1}
         assert snapshot(tmp_path) == before  # looking changes nothing
     assert left == sorted(left, reverse=True)
-    long = "curvature" if recipe.is_full else "training points"
+    long = "curvature" if not recipe.is_low_rank else "training points"
     assert seen == {long, "test points"}
 
 
@@ -132,6 +132,6 @@ def test_dry_run(tmp_path: Path) -> None:
     run_well(CALC, *flags)
     before = snapshot(tmp_path)
     out = run_well(CALC, *flags, "--dry-run").stdout
-    assert f"{line}eigenpairs, training points, stationarity\n" in out
+    assert f"{line}eigenpairs, stationarity, training points\n" in out
     assert line not in run_well(CALC, *flags, "--dry-run", "--restart").stdout
     assert snapshot(tmp_path) == before

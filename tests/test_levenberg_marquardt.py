@@ -11,6 +11,7 @@ from helpers import SMALL, TRAIN, assert_as_undisturbed, history_of, kill, run_w
 
 from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.loss import Loss
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 RNG = np.random.default_rng(3)
@@ -53,13 +54,13 @@ def test_one_step_solves_a_linear_problem() -> None:
     at_zero = scaled_residuals(linear, np.zeros(2))
     columns = [scaled_residuals(linear, unit) - at_zero for unit in np.eye(2)]
     solution = np.linalg.lstsq(np.stack(columns, 1), -at_zero, rcond=None)[0]
-    assert LevenbergMarquardt(linear, damping=1e-12).step()
+    assert LevenbergMarquardt(Loss.of_training(linear), damping=1e-12).step()
     np.testing.assert_allclose(theta_of(linear), solution, rtol=1e-9)
 
 
 def test_every_step_lowers_the_loss_and_the_end_is_a_minimum() -> None:
     collocation = pinn((1, 6, 1)).at(POINTS)
-    optimizer = LevenbergMarquardt(collocation)
+    optimizer = LevenbergMarquardt(Loss.of_training(collocation))
     losses = [loss_of(collocation)]
     while len(losses) < 100 and optimizer.step():
         losses.append(loss_of(collocation))
@@ -69,8 +70,8 @@ def test_every_step_lowers_the_loss_and_the_end_is_a_minimum() -> None:
 
 def test_at_a_minimum_nothing_moves() -> None:
     collocation = pinn((1, 1)).at(POINTS)
-    LevenbergMarquardt(collocation, damping=1e-14).step()
-    optimizer = LevenbergMarquardt(collocation, damping=1e-14)
+    LevenbergMarquardt(Loss.of_training(collocation), damping=1e-14).step()
+    optimizer = LevenbergMarquardt(Loss.of_training(collocation), damping=1e-14)
     steps = [optimizer.step() for _ in range(5)]
     before = theta_of(collocation)
     assert not steps[-1]
@@ -80,15 +81,15 @@ def test_at_a_minimum_nothing_moves() -> None:
 
 def test_going_on_from_a_state_gives_the_same_bits() -> None:
     whole, first = (pinn((1, 5, 1)).at(POINTS) for _ in range(2))
-    optimizer = LevenbergMarquardt(whole)
+    optimizer = LevenbergMarquardt(Loss.of_training(whole))
     for _ in range(6):
         optimizer.step()
-    half = LevenbergMarquardt(first)
+    half = LevenbergMarquardt(Loss.of_training(first))
     for _ in range(3):
         half.step()
     moved = copy.deepcopy(first.pinn.network)
     second = replace(first.pinn, network=moved).at(POINTS)
-    rest = LevenbergMarquardt(second)
+    rest = LevenbergMarquardt(Loss.of_training(second))
     rest.load_state_dict(half.state_dict())
     for _ in range(3):
         rest.step()

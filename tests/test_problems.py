@@ -8,7 +8,7 @@ import pytest
 
 from pinnfluence import problems
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.trained_model import load_test_points
 from pinnfluence.reference.comparison import match_points
 

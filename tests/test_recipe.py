@@ -48,6 +48,7 @@ def test_the_two_recipes():
         "damping": "auto",
         "threshold": 0,
         "leverage": False,
+        "inverse": "full",
     }
 
 

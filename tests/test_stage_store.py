@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from pinnfluence.curvature import gram, matrix_store
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.influence import batch_size as batch_sizes
-from pinnfluence.influence import embeddings, fit
+from pinnfluence.influence import embeddings, fit, identity
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime import memory
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.file import Scores
 from pinnfluence.storage import stage_store
@@ -282,14 +286,14 @@ def test_stopped_behind_each_save_and_gone_on(case, tmp_path, quick, monkeypatch
 
 def test_the_same_again_computes_nothing(case, tmp_path, monkeypatch) -> None:
     first = scores_of(case, PAPER, tmp_path / "s")
-    for module, name in ((embeddings, "project_gradients"), (Hessian, "matvec")):
+    for module, name in ((embeddings, "projection"), (Hessian, "matvec")):
         monkeypatch.setattr(module, name, None)
     assert scores_of(case, PAPER, tmp_path / "s") == first
 
 
 def test_full_rank_again_needs_no_inverse(case, tmp_path, monkeypatch) -> None:
     first = scores_of(case, FULL, tmp_path / "s")
-    for module, name in ((embeddings, "project_gradients"), (fit, "invert"), (fit, "compress")):
+    for module, name in ((embeddings, "projection"), (fit, "invert"), (fit, "compress")):
         monkeypatch.setattr(module, name, None)
     assert scores_of(case, FULL, tmp_path / "s") == first
 
@@ -393,6 +397,87 @@ def test_an_equation_is_recognised_by_its_values(case) -> None:
     assert key(2.0) != key(3.0)
 
 
+def test_equations_of_the_same_values_are_told_apart_by_their_gradients(case) -> None:
+    """``u u_x`` with a detached u has the same values and other gradients."""
+    pinn, train_x, test_x = case
+
+    def key(residual) -> str:
+        equation = Equation(lambda f: {"r": residual(f)})
+        return Influence(dataclasses.replace(pinn, equations=(equation,)), train_x).key(test_x)
+
+    keys = [
+        key(residual)
+        for residual in (
+            lambda f: f.u * f.u_x,
+            lambda f: f.u.detach() * f.u_x,
+            lambda f: f.u_x * f.u,
+        )
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_quantities_of_the_same_values_are_told_apart_by_their_gradients(case) -> None:
+    pinn, train_x, test_x = case
+    keys = set()
+    for function in (lambda f: f.u**2, lambda f: f.u * f.u.detach()):
+        other = dataclasses.replace(pinn, quantities={"speed": function})
+        keys.add(Influence(other, train_x).key(test_x))
+    assert len(keys) == 2
+
+
+ON_THE_WAY = (
+    "curvature/operators/gauss_newton.py",
+    "curvature/inverse/residual_space.py",
+    "field/envelope.py",
+    "influence/quantity.py",
+    "loss/differentiators/functional.py",
+    "models/deepxde/reader.py",
+    "problems/heat.py",
+    "runtime/devices.py",
+    "scores/file.py",
+    "storage/stage_store.py",
+)
+
+
+@pytest.fixture
+def copy_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Source files that may be changed, of which the key is taken."""
+    package = tmp_path / "pinnfluence"
+    sources = shutil.ignore_patterns("__pycache__", "static", "*.npz")
+    shutil.copytree(Path(identity.__file__).parents[1], package, ignore=sources)
+    monkeypatch.setattr(identity, "__file__", str(package / "influence" / "identity.py"))
+    identity.source_hash.cache_clear()
+    yield package
+    identity.source_hash.cache_clear()
+
+
+def test_every_source_file_on_the_way_is_part_of_the_key(case, copy_of_the_package) -> None:
+    pinn, train_x, test_x = case
+
+    def key() -> str:
+        identity.source_hash.cache_clear()
+        return Influence(pinn, train_x).key(test_x)
+
+    keys = [key()]
+    for name in ON_THE_WAY:
+        path = copy_of_the_package / name
+        path.write_text(path.read_text() + "\n")
+        keys.append(key())
+    assert len(set(keys)) == 1 + len(ON_THE_WAY)
+    (copy_of_the_package / "curvature" / "inverse" / "new.py").write_text("")
+    assert key() not in keys
+
+
+def test_source_files_that_compute_no_scores_do_not_matter(case, copy_of_the_package) -> None:
+    pinn, train_x, test_x = case
+    before = Influence(pinn, train_x).key(test_x)
+    for room in identity.NOT_ON_THE_WAY:
+        path = copy_of_the_package / room / "__init__.py"
+        path.write_text(path.read_text() + "\n")
+    identity.source_hash.cache_clear()
+    assert Influence(pinn, train_x).key(test_x) == before
+
+
 def test_threads_and_processes_are_part_of_the_key(case, monkeypatch) -> None:
     pinn, train_x, test_x = case
     keys = {Influence(pinn, train_x).key(test_x)}
@@ -406,7 +491,7 @@ def test_threads_and_processes_are_part_of_the_key(case, monkeypatch) -> None:
 def test_the_matrix_is_half_on_disk(case, tmp_path, monkeypatch) -> None:
     pinn, train_x, _ = case
     monkeypatch.setattr(matrix_store, "COLUMNS", 8)
-    curvature = GaussNewton(pinn.at(train_x), dict.fromkeys(pinn.terms, 1.0), 7)
+    curvature = GaussNewton(Loss.uniform(pinn.at(train_x)), Executor(7))
     store = matrix_store.MatrixStore(StageStore(tmp_path, KEY))
     M = curvature.dense(store=store)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -433,16 +518,16 @@ def test_batch_size_from_memory(case, monkeypatch) -> None:
     for free, size in found.items():
         assert any(500 >> k == size for k in range(9))
         assert size == 1 or size * each <= free / 4
-    assert Influence(pinn, train_x).batch_size == 1
+    assert Influence(pinn, train_x).executor.batch_size == 1
     monkeypatch.undo()
     assert batch_sizes.default_batch_size(pinn.at(train_x)) == len(train_x)
 
 
 def test_free_memory_is_that_of_the_machine_or_its_group(tmp_path, monkeypatch) -> None:
     device = torch.device("cpu")
-    assert 10**7 < batch_sizes.free_bytes(device) < 10**15
-    monkeypatch.setattr(batch_sizes, "_group_bytes", lambda: [123])
-    assert batch_sizes.free_bytes(device) == 123
+    assert 10**7 < memory.free_bytes(device) < 10**15
+    monkeypatch.setattr(memory, "_group_bytes", lambda: [123])
+    assert memory.free_bytes(device) == 123
 
 
 # ---- score files are mapped

@@ -6,7 +6,7 @@ import torch
 from brute_force import TERMS, flow_masks
 
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Pinn
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
 
 

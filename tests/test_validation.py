@@ -15,7 +15,8 @@ from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.curvature.recipe import RECIPES, recipe_of
 from pinnfluence.influence import Influence, engine
-from pinnfluence.loss.weights import training_weights
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.validation import experiments, retraining
@@ -64,7 +65,7 @@ def pinn(points) -> Pinn:
         torch.manual_seed(0)
         network = MLP(LAYERS, "tanh", (1.0, 1.0)).double()
     begin = Pinn(network, ("x", "t"), ("u",), EQUATIONS, loss_weights=WEIGHTS)
-    solver = LevenbergMarquardt(begin.at(points))
+    solver = LevenbergMarquardt(Loss.of_training(begin.at(points)))
     for _ in range(30):
         solver.step()
     experiment = Experiment(begin, points, points, Settings(1e-4, tolerance=1e-6))
@@ -73,8 +74,7 @@ def pinn(points) -> Pinn:
 
 
 def objective_of(pinn: Pinn, points: np.ndarray, proximal: float = PROXIMAL) -> Objective:
-    collocation = pinn.at(points)
-    return Objective(collocation, training_weights(collocation), proximal, flat_parameters(pinn))
+    return Objective(Loss.of_training(pinn.at(points)), proximal, flat_parameters(pinn))
 
 
 def experiment_of(pinn: Pinn, points: np.ndarray, proximal: float = PROXIMAL) -> Experiment:
@@ -83,18 +83,18 @@ def experiment_of(pinn: Pinn, points: np.ndarray, proximal: float = PROXIMAL) ->
 
 
 def test_weights_are_those_of_training(pinn, points):
-    assert training_weights(pinn.at(points)) == {"equation": 1 / 40, "edge": 3 / 12}
+    assert Loss.of_training(pinn.at(points)).weights == {"equation": 1 / 40, "edge": 3 / 12}
 
 
 def test_gradient_and_products_are_those_of_the_loss(pinn, points):
     objective = objective_of(pinn, points)
     theta = objective.start + 0.01 * torch.arange(len(objective.start)).double().sin()
     loss, gradient, at = objective.gradient(theta)
-    assert loss == pytest.approx(objective.loss(theta), rel=1e-12)
+    assert loss == pytest.approx(objective.value(theta), rel=1e-12)
     v = torch.arange(len(theta)).double().cos()
     h = 1e-5
     ahead, behind = (objective.gradient(theta + sign * h * v) for sign in (1, -1))
-    slope = (objective.loss(theta + h * v) - objective.loss(theta - h * v)) / (2 * h)
+    slope = (objective.value(theta + h * v) - objective.value(theta - h * v)) / (2 * h)
     assert float(gradient.detach() @ v) == pytest.approx(slope, rel=1e-6)
     product = objective.product(gradient, at, v)
     expected = (ahead[1] - behind[1]).detach() / (2 * h)
@@ -104,7 +104,7 @@ def test_gradient_and_products_are_those_of_the_loss(pinn, points):
 def test_retraining_finds_what_scipy_finds(pinn, points):
     left = np.setdiff1d(np.arange(40), [3])
     whole = objective_of(pinn, points)
-    objective = replace(whole, collocation=whole.collocation.subset(left))
+    objective = replace(whole, loss=whole.loss.subset(left))
     factor = Preconditioner(whole, whole.start).without(np.array([3]))
     found = retrain(objective, whole.start, factor, 1e-10)
     assert found.converged
@@ -124,7 +124,7 @@ def test_factor_without_points_is_that_of_the_rest(pinn, points):
     whole = objective_of(pinn, points)
     gone = np.array([20, 2])
     left = np.setdiff1d(np.arange(40), gone)
-    rest = replace(whole, collocation=whole.collocation.subset(left))
+    rest = replace(whole, loss=whole.loss.subset(left))
     v = torch.arange(len(whole.start)).double().sin()
     torch.testing.assert_close(
         Preconditioner(whole, whole.start).without(gone)(v),
@@ -362,7 +362,7 @@ def test_curvature_of_the_rest_is_the_recipe_with_leverage(pinn, points):
     chosen = recipe_of("gauss-newton", damping=1e-3, leverage=True)
     influence = Influence(pinn, points, chosen)
     removed = np.concatenate(GROUPS)
-    expected = influence.exact(x)["u"][:, removed].T
+    expected = influence.scores_by_quantity(x)["u"][:, removed].T
     assert abs(of_the_rest.predict()[..., 0] - expected).max() < 1e-5 * abs(expected).max()
     largest = influence.influence(x).metadata["leverage"]["largest"]
     every = [np.array([i]) for i in range(len(points))]
@@ -374,7 +374,7 @@ def test_leverages_are_those_of_the_dense_matrix(pinn, points):
     known = Predictions(pinn, points, points[:5], [np.array([20]), np.array([3]), np.array([1, 2])])
     found = known.leverages(1e-3)
     assert ((found > 0) & (found < 1)).all()
-    A = GaussNewton(pinn.at(points), training_weights(pinn.at(points)), 40).rows()
+    A = GaussNewton(Loss.of_training(pinn.at(points)), Executor(40)).rows()
     hat = A @ np.linalg.inv(A.T @ A + 1e-3 * np.eye(A.shape[1])) @ A.T
     single = np.flatnonzero(np.isclose(np.diag(hat), found[0], rtol=1e-9))
     assert len(single) == 1  # an inner point has one residual: its leverage is on the diagonal

@@ -8,7 +8,8 @@ from torch import nn
 
 from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.curvature.operators import Hessian
-from pinnfluence.loss.weights import training_weights
+from pinnfluence.loss.loss import Loss
+from pinnfluence.runtime.executor import Executor
 from pinnfluence.validation.arnoldi import (
     HESSIAN_REG,
     LossesAsTheyAre,
@@ -62,10 +63,9 @@ def pinn():
     return Pinn(network, ("x", "t"), ("u",), EQUATIONS, loss_weights={"edge": 3.0})
 
 
-def weights_of(pinn, train_x, weighting):
-    if weighting == "training":
-        return training_weights(pinn.at(train_x))
-    return dict.fromkeys(pinn.terms, 1.0)
+def weighted(pinn, train_x, weighting):
+    make = Loss.of_training if weighting == "training" else Loss.uniform
+    return make(pinn.at(train_x))
 
 
 def loss_of(pinn, x, theta, weights):
@@ -103,14 +103,13 @@ def dense_scores(pinn, train_x, test_x, weights):
 
 @pytest.mark.parametrize("weighting", ["uniform", "training"])
 def test_scores_are_those_of_the_dense_hessian(pinn, train_x, test_x, weighting):
-    weights = weights_of(pinn, train_x, weighting)
-    collocation = pinn.at(train_x)
-    R = projection(arnoldi_influence(collocation, weights, RANK))
+    loss = weighted(pinn, train_x, weighting)
+    R = projection(arnoldi_influence(loss, RANK))
     assert R.shape == (pinn.n_params, RANK)
     groups = [np.array([i]) for i in range(len(train_x))]
     known = Predictions(pinn, train_x, test_x, groups)
-    found = known._by(lambda columns: R @ (R.T @ columns), weights)[..., 0]
-    expected = dense_scores(pinn, train_x, test_x, weights).T
+    found = known._by(lambda columns: R @ (R.T @ columns), loss)[..., 0]
+    expected = dense_scores(pinn, train_x, test_x, loss.weights).T
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 * abs(expected).max())
 
 
@@ -118,7 +117,7 @@ def test_scores_are_captums_own(pinn, train_x, test_x):
     groups = [np.array([i]) for i in range(len(train_x))]
     methods = {m.weighting: m for m in Predictions(pinn, train_x, test_x, groups).arnoldi()}
     for weighting, method in methods.items():
-        fitted = arnoldi_influence(pinn.at(train_x), weights_of(pinn, train_x, weighting))
+        fitted = arnoldi_influence(weighted(pinn, train_x, weighting))
         assert type(fitted) is ArnoldiInfluenceFunction
         everywhere = torch.arange(len(train_x))
         train = fitted.compute_intermediate_quantities((everywhere, everywhere))
@@ -132,8 +131,8 @@ def test_scores_are_captums_own(pinn, train_x, test_x):
 
 
 def test_its_products_are_those_of_the_hessian_with_the_same_settings(pinn, train_x):
-    weights = weights_of(pinn, train_x, "training")
-    model = PointLosses(pinn.at(train_x), weights)
+    of_training = weighted(pinn, train_x, "training")
+    model = PointLosses(of_training)
     names = [name for name, _ in model.named_parameters()]
     params = tuple(model.parameters())
     v = tuple(torch.arange(p.numel()).double().sin().view_as(p) for p in params)
@@ -144,7 +143,7 @@ def test_its_products_are_those_of_the_hessian_with_the_same_settings(pinn, trai
 
     _, product = torch.autograd.functional.hvp(loss, params, v)
     flat = torch.cat([part.flatten() for part in v]).numpy()
-    expected = Hessian(pinn.at(train_x), weights, 40).dense() @ flat
+    expected = Hessian(of_training, Executor(40)).dense() @ flat
     found = torch.cat([part.flatten() for part in product]).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * abs(expected).max())
 
@@ -153,5 +152,5 @@ def test_torchs_seed_is_left_alone(pinn, train_x):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    arnoldi_influence(pinn.at(train_x), weights_of(pinn, train_x, "uniform"), RANK)
+    arnoldi_influence(weighted(pinn, train_x, "uniform"), RANK)
     assert torch.rand(1) == expected
