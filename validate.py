@@ -17,7 +17,9 @@ from pinnfluence.models.trained_model import (
     load_model,
     load_test_points,
 )
-from pinnfluence.storage.files import check_target
+from pinnfluence.storage.files import check_target, sweep
+from pinnfluence.storage.lock import held
+from pinnfluence.storage.stage_store import STAGES
 from pinnfluence.validation.experiments import Settings, random_groups, spread_points
 from pinnfluence.validation.study import Plan, Study
 
@@ -52,6 +54,8 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < lowest:
             raise InputError(f"expected --{name} of at least {lowest}, found {value}")
+    if arguments.seed >= 2**64:
+        raise InputError(f"expected --seed below 2^64, found {arguments.seed}")
     if arguments.halves == 1 or arguments.halves < 0:
         raise InputError(f"expected --halves 0, or at least 2, found {arguments.halves}")
     weights = [*arguments.proximal, *([] if arguments.polish is None else [arguments.polish])]
@@ -82,12 +86,26 @@ def main() -> None:
         arguments.test_x_path, model.problem, arguments.test_points, arguments.seed
     )
     groups = groups_of(arguments, model)
-    study = Study(model.pinn, model.train_x, test_x, folder)
-    study.facts |= model.provenance()
+    with held(folder, "a validation"):
+        for kept in (folder, *(folder / STAGES).rglob("*")):
+            sweep(kept, "*")
+        print(f"wrote {study(arguments, model, test_x, folder, groups)}")
+
+
+def study(
+    arguments: argparse.Namespace,
+    model: TrainedModel,
+    test_x: np.ndarray,
+    folder: Path,
+    groups: list[np.ndarray],
+) -> Path:
+    """Retrain, compare, and write the results; gives the file of the headline."""
+    found = Study(model.pinn, model.train_x, test_x, folder)
+    found.facts |= model.provenance()
     settings = Settings(0.0, arguments.tolerance, arguments.renormalise)
     if arguments.polish is not None:
-        study.polish(Settings(arguments.polish, arguments.tolerance))
-    path = study.run(
+        found.polish(Settings(arguments.polish, arguments.tolerance))
+    return found.run(
         Plan(
             groups,
             arguments.proximal,
@@ -98,7 +116,6 @@ def main() -> None:
             arguments.seed,
         )
     )
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ def in_processes(
 ) -> Iterator[Result]:
     """Results in the order of the items, as they come; one thread a process.
 
-    Where processes cannot be forked (Windows), or with one of them, in this process.
+    In this process where others cannot be forked (Windows), and where PyTorch computes with several
+    threads: what they hold when a process is forked stays locked in it for ever.
     """
     global _function
-    if n_processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    n_processes = min(n_processes, len(items))
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and torch.get_num_threads() == 1
+    if n_processes < 2 or not can_fork:
         yield from map(function, items)
         return
     _function = function

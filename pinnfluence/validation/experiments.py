@@ -27,7 +27,7 @@ from pinnfluence.validation.objective import (
     values_at,
     with_parameters,
 )
-from pinnfluence.validation.retraining import Preconditioner, Retrained, retrain
+from pinnfluence.validation.retraining import Preconditioner, Progress, Retrained, retrain
 
 FEW_POINTS = 40
 """Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""
@@ -169,18 +169,23 @@ class Experiment:
 
     def _retrain_control(self, store: StageStore) -> Retrained:
         """The minimum of F with all points; goes on from the parameters that a store has."""
-        saved = store.load("control_so_far")
-        start = self._theta if saved is None else torch.as_tensor(saved.arrays["theta"])
+        saved, begin = store.load("control_so_far"), None
+        if saved:
+            theta, anchor = (torch.as_tensor(saved.arrays[name]) for name in ("theta", "anchor"))
+            begin = Progress(theta, np.nan, anchor, saved.facts["iteration"])
         renew = partial(Preconditioner, self._objective)
+        start, anchor = (begin.theta, begin.anchor) if begin else (self._theta, self._theta)
         with progress_bar("control", None) as bar:
 
-            def reached(theta: Tensor, norm: float) -> None:
-                bar.set_postfix_str(f"gradient norm {norm:.1e}", refresh=False)
+            def reached(now: Progress) -> None:
+                bar.set_postfix_str(f"gradient norm {now.gradient_norm:.1e}", refresh=False)
                 bar.update()
                 if store.is_due():
-                    store.save("control_so_far", {"theta": theta.numpy()})
+                    arrays = {"theta": now.theta.numpy(), "anchor": now.anchor.numpy()}
+                    store.save("control_so_far", arrays, {"iteration": now.iteration})
 
-            return retrain(self._objective, start, renew(start), self._tolerance, renew, reached)
+            precondition, tolerance = renew(anchor), self._tolerance
+            return retrain(self._objective, start, precondition, tolerance, renew, reached, begin)
 
     def _retrain(self, group: np.ndarray, control: Tensor, factor: Preconditioner) -> Retrained:
         objective = self._without(group)

@@ -53,13 +53,27 @@ class Retrained:
     converged: bool
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a retraining is: parameters, ``||grad F||`` there, and the number of the iteration.
+
+    anchor: the parameters at which the preconditioner was made.
+    """
+
+    theta: Tensor
+    gradient_norm: float
+    anchor: Tensor
+    iteration: int
+
+
 def retrain(
     objective: Objective,
     theta: Tensor,
     precondition: Precondition,
     tolerance: float,
     renew: Callable[[Tensor], Precondition] | None = None,
-    reached: Callable[[Tensor, float], object] = lambda theta, norm: None,
+    reached: Callable[[Progress], object] = lambda progress: None,
+    begin: Progress | None = None,
 ) -> Retrained:
     """Minimise an ``Objective`` from theta until ``||grad F|| <= tolerance``.
 
@@ -67,16 +81,17 @@ def retrain(
     a damped Gauss-Newton matrix that was factored once; negative curvature ends the solve with
     what was found so far. Then the step is halved until the loss falls enough. Where a solve took
     many products, ``renew`` gives the matrix at the parameters that were reached. ``reached`` is
-    told of the parameters and ``||grad F||`` of each iteration.
+    told of each iteration; what it was told last, given as ``begin`` with its theta and the
+    preconditioner at its anchor, makes the way go on to the same bytes.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1.
     """
-    n_products = 0
-    for iteration in range(MAX_ITERATIONS + 1):
+    n_products, anchor = 0, begin.anchor if begin else theta
+    for iteration in range(begin.iteration if begin else 0, MAX_ITERATIONS + 1):
         loss, graph, at = objective.gradient(theta)
         gradient = graph.detach()
         norm = float(gradient.norm())
-        reached(theta, norm)
+        reached(Progress(theta, norm, anchor, iteration))
         if norm <= tolerance or iteration == MAX_ITERATIONS or not np.isfinite(norm):
             break
 
@@ -92,7 +107,7 @@ def retrain(
                 break
         theta = moved
         if n >= MANY_PRODUCTS and renew is not None:
-            precondition = renew(theta)
+            precondition, anchor = renew(theta), theta
     return Retrained(theta, norm, iteration, n_products, norm <= tolerance)
 
 
