@@ -81,7 +81,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "kind"), CASES)
 @pytest.mark.parametrize("damping", [1.0, 50.0])
 def test_times_the_damped_matrix_it_is_the_identity(loss, name, kind, damping):
-    curvature = OPERATORS[kind](loss, Executor(9))
+    curvature = OPERATORS[kind](loss, Executor(1000))
     M, eye = curvature.dense(), np.eye(curvature.n_params)
     values = np.linalg.eigvalsh(M)
     damping -= 2 * min(0.0, values[0]) * (not curvature.semidefinite)
@@ -103,7 +103,7 @@ def test_times_the_damped_matrix_it_is_the_identity(loss, name, kind, damping):
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_one_fit_serves_all_dampings(loss, name, kind):
-    curvature = OPERATORS[kind](loss, Executor(9))
+    curvature = OPERATORS[kind](loss, Executor(1000))
     M = curvature.dense()
     method = fitted(name, curvature, recipe_for(name, kind, curvature.n_params))
     lowest = min(0.0, float(np.linalg.eigvalsh(M)[0]))
@@ -115,12 +115,12 @@ def test_one_fit_serves_all_dampings(loss, name, kind):
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_what_is_kept_is_the_same_again(loss, name, kind, tmp_path):
-    curvature = OPERATORS[kind](loss, Executor(9))
+    curvature = OPERATORS[kind](loss, Executor(1000))
     recipe, b = recipe_for(name, kind, 5), np.ones((curvature.n_params, 1))
     damping = 1e4
     store = StageStore(tmp_path, "0" * 64)
     before = fitted(name, curvature, recipe, store=store).at(damping).solve(b)
-    again = OPERATORS[kind](loss, Executor(9))
+    again = OPERATORS[kind](loss, Executor(1000))
     kept = METHODS[name].kept(again, StageStore(tmp_path, "0" * 64))
     assert set(kept.values()) == ({1.0} if list(tmp_path.iterdir()) else {0.0})
     method = fitted(name, again, recipe, store=StageStore(tmp_path, "0" * 64))
@@ -129,7 +129,7 @@ def test_what_is_kept_is_the_same_again(loss, name, kind, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_costs(loss, name, kind):
-    curvature = OPERATORS[kind](loss, Executor(9))
+    curvature = OPERATORS[kind](loss, Executor(1000))
     unit = UnitCosts(1.0, 1.0, 1e-9, 9, 10)
     cost = METHODS[name].cost(curvature, recipe_for(name, kind, 5), unit)
     assert all(seconds > 0 for seconds in cost.seconds.values())
@@ -147,7 +147,7 @@ def test_names_are_those_of_the_files():
 
 def test_the_smaller_space_is_taken(loss):
     few = loss.collocation.n_residuals < loss.pinn.n_params
-    gauss_newton, hessian = (kind(loss, Executor(9)) for kind in (GaussNewton, Hessian))
+    gauss_newton, hessian = (kind(loss, Executor(1000)) for kind in (GaussNewton, Hessian))
     assert method_of("full", gauss_newton) is METHODS["residual-space" if few else "dense"]
     assert method_of("full", hessian) is METHODS["dense"]
     for name in METHODS:
@@ -250,7 +250,7 @@ def test_primal_and_dual_are_the_same_inverse(rows, damping):
 @pytest.mark.parametrize("kind", [name for name, k in OPERATORS.items() if k.has_loss_rows])
 def test_rows_are_those_of_the_scaled_residuals(loss, kind):
     """A^T s is the gradient of the loss, and the push-through products are those with A."""
-    curvature = OPERATORS[kind](loss, Executor(9))
+    curvature = OPERATORS[kind](loss, Executor(1000))
     A = curvature.rows()
     s = loss.scaled_residuals(loss.pinn.params).detach().numpy()
     theta = {n: p.clone().requires_grad_() for n, p in loss.pinn.params.items()}

@@ -9,6 +9,7 @@ from torch import Tensor
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Field, FieldFunction
 from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
 
@@ -41,7 +42,12 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
             "expected a function of the field at one point; weights= makes sums over points"
         )
     try:
-        jacobian(pinn.at(x[:1], [checked]))
+        one = pinn.at(x[:1], [checked])
+        with torch.enable_grad():
+            value = one.residuals(leaves(pinn.params))["value"]
+        if not value.requires_grad:  # as of detached outputs, whose scores would all be 0
+            raise RuntimeError("it does not depend on them")
+        jacobian(one)
     except RuntimeError as error:
         raise InputError(
             f"{name} cannot be differentiated by the network's parameters ({_reason(error)}); "

@@ -76,7 +76,8 @@ class ResidualSpace(InverseMethod):
         """Make the rows and their Gram matrix."""
         with self.executor.stage("curvature", self.curvature.n_residuals):
             self._rows = self.curvature.rows()
-        self._gram = np.asfortranarray(self._rows @ self._rows.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused by the next line
+            self._gram = np.asfortranarray(self._rows @ self._rows.T)
         self.largest, self.lowest = largest_eigenvalue(self._gram), 0.0
 
     def at(self, damping: float) -> ResidualSpaceInverse:
