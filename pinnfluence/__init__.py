@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pinnfluence.influence import Influence
     from pinnfluence.loss.pinn import Pinn
     from pinnfluence.models.deepxde.reader import from_deepxde
+    from pinnfluence.models.plain_torch import torch_model
     from pinnfluence.models.trained_model import TrainedModel, load_model
     from pinnfluence.problem.equation import Equation
     from pinnfluence.problem.problem import Problem
@@ -44,6 +45,7 @@ _MODULES = {
     "from_deepxde": "models.deepxde.reader",
     "load_model": "models.trained_model",
     "load_scores": "scores.file",
+    "torch_model": "models.plain_torch",
 }
 """Where each name of the package is defined."""
 
@@ -63,6 +65,7 @@ __all__ = [
     "from_deepxde",
     "load_model",
     "load_scores",
+    "torch_model",
 ]
 
 

@@ -25,6 +25,7 @@ from pinnfluence.influence.fit import Fitted, Fitter, as_params
 from pinnfluence.influence.identity import fitting_key, scores_key
 from pinnfluence.influence.quantity import (
     Quantity,
+    as_field_function,
     check_quantity,
     exact_scores_of,
     self_influence,
@@ -231,6 +232,7 @@ class Influence(DataInfluence):
         weights: np.ndarray | None = None,
     ) -> list[ExactMatrix]:
         test_x = self._points(inputs)
+        quantities = [as_field_function(self.pinn, quantity) for quantity in quantities]
         for quantity in quantities:
             check_quantity(self.pinn, test_x, quantity, weights)
         inverse, train = self.fit().inverse, self._fitter.training_gradients()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -24,6 +25,19 @@ BLOCK = 1000
 
 Quantity = str | int | FieldFunction
 """A quantity by name, an output by number, or a function of the field."""
+
+
+def as_field_function(pinn: Pinn, quantity: Quantity) -> Quantity:
+    """A function of a network and points, of a model in plain PyTorch, as one of the field."""
+    if not callable(quantity) or len(inspect.signature(quantity).parameters) != 2:
+        return quantity
+    call = getattr(pinn.network, "call", None)
+    if call is None:
+        raise InputError(
+            "expected a quantity that is a function of the field, such as lambda f: f.u; functions "
+            "of the network and of points are for models in plain PyTorch (torch_model)"
+        )
+    return lambda f: call(quantity, f, f.points)
 
 
 def check_quantity(

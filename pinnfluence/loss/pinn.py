@@ -54,7 +54,7 @@ class Pinn:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *SUMS]
+        names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *self.groups]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names must be different, found twice: {', '.join(twice)}")
@@ -136,12 +136,15 @@ class Pinn:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """The loss terms in each of the sums ``pde``, ``bcs`` and ``all``."""
+        """The loss terms in each of the sums ``pde``, ``bcs`` and ``all``.
+
+        Without a sum that is the one term of its name.
+        """
         groups: dict[str, list[str]] = {name: [] for name in SUMS}
         for equation, names in zip(self.equations, self.names, strict=True):
             groups["pde" if equation.group == "pde" else "bcs"] += names
             groups["all"] += names
-        return groups
+        return {name: terms for name, terms in groups.items() if terms != [name]}
 
     @property
     def observables(self) -> Equation:

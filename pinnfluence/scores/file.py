@@ -83,7 +83,8 @@ class Scores(Mapping[str, ScoreMatrix]):
     @property
     def groups(self) -> dict[str, list[str]]:
         """Named sums of loss terms: ``pde``, ``bcs`` (conditions) and ``all``."""
-        return {name: list(self.metadata["groups"][name]) for name in PUBLISHED_LOSSES}
+        groups = self.metadata["groups"]
+        return {name: list(groups[name]) for name in PUBLISHED_LOSSES if name in groups}
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pinnfluence.field.field import Field
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.models.deepxde.network import OwnNetwork, cast
+from pinnfluence.models.own_network import OwnNetwork, cast
 from pinnfluence.runtime.devices import tensor_like
 
 
@@ -37,7 +37,8 @@ def outputs_of(
     x = torch.cat([f.points, *images]) if points is None else tensor_like(points, f.points)
     with torch.enable_grad():
         try:
-            return own(f.params, x.detach().requires_grad_(), lambda x, y: function(x, y, f))
+            x = x.detach().requires_grad_()
+            return own(f.params, lambda net: function(x, net(x), f))
         finally:
             dde.grad.clear()
 

@@ -20,7 +20,7 @@ from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import Wrapped
+from pinnfluence.models.own_network import Wrapped
 from pinnfluence.runtime.slow_ways import tell_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}

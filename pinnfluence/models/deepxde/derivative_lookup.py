@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.network import MultiIndex
 from pinnfluence.models.deepxde.grad import answering
+from pinnfluence.models.own_network import Substitute
 
 Function = Callable[[Tensor, Tensor], Any]
 """From points ``[n, n_inputs]`` and outputs ``[n, n_outputs]`` to whatever the user returns."""
@@ -36,28 +36,6 @@ COLUMN_FUNCTIONS = {
 
 class NotLookedUpError(Exception):
     """A derivative of something that is no output and no derivative of one."""
-
-
-class Substitute(TorchFunctionMode):
-    """Tensors that the user's functions hold, by identity, replaced by others."""
-
-    def __init__(self, substitutes: Mapping[int, Tensor]) -> None:
-        super().__init__()
-        self._substitutes = substitutes
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self._substitutes:
-            args, kwargs = self._replaced(args), self._replaced(kwargs)
-        return func(*args, **(kwargs or {}))
-
-    def _replaced(self, found: Any) -> Any:
-        if isinstance(found, Tensor):
-            return self._substitutes.get(id(found), found)
-        if type(found) in (tuple, list):
-            return type(found)(self._replaced(item) for item in found)
-        if type(found) is dict:
-            return {key: self._replaced(item) for key, item in found.items()}
-        return found
 
 
 class _Run(Substitute):

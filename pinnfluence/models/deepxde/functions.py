@@ -16,7 +16,7 @@ from pinnfluence.field.network import closure
 from pinnfluence.models.deepxde import derivative_lookup
 from pinnfluence.models.deepxde.by_autograd import exact_attention, outputs_of
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.models.deepxde.network import OwnNetwork, Unknowns
+from pinnfluence.models.own_network import OwnNetwork, Unknowns
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
 

@@ -26,14 +26,9 @@ from pinnfluence.models.deepxde.conditions import (
 )
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import (
-    OwnNetwork,
-    Unknowns,
-    Wrapped,
-    cast_copy,
-    translate,
-)
+from pinnfluence.models.deepxde.network import translate
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
+from pinnfluence.models.own_network import OwnNetwork, Unknowns, Wrapped, cast_copy
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.slow_ways import reason_of, tell_once
