@@ -68,7 +68,7 @@ class Stages:
                 self._resize(count.done)
         self.seconds[name] = time.perf_counter() - began
 
-    def found(self, name: str) -> None:
+    def kept(self, name: str) -> None:
         """A stage was finished before, and what it found is taken."""
 
     @contextmanager
@@ -84,7 +84,7 @@ class ProgressStages(Stages):
 
     _bar: tqdm
 
-    def found(self, name: str) -> None:
+    def kept(self, name: str) -> None:
         """Say so."""
         print(f"{name}: as saved", file=sys.stderr)
 
