@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
 
-from pinnfluence.curvature.inverse import AUTO as FULL
 from pinnfluence.curvature.inverse import METHODS
+from pinnfluence.curvature.inverse import WHOLE as FULL
 from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError
 
@@ -101,8 +100,8 @@ class Recipe:
 
     @property
     def n_pairs(self) -> int:
-        """Number of eigenpairs that are kept, of a recipe of low rank."""
-        return int(self.rank)
+        """Number of eigenpairs that are kept; 0 where the whole is inverted."""
+        return int(self.rank) if self.is_low_rank else 0
 
     @property
     def is_automatic(self) -> bool:
@@ -146,7 +145,7 @@ def rank_of(text: str) -> int | str:
     try:
         return FULL if text == FULL else int(text)
     except ValueError:
-        raise ArgumentTypeError(f"expected a whole number or {FULL}, found {text!r}") from None
+        raise InputError(f"expected --rank a whole number or {FULL}, found {text!r}") from None
 
 
 def damping_of(text: str) -> float | str:
@@ -154,7 +153,7 @@ def damping_of(text: str) -> float | str:
     try:
         return AUTO if text == AUTO else float(text)
     except ValueError:
-        raise ArgumentTypeError(f"expected a number or {AUTO}, found {text!r}") from None
+        raise InputError(f"expected --damping a number or {AUTO}, found {text!r}") from None
 
 
 def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:
