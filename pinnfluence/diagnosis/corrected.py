@@ -58,7 +58,7 @@ class _Correction:
 
     def along(self, function: Callable[[dict[str, Tensor]], Any]) -> Any:
         """The derivative of a function of the parameters."""
-        return torch.func.jvp(function, self.params, self.tangent)[1]
+        return jvp(function, (self.params,), (self.tangent,))[1]
 
 
 def _streams(correction: _Correction) -> dict[str, Any]:

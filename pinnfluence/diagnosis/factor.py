@@ -206,10 +206,14 @@ class SingularValues:
         self.largest = float(self._values[0]) ** 2
 
     def solve(self, vectors: np.ndarray, part: float) -> np.ndarray:
-        damping, S2 = part * self.largest, self._values**2
-        inside = self._vectors @ vectors
-        scaled = (inside.T * (1 / (S2 + damping) - 1 / damping)).T
-        return self._vectors.T @ scaled + vectors / damping
+        damping, V = part * self.largest, self._vectors
+        inside = V @ vectors
+        found = V.T @ (inside.T / (self._values**2 + damping)).T
+        if len(V) < V.shape[1]:
+            outside = vectors - V.T @ inside
+            outside -= V.T @ (V @ outside)  # the first difference leaves rounding along V
+            found += outside / damping
+        return found
 
     def step(self, part: float) -> np.ndarray:
         S = self._values

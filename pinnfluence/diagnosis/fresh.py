@@ -109,10 +109,13 @@ def _systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(order[taken])
 
 
-def sampler_of(model: Any) -> Sampler:
+def sampler_of(model: Any, inside: bool = False) -> Sampler:
     """Draws points as the training of a ``TrainedModel`` or a ``dde.Model`` did.
 
     Pseudo-random ones: DeepXDE's Hammersley points do not depend on the seed.
+
+    Args:
+        inside: only points inside the domain, uniformly, for averages over it.
 
     Raises:
         InputError: nothing says where its points came from.
@@ -120,18 +123,18 @@ def sampler_of(model: Any) -> Sampler:
     from pinnfluence.models.deepxde.model import geometry  # DeepXDE takes seconds to import
 
     if hasattr(model, "problem"):
-        numbers = [
-            model.config.stated().get(name, model.problem.sampling.numbers[name])
-            for name in reversed(NUMBERS)
-        ]
-        return _sampler(geometry(model.problem.domain), numbers)
+        numbers = model.problem.sampling.numbers | {
+            name: n for name, n in model.config.stated().items() if name in NUMBERS
+        }
+        return _sampler(geometry(model.problem.domain), [numbers[n] for n in reversed(NUMBERS)])
     data: Any = getattr(model, "data", None)
     if data is None or getattr(data, "geom", None) is None:
         raise InputError(
             "expected a model whose points can be drawn anew, found one without a domain: give "
             "fresh points of your own"
         )
-    return _sampler(data.geom, [getattr(data, name, 0) or 0 for name in reversed(NUMBERS)])
+    numbers = [getattr(data, name, 0) or 0 for name in reversed(NUMBERS)]
+    return _sampler(data.geom, [0, 0, 1] if inside else numbers)
 
 
 def _sampler(geometry: Any, numbers: list[int]) -> Sampler:

@@ -19,10 +19,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pinnfluence.diagnosis.factor import Inverse, PointLoss
+from pinnfluence.curvature.lanczos import Advance
+from pinnfluence.diagnosis.factor import (
+    GramMatrix,
+    Inverse,
+    PointLoss,
+    SingularValues,
+    is_small,
+)
 
 MAX_ROWS = 4000
 """Residuals whose leverages are computed: all, or that many at random."""
+
+ROUNDING = 1e-12
+"""Damping, as a part of the largest eigenvalue, that a Cholesky factor still resolves well."""
 
 INTERPOLATED = 0.99
 """Leverage from which on a residual says nothing of what it would be without its point."""
@@ -49,6 +59,21 @@ class Press:
         largest = np.zeros(len(order))
         np.maximum.at(largest, place, self.leverage)
         return order, largest
+
+
+def training_inverse(loss: PointLoss, advance: Advance = lambda n: None) -> tuple[Inverse, float]:
+    """Inverses of the training's curvature, and the damping under which it ended at a minimum.
+
+    Singular values only where that damping is hidden by the rounding of the matrix.
+    """
+    gram = GramMatrix(loss, None, advance)
+    part = stationary_part(loss, gram.largest)
+    if part > ROUNDING:
+        return gram, part
+    if is_small(loss.collocation.pinn):
+        exact = SingularValues(loss)
+        return exact, max(part, exact.least)
+    return gram, gram.least
 
 
 def stationary_part(loss: PointLoss, largest: float) -> float:

@@ -13,11 +13,11 @@ import numpy as np
 from pinnfluence.diagnosis import words
 from pinnfluence.diagnosis.corrected import UNKNOWNS, corrected
 from pinnfluence.diagnosis.error_estimate import RELIABLE, ErrorEstimate, estimate_error
-from pinnfluence.diagnosis.factor import PointLoss, gradients, inverse_of
+from pinnfluence.diagnosis.factor import PointLoss, gradients
 from pinnfluence.diagnosis.fresh import FreshPoints, draw, everywhere, sampler_of, split
 from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import error_slopes, weight_steps
-from pinnfluence.diagnosis.press import Press, press, stationary_part
+from pinnfluence.diagnosis.press import Press, press, training_inverse
 from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.reference.comparison import predict
@@ -157,8 +157,7 @@ def diagnose(
     x = _places(model, sets[1], seed)
     training = everywhere(pinn, train_x).loss(pinn)
     with stages.stage("training points", training.n_rows) as advance:
-        inverse = inverse_of(training, advance=advance)
-        part = max(inverse.least, stationary_part(training, inverse.largest))
+        inverse, part = training_inverse(training, advance)
         found = press(training, inverse, part, seed)
         turned = weight_steps(training, inverse, part)
         step, s = inverse.step(part), training.residuals()
@@ -230,9 +229,9 @@ def _n_fresh(pinn: Pinn, train_x: np.ndarray) -> int:
 
 
 def _places(model: Any, checked: FreshPoints, seed: int) -> np.ndarray:
-    """Points spread over the domain as those of the training."""
+    """Points spread evenly over the domain; where nothing draws them, those of the second set."""
     try:
-        return sampler_of(model)(N_PLACES, seed + 1_000_003)
+        return sampler_of(model, inside=True)(N_PLACES, seed + 1_000_003)
     except InputError:
         return checked.x
 

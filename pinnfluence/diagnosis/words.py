@@ -36,7 +36,7 @@ def text(report: Report) -> str:
 
 def percent(part: float) -> str:
     """A part in percent, two digits."""
-    return f"{100 * part:.2g} %" if part < 9.95 else f"{100 * part:.0f} %"
+    return f"{100 * part:.2g} %" if part < 0.1 else f"{100 * part:.0f} %"
 
 
 def _verdict(report: Report) -> str:
@@ -75,11 +75,13 @@ def _fit(report: Report) -> list[str]:
     ratio = new / own if own > 0 else np.inf
     between = "fits between its points" if ratio < BETWEEN else "does not fit between its points"
     at_end = "is not at a minimum" if unfinished(report) else "is at a minimum"
+    end = f"one Gauss-Newton step would take away {percent(report.decrease)} of its loss."
+    if own <= NOTHING * new:
+        end = "only rounding is left of its loss."
     return [
         f"The network {between}: loss {new:.2g} on fresh points, {own:.2g} on its own "
         f"({ratio:.3g} times).",
-        f"Training {at_end}: one Gauss-Newton step would take away {percent(report.decrease)} of "
-        "its loss.",
+        f"Training {at_end}: {end}",
         f"{report.press.effective:.0f} of {report.pinn.n_params} parameters are determined by "
         f"{len(report.train_x)} points; {percent(report.press.interpolated)} of their residuals "
         "are held by a point of their own.",

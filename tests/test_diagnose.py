@@ -1,0 +1,103 @@
+"""The diagnosis as a user asks for it: from Python and from the command line."""
+
+import json
+from dataclasses import replace
+
+import deepxde_problems
+import numpy as np
+import pytest
+from helpers import ROOT, assert_refused, files_below, run, run_well
+
+import pinnfluence
+from pinnfluence.problems import heat
+
+DIAGNOSE, HEAT_BAD = ROOT / "diagnose.py", ROOT / "model_zoo" / "heat_bad"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return pinnfluence.load_model(HEAT_BAD)
+
+
+@pytest.fixture(scope="module")
+def report(model):
+    return pinnfluence.diagnose(model, fresh=600)
+
+
+def test_a_network_with_no_loss_left_is_found_to_be_wrong(model, report):
+    points = heat.reference().points[::7]
+    error = heat.solution(points)["u"] - model.predict(points)["u"]
+    found = report.error(points)["u"]
+    assert np.linalg.norm(found - error) < 0.01 * np.linalg.norm(error)
+    true = np.linalg.norm(error) / np.linalg.norm(heat.solution(points)["u"])
+    assert report.outputs["u"].relative == pytest.approx(true, rel=0.1)
+    assert report.outputs["u"].reliable
+    assert "stable" in report.text()
+    assert "does not fit between its points" in report.text()
+    assert sum(report.outputs["u"].terms.values()) == pytest.approx(1)
+    assert report.text() in report._repr_html_().replace("&#x27;", "'").replace("&lt;", "<")
+
+
+def test_too_few_fresh_points_are_told_from_enough(model):
+    few = pinnfluence.diagnose(
+        pinnfluence.load_model(ROOT / "model_zoo" / "burgers_bad"), fresh=200
+    )
+    assert not few.reliable
+    assert "too far" in few.text() or "cannot be said" in few.text()
+    assert few.outputs["u"].at_least < 0.1312  # the truth
+    assert "ask again" in few.text()
+
+
+def test_points_of_ones_own_and_a_pinn_without_a_sampler(model):
+    rng = np.random.default_rng(0)
+    inside, ends, start = rng.random((600, 2)), rng.random((60, 2)), rng.random((60, 2))
+    ends[:, 0] = np.round(ends[:, 0])
+    start[:, 1] = 0
+    fresh = np.concatenate([inside, ends, start]).astype(np.float32)
+    places = model.pinn.at(model.train_x)
+    own = pinnfluence.loss.pinn.Places(places.x, places.rows, places.data, places.images)
+    pinn = replace(model.pinn, training=own)
+    found = pinnfluence.diagnose(pinn, fresh_x=fresh)
+    assert found.outputs["u"].relative == pytest.approx(0.14, abs=0.02)
+    with pytest.raises(pinnfluence.InputError, match="fresh points of your own"):
+        pinnfluence.diagnose(pinn)
+    with pytest.raises(pinnfluence.InputError, match="trained on"):
+        pinnfluence.diagnose(model, fresh_x=np.concatenate([fresh, model.train_x[:1]]))
+    with pytest.raises(pinnfluence.InputError, match="no fresh point for loss term"):
+        pinnfluence.diagnose(model, fresh_x=fresh[:600])
+
+
+def test_a_model_of_deepxde_as_it_is():
+    model = deepxde_problems.dirichlet()
+    report = pinnfluence.diagnose(model, fresh=100)
+    x = np.linspace(-1, 1, 41, dtype=np.float32)[:, None]
+    coarse = report.error(x)["u"]
+    assert coarse.shape == (41,)
+    assert report.estimate.unexplained < 0.5
+
+
+def test_the_script_writes_its_report(tmp_path):
+    folder = tmp_path / "out"
+    result = run_well(DIAGNOSE, "--checkpoint", HEAT_BAD, "--fresh", 300, "--save_path", folder)
+    assert "The estimate is stable: the network is off by u 14 %." in result.stdout
+    assert files_below(folder) == ["report.html", "report.json"]
+    figures = json.loads((folder / "report.json").read_text())
+    assert figures["outputs"]["u"]["relative"] == pytest.approx(0.14, abs=0.02)
+    page = (folder / "report.html").read_text()
+    assert page.count("<figure>") == 3
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--fresh", "1"], "--fresh"),
+        (["--seed", "-1"], "--seed"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--fresh_x_path", "nowhere.npy"], "nowhere.npy"),
+    ],
+)
+def test_bad_input_ends_with_one_line(tmp_path, flags, words):
+    result = run(DIAGNOSE, "--checkpoint", HEAT_BAD, "--save_path", tmp_path / "out", *flags)
+    assert_refused(result, words)
+    assert not (tmp_path / "out").exists()
