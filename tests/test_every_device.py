@@ -282,10 +282,8 @@ class Slope(nn.Module):
 
 
 def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
-    expected = loss_step(
-        Loss.of_training(reference.at(points[0])), torch.float64, torch.device("cpu")
-    )
-    found = loss_step(Loss.of_training(pinn.at(points[0])), device.dtype, device.device)
+    expected = loss_step(reference.at(points[0]), torch.float64, torch.device("cpu"))
+    found = loss_step(pinn.at(points[0]), device.dtype, device.device)
     (losses, gradients), (values, slopes) = found(pinn.params), expected(reference.params)
     device.close(losses, values)
     for name, slope in slopes.items():

@@ -44,7 +44,7 @@ class Products:
     parts: tuple[tuple[float, str, str], ...]
 
     def __call__(self, f: Any) -> Tensor:
-        return sum((c * FACTORS[a](f) * FACTORS[b](f) for c, a, b in self.parts), 0 * f.u)
+        return torch.stack([c * FACTORS[a](f) * FACTORS[b](f) for c, a, b in self.parts]).sum(0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Case:
         network = MLP(self.layers, self.activation, (1.0, 1.5)).double()
         with torch.no_grad():
             for p in network.parameters():
-                p += 0.1 * torch.randn_like(p)
+                p.add_(0.1 * torch.randn_like(p))
         return Pinn(
             network,
             INPUTS,

@@ -174,17 +174,18 @@ def test_matched_damping_predicts_the_proximal_response(pinn, points, outcome):
 
 @pytest.mark.parametrize("fault", ["sign", "weights", "term"])
 def test_a_fault_is_seen(pinn, points, outcome, fault, monkeypatch):
-    rows = predictions_module.point_loss_rows
+    gradient = predictions_module.loss_gradient
 
-    def broken(chunk, weights):
-        changed = dict(weights)
+    def broken(loss, batch_size):
+        changed = dict(loss.weights)
         if fault == "weights":
-            changed = dict.fromkeys(weights, 1 / 40)
+            changed = dict.fromkeys(changed, 1 / 40)
         if fault == "term":
             changed["edge"] = 0.0
-        return (-1 if fault == "sign" else 1) * rows(chunk, changed)
+        sign = -1 if fault == "sign" else 1
+        return sign * gradient(replace(loss, weights=changed), batch_size)
 
-    monkeypatch.setattr(predictions_module, "point_loss_rows", broken)
+    monkeypatch.setattr(predictions_module, "loss_gradient", broken)
     assert not is_right(predicted_by(pinn, points)[..., 0], outcome.changes[..., 0])
 
 

@@ -47,7 +47,7 @@ def read(kind: str) -> tuple[Pinn, np.ndarray]:
         return pinn, pinn.training_points[::2]
     variant = PROBLEM.variant("best")
     torch.manual_seed(0)
-    network = pinnfluence.MLP((2, 6, 6, 3), "gelu", variant.scale, variant.envelope)
+    network = pinnfluence.MLP((2, 6, 6, 3), "gelu", variant.network.scale, variant.network.envelope)
     pinn = Pinn.of(variant, "corrected", network.double())
     rng = np.random.default_rng(0)
     inside = rng.random((16, 2)) * [1.9, 0.41] + [0.3, 0]
