@@ -17,9 +17,8 @@ from pinnfluence.curvature import gram, operators
 from pinnfluence.curvature.operator import mirror
 from pinnfluence.curvature.operators import OPERATORS, Curvature, GaussNewton, Hessian
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.loss import Loss
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime import parallel
 from pinnfluence.runtime.executor import Executor

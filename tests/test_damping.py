@@ -18,7 +18,7 @@ from pinnfluence.curvature.damping import (
 )
 from pinnfluence.curvature.inverse import METHODS
 from pinnfluence.curvature.operators import GaussNewton, Hessian
-from pinnfluence.curvature.recipe import GAUSS_NEWTON, recipe_of
+from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
 
@@ -36,7 +36,7 @@ def loss(flow_pinn, flow_points):
 
 
 def dense_at(curvature, damping):
-    method = METHODS["dense"](curvature, GAUSS_NEWTON)
+    method = METHODS["dense"](curvature)
     method.fit()
     return method.at(damping)
 

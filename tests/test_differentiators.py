@@ -13,7 +13,6 @@ from pinnfluence.field.field import Declared
 from pinnfluence.field.network import MLP
 from pinnfluence.influence.embeddings import project
 from pinnfluence.influence.stationarity import point_gradients
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators import (
     Differentiator,
     differentiator_of,
@@ -26,7 +25,7 @@ from pinnfluence.loss.differentiators.double_backward import DoubleBackward
 from pinnfluence.loss.differentiators.functional import Functional
 from pinnfluence.loss.differentiators.taylor import Taylor
 from pinnfluence.loss.loss import Loss
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.executor import Executor

@@ -243,4 +243,4 @@ def test_a_single_process_has_nobody_to_ask() -> None:
     assert distributed.sum_over_ranks(x) is x
     assert distributed.gather_rows(x) is x
     assert distributed.from_first("a") == "a"
-    assert distributed.led(lambda target: target + 1, 2, "anything") == 3
+    assert distributed.on_first(lambda target: target + 1, 2, "anything") == 3

@@ -44,7 +44,7 @@ def with_eigenvalues(values: np.ndarray) -> np.ndarray:
 
 
 def fitted(name: str, curvature: Curvature, recipe: Recipe, **store) -> InverseMethod:
-    method = METHODS[name](curvature, recipe, **store)
+    method = METHODS[name](curvature, rank=recipe.n_pairs, threshold=recipe.threshold, **store)
     method.fit()
     return method
 
@@ -131,7 +131,7 @@ def test_what_is_kept_is_the_same_again(loss, name, kind, tmp_path):
 def test_costs(loss, name, kind):
     curvature = OPERATORS[kind](loss, Executor(1000))
     unit = UnitCosts(1.0, 1.0, 1e-9, 9, 10)
-    cost = METHODS[name].cost(curvature, recipe_for(name, kind, 5), unit)
+    cost = METHODS[name].cost(curvature, recipe_for(name, kind, 5).n_pairs, unit)
     assert all(seconds > 0 for seconds in cost.seconds.values())
     assert cost.memory_bytes > 0
     assert cost.kept_bytes >= 0

@@ -10,8 +10,8 @@ import torch
 from helpers import SMALL, TRAIN, assert_as_undisturbed, history_of, kill, run_well
 
 from pinnfluence import MLP, Equation, Pinn
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 
 RNG = np.random.default_rng(3)

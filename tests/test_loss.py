@@ -12,9 +12,9 @@ from pinnfluence import Equation, Pinn
 from pinnfluence.field.field import Declared
 from pinnfluence.field.network import MLP
 from pinnfluence.influence.stationarity import stationarity
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.loss.points import PointSet
 from pinnfluence.runtime.executor import Executor
 

@@ -17,7 +17,7 @@ from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
 from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators.per_sample import by_batched_backward, by_loop, leaves
 from pinnfluence.runtime.devices import float64_array, tensor_like
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 COLUMNS = 64
 """Most columns of the dense matrix from one batched product, which takes as many times the memory
@@ -107,7 +107,7 @@ class LossHessian:
             try:
                 return by_batched_backward(gradient, self._theta, rows)
             except RuntimeError as error:  # an operation without a batched derivative
-                tell_once(
+                warn_once(
                     self._loss.model,
                     f"Hessian of {type(self._loss.model).__name__} column by column, which is "
                     f"slower than batched products: {reason_of(error)}",

@@ -17,7 +17,7 @@ from pinnfluence.loss.differentiators.per_sample import (
     by_vmap,
     leaves,
 )
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 GRADIENT_BYTES = 128_000_000
 """Memory that the gradients of one block of samples may take."""
@@ -185,7 +185,7 @@ class SampleGradients:
                 break
             reasons.append("its samples depend on each other")
         if reasons:
-            tell_once(
+            warn_once(
                 self.loss.model,
                 f"gradients of {type(self.loss.model).__name__} by {chosen}, which is slower than "
                 f"torch.func.vmap: {reasons[0]}",

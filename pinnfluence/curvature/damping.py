@@ -86,7 +86,7 @@ class Criteria:
 
 @dataclass(frozen=True)
 class Damping:
-    """A damping and the figures that led to it.
+    """A damping and the figures behind it.
 
     value: the damping. floor: the least one that rounding (or a negative eigenvalue) allows.
     at_floor, at_value: the criteria there. largest_eigenvalue: of the curvature.

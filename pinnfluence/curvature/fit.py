@@ -52,7 +52,9 @@ def invert(
             indefinite or singular matrix.
     """
     curvature = OPERATORS[recipe.curvature](loss, executor)
-    method = method_of(recipe.inverse, curvature)(curvature, recipe, store)
+    method = method_of(recipe.inverse, curvature)(
+        curvature, store, recipe.n_pairs, recipe.threshold
+    )
     method.fit()
     last: list[Inverse] = []  # a single one: each may hold a matrix
 
@@ -89,7 +91,7 @@ def _choose(method: InverseMethod, at: Callable[[float], Inverse]) -> Damping:
     executor, store, curvature = method.executor, method.store, method.curvature
     saved = executor.from_first(store.load("damping"))
     if saved:
-        executor.stages.found("damping")
+        executor.stages.kept("damping")
         return Damping.of(saved.facts)
 
     def choose(hessian: Curvature | None) -> Damping:
@@ -103,7 +105,7 @@ def _choose(method: InverseMethod, at: Callable[[float], Inverse]) -> Damping:
     with executor.stage("damping", 1):
         gradients = gradients_of(curvature.loss, executor)
         hessian = None if curvature.is_hessian else Hessian(curvature.loss, executor)
-        chosen = executor.led(choose, hessian, "matvec")
+        chosen = executor.on_first(choose, hessian, "matvec")
         executor.advance()
     store.save("damping", {}, chosen.metadata())
     return chosen

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operator import Curvature, mirror
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.devices import in_float64
 
 BLOCK_BYTES = 160_000_000

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
 
-from pinnfluence.curvature.inverse import AUTO as FULL
 from pinnfluence.curvature.inverse import METHODS
+from pinnfluence.curvature.inverse import WHOLE as FULL
 from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError
 
@@ -101,8 +101,8 @@ class Recipe:
 
     @property
     def n_pairs(self) -> int:
-        """Number of eigenpairs that are kept, of a recipe of low rank."""
-        return int(self.rank)
+        """Number of eigenpairs that are kept; 0 where the whole is inverted."""
+        return int(self.rank) if self.is_low_rank else 0
 
     @property
     def is_automatic(self) -> bool:

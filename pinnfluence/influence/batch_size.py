@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pinnfluence.curvature.operators.hessian import graph_bytes
-from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime import distributed
 from pinnfluence.runtime.memory import free_bytes
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators import Gradients, projection
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.storage.stage_store import StageStore

@@ -89,7 +89,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
     rank = int(recipe.rank) if recipe.is_low_rank else min(COMPRESSED_RANK, curvature.n_params)
     sizes = _sizes(influence, test_x)
     unit, seconds_of_outputs = _try(influence, curvature, rank, sizes)
-    method = method_of(recipe.inverse, curvature).cost(curvature, recipe, unit)
+    method = method_of(recipe.inverse, curvature).cost(curvature, recipe.n_pairs, unit)
     seconds = {
         "stationarity": unit.losses,
         "test points": (unit.losses / n_train + seconds_of_outputs) * sizes.n_test,

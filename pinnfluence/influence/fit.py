@@ -109,7 +109,7 @@ class Fitter:
         limit = limit_of(curvature.largest, inverse.damping)
         saved, names = self.store.load("leverage"), self.loss.pinn.terms
         if saved:
-            self.executor.stages.found("leverage")
+            self.executor.stages.kept("leverage")
             arrays = saved.arrays
             residuals = {name: arrays[TRAIN + name] for name in names}
             return Leverage(residuals, arrays["largest"], arrays["self_influence"], limit)
@@ -132,7 +132,7 @@ class Fitter:
         """With what was kept, the inverse is not needed any more."""
         saved = self.executor.from_first(store.load("factors"))
         if saved:
-            self.executor.stages.found("compression")
+            self.executor.stages.kept("compression")
             basis, names = saved.arrays[BASIS], self.loss.pinn.terms
             train = {name: saved.arrays[TRAIN + name] for name in names}
             return Factors(basis, train, saved.facts["compression"]), saved.facts["fit"]
@@ -142,7 +142,7 @@ class Fitter:
             about["leverage"] = self.leverage().summary()
         gradients, pinn = self.training_gradients(), self.loss.pinn
         with self.executor.stage("compression", 2 * gradients.n_rows // self.executor.n_processes):
-            factors = self.executor.led(
+            factors = self.executor.on_first(
                 lambda gradients: compress(fitted.inverse, pinn, gradients, test_x),
                 gradients,
                 "times",

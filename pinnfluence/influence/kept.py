@@ -10,7 +10,7 @@ from pinnfluence.curvature.inverse import method_of
 from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.influence.embeddings import n_arrays
 from pinnfluence.influence.engine import Influence
-from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.storage.stage_store import StageStore
 
 

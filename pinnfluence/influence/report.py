@@ -55,9 +55,18 @@ def _recipe_line(scores: Scores) -> str:
     )
     lowest = found["most_negative_eigenvalue"]
     return (
-        f"recipe {scores.recipe['name']}: {settings}; {kept}most negative eigenvalue seen "
-        f"{lowest:.3g}"
+        f"recipe {scores.recipe['name']} ({_worth(metadata['recipe'])}): {settings}; {kept}"
+        f"smallest eigenvalue seen {lowest:.3g}"
     )
+
+
+def _worth(recipe: Mapping[str, Any]) -> str:
+    """What scores of a recipe are worth, in a few words; docs/validation.md has the figures."""
+    if recipe["weighting"] != "training":
+        return "reproduces the paper; hardly predicts retraining"
+    if recipe["rank"] == "full":
+        return "predicts retraining to first order"
+    return "not compared with retraining"
 
 
 def _damping_line(found: Mapping[str, Any]) -> str:
@@ -91,10 +100,11 @@ def _compression_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _warnings(metadata: Mapping[str, Any]) -> list[str]:
     found = []
-    if metadata["stationarity"]["ratio"] > STATIONARITY_LIMIT:
+    given = metadata["recipe"]["weighting"] == "training" and "automatic_damping" not in metadata
+    if given and metadata["stationarity"]["ratio"] > STATIONARITY_LIMIT:
         found.append(
-            f"the ratio is above {STATIONARITY_LIMIT:g}: the model is not at a minimum of this "
-            "loss, so the scores describe the local quadratic model, not a retraining"
+            "the network is not at a minimum of its loss, and the damping was given: removing a "
+            "point may change less than training on would; --damping auto takes account of that"
         )
     chosen = metadata.get("automatic_damping")
     if chosen and max(chosen["at_value"].values()) > LIMIT:

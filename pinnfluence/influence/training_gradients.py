@@ -10,10 +10,9 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.loss import Loss
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.executor import Executor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.devices import tensor_like
 
 BATCH_SIZE = 4096

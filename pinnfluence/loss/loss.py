@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation, Params, PointTensors
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Params, Pinn
+from pinnfluence.loss.points import PointTensors
 from pinnfluence.runtime.devices import in_float64
 
 LossStep = Callable[[Params], tuple[Tensor, dict[str, Tensor]]]

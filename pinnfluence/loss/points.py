@@ -1,4 +1,4 @@
-"""Points and the equations that act on them: arrays alone, without a network."""
+"""Points and where equations act among them, without a network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 Arrays = tuple[np.ndarray | None, ...]
 """An array for each equation, or None where it needs none."""
@@ -60,3 +61,12 @@ def _masked(arrays: Arrays, masks: Sequence[np.ndarray]) -> Arrays:
     return tuple(
         None if array is None else array[mask] for array, mask in zip(arrays, masks, strict=True)
     )
+
+
+@dataclass(frozen=True)
+class PointTensors:
+    """A ``PointSet`` on a device: points followed by images, rows and data of each equation."""
+
+    x: Tensor
+    rows: tuple[Tensor, ...]
+    data: tuple[Tensor | None, ...]

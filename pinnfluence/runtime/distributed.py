@@ -96,7 +96,7 @@ def from_first(value: T) -> T:
     return values[0]
 
 
-def led(work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
+def on_first(work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
     """``work(target)`` on the first process; the others take part in the methods that it calls.
 
     The named methods share their points among the processes, all of which must call them. Here
@@ -109,7 +109,7 @@ def led(work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
     if _size == 1:
         return work(target)
     if is_first():
-        result = work(_Led(target, methods) if methods and target is not None else target)
+        result = work(_Joined(target, methods) if methods and target is not None else target)
         from_first(None)
         return from_first(result)
     call: tuple[str, tuple[Any, ...]] | None = None
@@ -119,7 +119,7 @@ def led(work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
     return from_first(nothing)
 
 
-class _Led:
+class _Joined:
     """An object whose methods the first process calls in all."""
 
     def __init__(self, target: Any, methods: Sequence[str]) -> None:

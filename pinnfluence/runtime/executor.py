@@ -107,12 +107,12 @@ class Executor:
         """The first process's value, in all of them."""
         return distributed.from_first(value)
 
-    def led(self, work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
+    def on_first(self, work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
         """``work(target)`` on the first process; the others join in the named methods.
 
-        See ``distributed.led``.
+        See ``distributed.on_first``.
         """
-        return distributed.led(work, target, *methods)
+        return distributed.on_first(work, target, *methods)
 
     def total(self, function: Callable[[Any], Tensor], points: Divisible, zero: Tensor) -> Tensor:
         """The sum of ``function(batch)`` over all batches of all processes."""

@@ -62,10 +62,13 @@ class Stages:
         """Time a stage of ``total`` units; gives what is told of finished ones."""
         began = time.perf_counter()
         with self._counter(name, total) as advance:
-            yield Count(total, advance, self._resize)
+            count = Count(total, advance, self._resize)
+            yield count
+            if count.done < total:  # it took fewer than expected
+                self._resize(count.done)
         self.seconds[name] = time.perf_counter() - began
 
-    def found(self, name: str) -> None:
+    def kept(self, name: str) -> None:
         """A stage was finished before, and what it found is taken."""
 
     @contextmanager
@@ -81,7 +84,7 @@ class ProgressStages(Stages):
 
     _bar: tqdm
 
-    def found(self, name: str) -> None:
+    def kept(self, name: str) -> None:
         """Say so."""
         print(f"{name}: as saved", file=sys.stderr)
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Collocation, Params, PointTensors
 from pinnfluence.loss.loss import LossStep
+from pinnfluence.loss.pinn import Collocation, Params
+from pinnfluence.loss.points import PointTensors
 
 COMPILE_MODES = ("auto", "on", "off")
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.loss import LossStep
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.storage.points import check_points
 from pinnfluence.training import loss_step
 

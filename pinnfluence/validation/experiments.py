@@ -13,10 +13,9 @@ from torch import Tensor
 
 from pinnfluence.influence.identity import content_hash, source_hash
 from pinnfluence.influence.stationarity import point_gradients
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.fingerprint import fingerprint
 from pinnfluence.loss.loss import Loss
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.processes import in_processes
 from pinnfluence.runtime.progress import progress_bar

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Params, PointTensors
 from pinnfluence.loss.loss import Loss
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Params, Pinn
+from pinnfluence.loss.points import PointTensors
 
 
 def flat_parameters(pinn: Pinn) -> Tensor:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.curvature.inverse import method_of
+from pinnfluence.curvature.inverse import WHOLE, method_of
 from pinnfluence.curvature.inverse.cholesky import without_rows
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.curvature.recipe import GAUSS_NEWTON
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.validation.objective import Objective, with_parameters
@@ -163,7 +162,7 @@ class Preconditioner:
         self._objective = objective
         self._pinn = with_parameters(objective.loss.pinn, theta)
         matrix = self._matrix(objective.loss)
-        whole = method_of(GAUSS_NEWTON.inverse, matrix)(matrix, GAUSS_NEWTON)
+        whole = method_of(WHOLE, matrix)(matrix)
         whole.fit()
         least = float(np.finfo(float).eps) * len(theta) * whole.largest
         self._inverse = whole.at(max(2 * objective.proximal, least))

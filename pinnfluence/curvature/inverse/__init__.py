@@ -9,9 +9,9 @@ from pkgutil import iter_modules
 from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, Solve
 from pinnfluence.curvature.operator import Curvature
 
-__all__ = ["AUTO", "METHODS", "Inverse", "InverseMethod", "Solve", "method_of"]
+__all__ = ["METHODS", "WHOLE", "Inverse", "InverseMethod", "Solve", "method_of"]
 
-AUTO = "full"
+WHOLE = "full"
 """The whole inverse, by the method that is the cheaper one for the matrix."""
 
 METHODS: dict[str, type[InverseMethod]] = {
@@ -24,7 +24,7 @@ METHODS: dict[str, type[InverseMethod]] = {
 
 def method_of(name: str, curvature: Curvature) -> type[InverseMethod]:
     """The method of that name; ``full`` takes the smaller of the two spaces."""
-    if name != AUTO:
+    if name != WHOLE:
         return METHODS[name]
     fewer_rows = curvature.has_rows and curvature.n_residuals < curvature.n_params
     return METHODS["residual-space" if fewer_rows else "dense"]

@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pinnfluence.curvature.operator import Curvature
 from pinnfluence.storage.stage_store import CLOSED, StageStore
-
-if TYPE_CHECKING:
-    from pinnfluence.curvature.recipe import Recipe
 
 Solve = Callable[[np.ndarray], np.ndarray]
 """From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
@@ -85,8 +82,9 @@ class InverseMethod(ABC):
 
     Args:
         curvature: M.
-        recipe: the settings, of which a method takes those that it has.
         store: where finished work is kept.
+        rank: number of eigenpairs, of a method that takes one.
+        threshold: least damped eigenvalue that such a method keeps.
     """
 
     takes_rank: ClassVar[bool] = False
@@ -104,8 +102,15 @@ class InverseMethod(ABC):
     lowest: float
     """Lowest eigenvalue of M that is known; a true one may be lower."""
 
-    def __init__(self, curvature: Curvature, recipe: Recipe, store: StageStore = CLOSED) -> None:
-        self.curvature, self.recipe, self.store = curvature, recipe, store
+    def __init__(
+        self,
+        curvature: Curvature,
+        store: StageStore = CLOSED,
+        rank: int = 0,
+        threshold: float = 0.0,
+    ) -> None:
+        self.curvature, self.store = curvature, store
+        self.rank, self.threshold = rank, threshold
         self.executor = curvature.executor
 
     @abstractmethod
@@ -126,7 +131,7 @@ class InverseMethod(ABC):
 
     @classmethod
     @abstractmethod
-    def cost(cls, curvature: Curvature, recipe: Recipe, unit: UnitCosts) -> MethodCost:
+    def cost(cls, curvature: Curvature, rank: int, unit: UnitCosts) -> MethodCost:
         """What ``fit``, the choice of a damping and one inverse will take."""
 
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, MethodCost, UnitCosts
@@ -11,9 +9,6 @@ from pinnfluence.curvature.inverse.cholesky import Factor, extreme_eigenvalue, l
 from pinnfluence.curvature.matrix_store import COLUMNS, FINISHED, STAGE, MatrixStore
 from pinnfluence.curvature.operator import Curvature
 from pinnfluence.storage.stage_store import StageStore
-
-if TYPE_CHECKING:
-    from pinnfluence.curvature.recipe import Recipe
 
 
 class DenseInverse(Inverse):
@@ -50,7 +45,7 @@ class Dense(InverseMethod):
         return DenseInverse(self._matrix, damping, self.lowest)
 
     @classmethod
-    def cost(cls, curvature: Curvature, recipe: Recipe, unit: UnitCosts) -> MethodCost:
+    def cost(cls, curvature: Curvature, rank: int, unit: UnitCosts) -> MethodCost:
         """The products or rows of the matrix, and its factor."""
         p, n = curvature.n_params, curvature.n_residuals
         matrix = n * p * p * unit.operation if curvature.has_rows else p * unit.product

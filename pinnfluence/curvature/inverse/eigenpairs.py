@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from pinnfluence.curvature.lanczos import Eigenpairs, is_small, keep_above, top_
 from pinnfluence.curvature.operator import Curvature
 from pinnfluence.curvature.operators.hessian import graph_bytes, keeps_graph
 from pinnfluence.storage.stage_store import StageStore
-
-if TYPE_CHECKING:
-    from pinnfluence.curvature.recipe import Recipe
 
 STAGE = "eigenpairs"
 
@@ -56,7 +53,7 @@ class LargestEigenpairs(InverseMethod):
         """Find the eigenpairs, or take them from the store."""
         saved = self.executor.from_first(self.store.load(STAGE))
         if saved:
-            self.executor.stages.found(STAGE)
+            self.executor.stages.kept(STAGE)
             pairs = Eigenpairs(**{**saved.arrays, **saved.facts})
         else:
             pairs = self._find()
@@ -68,14 +65,14 @@ class LargestEigenpairs(InverseMethod):
     def at(self, damping: float) -> LowRank:
         """The inverse on those eigenpairs whose damped values exceed the threshold."""
         damped = replace(self._pairs, values=self._pairs.values + damping)
-        return LowRank(keep_above(damped, self.recipe.threshold), damping)
+        return LowRank(keep_above(damped, self.threshold), damping)
 
     def metadata(self) -> dict[str, Any]:
         """What a score file says about the work."""
         return {"n_products": self._pairs.n_products}
 
     def _find(self) -> Eigenpairs:
-        curvature, rank = self.curvature, self.recipe.n_pairs
+        curvature, rank = self.curvature, self.rank
         small = is_small(curvature.n_params, rank)  # the dense matrix: all take part alike
         n_steps = curvature.n_steps if small else expected_products(rank, curvature.n_params)
 
@@ -86,21 +83,19 @@ class LargestEigenpairs(InverseMethod):
             if small:
                 pairs = self.executor.from_first(find(curvature))
             else:
-                pairs = self.executor.led(find, curvature, "matvec")
+                pairs = self.executor.on_first(find, curvature, "matvec")
         # in the order of a file: else products with what was saved would round otherwise
         return replace(pairs, vectors=np.ascontiguousarray(pairs.vectors))
 
     @classmethod
-    def cost(cls, curvature: Curvature, recipe: Recipe, unit: UnitCosts) -> MethodCost:
+    def cost(cls, curvature: Curvature, rank: int, unit: UnitCosts) -> MethodCost:
         """Products until the eigenpairs converge; the graph of the gradient is held."""
         collocation, p = curvature.loss.collocation, curvature.n_params
         graph = graph_bytes(collocation) / curvature.executor.n_processes
         if not keeps_graph(collocation, curvature.executor.n_processes):
             graph *= unit.batch / len(collocation)
-        seconds = {STAGE: expected_products(recipe.n_pairs, p) * unit.product}
-        return MethodCost(
-            seconds, graph + 8 * 4 * (2 * recipe.n_pairs + 1) * p, 8 * p * recipe.n_pairs
-        )
+        seconds = {STAGE: expected_products(rank, p) * unit.product}
+        return MethodCost(seconds, graph + 8 * 4 * (2 * rank + 1) * p, 8 * p * rank)
 
     @classmethod
     def kept(cls, curvature: Curvature, store: StageStore) -> dict[str, float]:

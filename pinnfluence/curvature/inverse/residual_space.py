@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, MethodCost, UnitCosts
@@ -11,9 +9,6 @@ from pinnfluence.curvature.inverse.cholesky import Factor, largest_eigenvalue
 from pinnfluence.curvature.operator import Curvature
 from pinnfluence.errors import InputError
 from pinnfluence.storage.stage_store import StageStore
-
-if TYPE_CHECKING:
-    from pinnfluence.curvature.recipe import Recipe
 
 REFINEMENTS = 2
 """Steps of iterative refinement: each takes back what cancellation lost in the one before."""
@@ -86,7 +81,7 @@ class ResidualSpace(InverseMethod):
         return ResidualSpaceInverse(self._rows, self._gram, damping, has_rows)
 
     @classmethod
-    def cost(cls, curvature: Curvature, recipe: Recipe, unit: UnitCosts) -> MethodCost:
+    def cost(cls, curvature: Curvature, rank: int, unit: UnitCosts) -> MethodCost:
         """The Gram matrix of the rows, and its factor."""
         p, n = curvature.n_params, curvature.n_residuals
         seconds = {

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operator import Curvature
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.executor import Executor
 
 GRAPH_BUDGET_BYTES = 1_500_000_000

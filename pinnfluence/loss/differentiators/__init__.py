@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pinnfluence.field.field import Declared
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.collocation import Collocation
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.double_backward import DoubleBackward
 from pinnfluence.loss.differentiators.functional import Functional
 from pinnfluence.loss.differentiators.taylor import Taylor
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 
 __all__ = [
     "Differentiator",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation
+from pinnfluence.loss.pinn import Collocation
 
 if TYPE_CHECKING:
     from pinnfluence.loss.loss import Loss

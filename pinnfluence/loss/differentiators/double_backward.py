@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pinnfluence.loss.collocation import Collocation, Params
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.per_sample import (
     BACKWARD_SAMPLES,
@@ -13,7 +12,8 @@ from pinnfluence.loss.differentiators.per_sample import (
     by_loop,
     leaves,
 )
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.loss.pinn import Collocation, Params
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 
 class DoubleBackward(Differentiator):
@@ -51,7 +51,7 @@ def _rows(chunk: Collocation, residuals: Tensor, theta: Params) -> Tensor:
     try:
         return by_batched_backward(residuals, theta, unit)
     except RuntimeError as error:  # an operation without a batched derivative
-        tell_once(
+        warn_once(
             chunk.pinn.network,
             f"slow way: gradients of {', '.join(chunk.names[0])} take a backward pass a point: "
             f"{reason_of(error)}",

@@ -8,11 +8,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from pinnfluence.loss.collocation import Collocation, Params, PointTensors
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.double_backward import DoubleBackward
 from pinnfluence.loss.differentiators.per_sample import by_vmap
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.loss.pinn import Collocation, Params
+from pinnfluence.loss.points import PointTensors
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 _REFUSED: WeakKeyDictionary[nn.Module, set[tuple[str, ...]]] = WeakKeyDictionary()
 
@@ -34,7 +35,7 @@ class Functional(Differentiator):
                 return {name: _by_vmap(chunk, name) for name in names}
             except (RuntimeError, TypeError, ValueError) as error:
                 _REFUSED.setdefault(network, set()).add(names)
-                tell_once(
+                warn_once(
                     network,
                     f"slow way: gradients of {', '.join(names)} by double backward: torch.func "
                     f"refuses: {reason_of(error)}",

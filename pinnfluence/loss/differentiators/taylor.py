@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pinnfluence.field.network import Tape
-from pinnfluence.loss.collocation import Collocation, Params
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation, Params
 
 
 class Taylor(Differentiator):

@@ -21,7 +21,7 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
 from pinnfluence.models.deepxde.model import PinnModel, dde
 from pinnfluence.models.own_network import Wrapped
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.warn_once import warn_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
 """Relative difference between DeepXDE's loss terms and ours up to which they are the same; in
@@ -187,7 +187,7 @@ def _compare_gradients(
             f"{quotients[-1]:.6g}; an operation of the network has wrong higher derivatives, write "
             "it out by elementary functions"
         )
-    tell_once(
+    warn_once(
         net,
         f"PyTorch's own gradient of loss term {name} is {difference / size:.1e} off the difference "
         "quotient of the loss, and the training took it; the scores take the right one",

@@ -18,7 +18,7 @@ from pinnfluence.models.deepxde.by_autograd import exact_attention, outputs_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.own_network import OwnNetwork, Unknowns
 from pinnfluence.runtime.devices import tensor_like
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 UserFunction = Callable[[Tensor, Tensor, Field], Any]
 """From points, outputs and the field (for its data) to residuals ``[n, 1]`` or a list of them."""
@@ -137,7 +137,7 @@ def by_autograd(
             "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
             "that)"
         ) from error
-    tell_once(
+    warn_once(
         context.own.net,
         f"slow way: {name} is differentiated by backward passes through the model's own function: "
         f"{why}",

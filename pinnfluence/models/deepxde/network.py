@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pinnfluence.field.network import MAX_ORDER, MLP
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, Wrapped
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.warn_once import warn_once
 
 ACTIVATIONS = {
     **{getattr(dde.backend, name): name for name in ("gelu", "sigmoid", "silu", "sin", "tanh")},
@@ -58,7 +58,7 @@ def translate(
     if isinstance(found, MLP):
         return InverseMLP(found, unknowns) if len(unknowns) else found
     wrapped = Wrapped(net.eval(), unknowns)
-    tell_once(
+    warn_once(
         wrapped,
         f"slow way: derivatives of the network by nested forward differentiation, not by streams: "
         f"{found}",

@@ -31,7 +31,7 @@ from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
 from pinnfluence.models.own_network import OwnNetwork, Unknowns, Wrapped, cast_copy
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
-from pinnfluence.runtime.slow_ways import reason_of, tell_once
+from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 TIME = "t"
 SPACE = "xyz" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
@@ -230,7 +230,7 @@ def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:
         raise InputError("the model's optimiser trains none of its parameters; expected some")
     if len(names) == len(own):
         return None
-    tell_once(
+    warn_once(
         model.net,
         f"theta are the {len(names)} of {len(own)} parameter tensors that the model's optimiser "
         f"trains ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}); the others count as "

@@ -15,7 +15,7 @@ from pinnfluence.models.deepxde.conditions import PAIRED, is_point_set, kind_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import as_array
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.warn_once import warn_once
 
 N_SAMPLE = 3
 """Points at which a user's functions are tried."""
@@ -106,7 +106,7 @@ def training_points(model: Any) -> PointsOfTraining:
             )
         of_bcs, everywhere = seen[:n_bcs], seen[n_bcs:]
     if _is_resampled(model):
-        tell_once(
+        warn_once(
             model.net,
             "the training points were resampled (PDEPointResampler): scores are those of the last "
             "ones, although earlier ones shaped the network, too",

@@ -11,7 +11,7 @@ from torch import Tensor
 from pinnfluence import Influence
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.models.deepxde.reader import from_deepxde
-from pinnfluence.runtime.slow_ways import tell_once
+from pinnfluence.runtime.warn_once import warn_once
 
 DAMPED = recipe_of("gauss-newton", damping=0.1)
 STREAMS = "slow way: derivatives of the network by nested forward differentiation, not by streams: "
@@ -97,6 +97,6 @@ def test_each_network_is_told_of() -> None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         for subject in (first, first, second, first):
-            tell_once(subject, "slow way: a")
-        tell_once(first, "slow way: b")
+            warn_once(subject, "slow way: a")
+        warn_once(first, "slow way: b")
     assert [str(w.message)[-1] for w in found] == ["a", "a", "b"]

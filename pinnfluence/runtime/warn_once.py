@@ -1,4 +1,4 @@
-"""Slower ways of computing, of which the user is told once, by a warning of one line."""
+"""Warnings of one line that are shown once for a network or a model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from weakref import WeakKeyDictionary
 PACKAGE = str(Path(__file__).parents[1] / "_")[:-1]
 REASON_LENGTH = 200
 
-_told: WeakKeyDictionary[Hashable, set[str]] = WeakKeyDictionary()
+_shown: WeakKeyDictionary[Hashable, set[str]] = WeakKeyDictionary()
 
 
-def tell_once(subject: Hashable, message: str) -> None:
+def warn_once(subject: Hashable, message: str) -> None:
     """Warn with ``message``, once for a subject (a network, a model) as long as it lives.
 
     The warning points at the line outside of this package from which all this was called.
     """
-    told = _told.setdefault(subject, set())
-    if message not in told:
-        told.add(message)
+    shown = _shown.setdefault(subject, set())
+    if message not in shown:
+        shown.add(message)
         warnings.warn(message, UserWarning, stacklevel=_level())
 
 
@@ -31,7 +31,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _level() -> int:
-    """Number of frames from ``tell_once`` to the first one outside of the package."""
+    """Number of frames from ``warn_once`` to the first one outside of the package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1
