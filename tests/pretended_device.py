@@ -48,6 +48,17 @@ class Elsewhere(Tensor):
         made.held = held
         return made
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        """With the numbers, which ``Tensor`` itself would leave as they were."""
+        assert isinstance(value, Elsewhere)
+        Tensor.data.__set__(self, value)
+        self.held = value.held
+
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Elsewhere({self.held})"
 
