@@ -4,41 +4,30 @@ python calc_influences.py --checkpoint runs/good --save_path runs/good_influence
 torchrun --nproc_per_node 2 calc_influences.py --checkpoint runs/good
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from pinnfluence import problems
-from pinnfluence.curvature import recipe as recipes
-from pinnfluence.curvature.operators import OPERATORS
 from pinnfluence.errors import InputError, Parser, run_script
-from pinnfluence.field.network import ACTIVATIONS
-from pinnfluence.influence import Influence, estimate
-from pinnfluence.influence.report import report
-from pinnfluence.models.trained_model import (
-    TrainedModel,
-    folder_beside,
-    load_model,
-    load_test_points,
-)
-from pinnfluence.runtime import devices, distributed
-from pinnfluence.runtime.progress import ProgressStages
-from pinnfluence.scores.dense import DENSE_FILE_NAME
-from pinnfluence.scores.file import FILE_NAME, Scores, find_scores
-from pinnfluence.storage.files import check_target, sweep
-from pinnfluence.storage.lock import held
-from pinnfluence.storage.stage_store import STAGES
+
+if TYPE_CHECKING:
+    from pinnfluence.curvature.recipe import Recipe
+    from pinnfluence.models.trained_model import TrainedModel
+    from pinnfluence.runtime.progress import ProgressStages
+    from pinnfluence.scores.file import Scores
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(
         description="Influence of all training points on all predictions and losses.",
-        epilog=f"What is computed is kept in {STAGES} of --save_path as it completes: the same "
+        epilog="What is computed is kept in .stages of --save_path as it completes: the same "
         "command goes on after an interruption, and with other test points the curvature and the "
         "training side are taken from there. It may be removed. Scores that are there are not "
         "made again. Under torchrun, all processes share the points.",
@@ -53,18 +42,18 @@ def parse_arguments() -> argparse.Namespace:
     add("--broken", action="store_true", help="short for --variant broken")
     add("--conditions", help="the set of conditions that was trained")
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
-    add("--activation", help=f"one of {', '.join(ACTIVATIONS)}")
+    add("--activation", help="gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
-    add("--recipe", default="paper", choices=tuple(recipes.RECIPES), help="sets the next four")
-    add("--curvature", choices=tuple(OPERATORS), help="matrix that is inverted")
-    add("--weighting", choices=recipes.WEIGHTINGS, help="of loss terms: all 1, or as in training")
-    add("--rank", type=recipes.rank_of, help="number of eigenpairs, or full")
-    add("--damping", type=recipes.damping_of, help="number added to the diagonal, or auto")
+    add("--recipe", default="paper", help="paper or gauss-newton: sets the next four")
+    add("--curvature", help="matrix that is inverted: hessian, gauss-newton, ...")
+    add("--weighting", help="of loss terms: uniform (all 1), or training (as they were trained)")
+    add("--rank", help="number of eigenpairs, or full")
+    add("--damping", help="number added to the diagonal, or auto")
     leverage = "a removed point takes its curvature along (gauss-newton at full rank)"
     add("--leverage", action="store_true", default=None, help=leverage)
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
-    add("--device", default="auto", choices=devices.NAMES, help="auto takes an accelerator if any")
+    add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
     add("--dtype", default="float64", choices=("float32", "float64"), help="of gradients")
     add("--threads", type=int, help="processor threads (default: all)")
     add("--dense", action="store_true", help="write influence_arrs.npz with whole matrices, too")
@@ -74,6 +63,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load(arguments: argparse.Namespace) -> TrainedModel:
+    import torch
+
+    from pinnfluence.models.trained_model import load_model
+    from pinnfluence.runtime import devices
+
     dtype = getattr(torch, arguments.dtype)
     device = devices.select(arguments.device, dtype)
     if arguments.broken and arguments.variant not in (None, "broken"):
@@ -94,6 +88,8 @@ def load(arguments: argparse.Namespace) -> TrainedModel:
 
 def target(arguments: argparse.Namespace) -> Path:
     """The folder of the scores."""
+    from pinnfluence.models.trained_model import folder_beside
+
     if arguments.save_path is None:
         return folder_beside(arguments.checkpoint, "influences")
     if arguments.save_path.suffix in (".safetensors", ".npz"):
@@ -109,19 +105,38 @@ def describe(model: TrainedModel) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def recipe(arguments: argparse.Namespace) -> recipes.Recipe:
+def recipe(arguments: argparse.Namespace) -> Recipe:
     """The named recipe, with the settings that were given."""
-    names = ("curvature", "weighting", "rank", "damping", "leverage")
-    return recipes.recipe_of(arguments.recipe, **{name: getattr(arguments, name) for name in names})
+    from pinnfluence.curvature.recipe import damping_of, rank_of, recipe_of
+
+    names = ("curvature", "weighting", "leverage")
+    changes = {name: getattr(arguments, name) for name in names}
+    rank, damping = arguments.rank, arguments.damping
+    changes["rank"] = None if rank is None else rank_of(rank)
+    changes["damping"] = None if damping is None else damping_of(damping)
+    return recipe_of(arguments.recipe, **changes)
 
 
 def main() -> None:
     arguments = parse_arguments()
+
+    import numpy as np  # here, and in the functions: the help comes at once
+
+    from pinnfluence.influence import Influence, estimate
+    from pinnfluence.models.trained_model import load_test_points
+    from pinnfluence.runtime import devices, distributed
+    from pinnfluence.runtime.progress import ProgressStages
+    from pinnfluence.scores.dense import DENSE_FILE_NAME
+    from pinnfluence.scores.file import FILE_NAME, find_scores
+    from pinnfluence.storage.files import check_target
+    from pinnfluence.storage.stage_store import STAGES
+
     devices.set_threads(arguments.threads)
+    chosen = recipe(arguments)
     model = load(arguments)
     test_x = load_test_points(arguments.test_x_path, model.problem, arguments.test_points)
     folder, stages = target(arguments), ProgressStages()
-    settings = model.pinn, model.train_x, recipe(arguments), arguments.batch_size, stages
+    settings = model.pinn, model.train_x, chosen, arguments.batch_size, stages
     influence = Influence(*settings, folder / STAGES, model.provenance())
     describe(model)
     if not (arguments.restart or arguments.dry_run):
@@ -154,6 +169,11 @@ def main() -> None:
 @contextlib.contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes, and sweep what killed ones left in it."""
+    from pinnfluence.runtime import distributed
+    from pinnfluence.storage.files import sweep
+    from pinnfluence.storage.lock import held
+    from pinnfluence.storage.stage_store import STAGES
+
     if not distributed.is_first():
         yield
         return
@@ -165,6 +185,8 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 def write(scores: Scores, folder: Path, stages: ProgressStages, dense: bool) -> None:
     """Write the files of the scores, and say what is in them."""
+    from pinnfluence.influence.report import report
+
     with stages.stage("file", 1) as advance:
         paths = [scores.save(folder), *([scores.save_dense(folder)] if dense else [])]
         advance(1)
@@ -174,5 +196,12 @@ def write(scores: Scores, folder: Path, stages: ProgressStages, dense: bool) -> 
     print("\n".join(f"wrote {path}" for path in paths))
 
 
+def together() -> None:
+    """``main`` as one of several processes, where ``torchrun`` started them."""
+    from pinnfluence.runtime import distributed
+
+    distributed.together(main)()
+
+
 if __name__ == "__main__":
-    run_script(distributed.together(main))
+    run_script(together if "WORLD_SIZE" in os.environ else main)

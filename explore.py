@@ -33,9 +33,9 @@ def main() -> None:
     arguments = parse_arguments()
     for name in ("test_points", "rank"):
         if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} must be at least 1, checkpoint {getattr(arguments, name)}")
+            raise InputError(f"--{name} must be at least 1, found {getattr(arguments, name)}")
     if arguments.output.is_dir() or arguments.output.suffix != ".html":
-        raise InputError(f"--output must be a file name in .html, checkpoint {arguments.output}")
+        raise InputError(f"--output must be a file name in .html, found {arguments.output}")
     sources = write_explorer(
         arguments.output,
         arguments.scores,

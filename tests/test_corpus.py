@@ -246,3 +246,14 @@ def test_mini_batches_of_measurements_stand_for_all_of_them():
     misfit = net(torch.as_tensor(whole.data.bcs[0].points)) - whole.data.bcs[0].values
     assert loss.term_sums(7)["pointset"] == pytest.approx(float(misfit.square().mean()))
     assert np.isfinite(Influence(model, recipe=recipe(DAMPING)).scores(x, 0).values).all()
+
+
+def test_a_restored_model_is_warned_of_its_points(tmp_path):
+    """Points of another draw would give other scores, and nothing in the model tells."""
+    model = model_of("loss_weights")
+    path = model.save(str(tmp_path / "model"), verbose=0)
+    again = dde.Model(model.data, copy.deepcopy(model.net))
+    again.compile("adam", lr=1e-3, loss_weights=[0.1, 100, 3], verbose=0)
+    again.restore(path, verbose=0)
+    with pytest.warns(UserWarning, match="was restored"):
+        from_deepxde(again)

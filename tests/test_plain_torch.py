@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -209,3 +212,14 @@ def test_a_model_in_float32_is_left_as_it_is():
 def test_what_cannot_be_treated_is_refused(residual, words):
     with pytest.raises(InputError, match=words):
         pinnfluence.torch_model(mlp(2), {"pde": (grid(8), residual)})
+
+
+def test_the_page_runs():
+    page = Path(__file__).parents[1] / "docs" / "plain_pytorch.md"
+    script, scores, _ = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    assert len([line for line in scores.splitlines() if line.strip()]) <= 10
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    assert "network(x)" in script
+    assert np.isfinite(names["scores"].values).all()

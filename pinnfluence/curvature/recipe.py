@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import Any
@@ -146,7 +145,7 @@ def rank_of(text: str) -> int | str:
     try:
         return FULL if text == FULL else int(text)
     except ValueError:
-        raise ArgumentTypeError(f"expected a whole number or {FULL}, found {text!r}") from None
+        raise InputError(f"expected --rank a whole number or {FULL}, found {text!r}") from None
 
 
 def damping_of(text: str) -> float | str:
@@ -154,7 +153,7 @@ def damping_of(text: str) -> float | str:
     try:
         return AUTO if text == AUTO else float(text)
     except ValueError:
-        raise ArgumentTypeError(f"expected a number or {AUTO}, found {text!r}") from None
+        raise InputError(f"expected --damping a number or {AUTO}, found {text!r}") from None
 
 
 def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:

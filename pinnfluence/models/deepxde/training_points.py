@@ -105,6 +105,12 @@ def training_points(model: Any) -> PointsOfTraining:
                 "or others; train again after points were added or resampled"
             )
         of_bcs, everywhere = seen[:n_bcs], seen[n_bcs:]
+    if seen is None:
+        warn_once(
+            model.net,
+            "the model was restored, not trained here: scores are right only if this script drew "
+            "the very points on which it was trained; compare its losses with those of the training",
+        )
     if _is_resampled(model):
         warn_once(
             model.net,
