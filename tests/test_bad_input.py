@@ -162,7 +162,7 @@ def test_weights_of_zeros(model: Path) -> None:
         (("--batch_size", -5), ("from 1 to the 80 training points, found -5",)),
         (("--batch_size", 81), ("from 1 to the 80 training points, found 81",)),
         (("--batch_size", "all"), ("--batch_size", "invalid int value: 'all'")),
-        (("--device", "gpu"), ("--device", "invalid choice: 'gpu'", "auto", "cuda")),
+        (("--device", "gpu"), ("unknown device 'gpu', expected one of auto, cpu, cuda",)),
         (("--device", "cuda"), ("device 'cuda' is not available here, found cpu",)),
         (("--device", "mps"), ("device 'mps' is not available here",)),
         (("--device", "xla"), ("device 'xla' is not available here",)),

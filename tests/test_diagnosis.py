@@ -190,9 +190,9 @@ def test_fresh_points_depend_on_their_seed_alone_and_leave_numpy_as_it_was():
     pinn = heat_pinn()
     model = type("Model", (), {"problem": heat.PROBLEM, "config": RunConfig()})()
     sampler = sampler_of(model)
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
     first, again, other = (draw(pinn, sampler, 100, seed) for seed in (0, 0, 1))
-    after = np.random.get_state()[1]  # noqa: NPY002
+    after = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
     np.testing.assert_array_equal(after, before)
     np.testing.assert_array_equal(first.x, again.x)
     assert not set(map(bytes, first.x)) & set(map(bytes, other.x))

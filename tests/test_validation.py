@@ -484,8 +484,8 @@ stage_store.StageStore.save = save_and_die
 
 def test_a_script_that_was_killed_while_it_polished_ends_with_the_same_bytes(heat_run, tmp_path):
     """With as many processes as there are removals, however many are asked for."""
-    flags = ("--checkpoint", heat_run, "--removed", 3, "--test_points", 10)
-    flags += ("--proximal", 1e-2, "--polish", 1e-4)
+    sizes = ("--checkpoint", heat_run, "--removed", 3, "--test_points", 10)
+    flags = (*sizes, "--proximal", 1e-2, "--polish", 1e-4)
     untouched, killed = ("--save_path", tmp_path / "a"), ("--save_path", tmp_path / "b")
     run_well(VALIDATE, *flags, *untouched, "--processes", 1)
     assert run(VALIDATE, *flags, *killed, prelude=KILLED_WHILE_POLISHING).code == -signal.SIGKILL

@@ -109,7 +109,8 @@ def training_points(model: Any) -> PointsOfTraining:
         warn_once(
             model.net,
             "the model was restored, not trained here: scores are right only if this script drew "
-            "the very points on which it was trained; compare its losses with those of the training",
+            "the very points on which it was trained; compare its losses with those that training "
+            "printed",
         )
     if _is_resampled(model):
         warn_once(
