@@ -461,9 +461,6 @@ def test_script_from_checkpoint_to_tables(heat_run):
     np.testing.assert_array_equal(found.acting[:, found.terms.index("boundary")], at_the_end)
     assert found.acting[:, found.terms.index("heat")].all()
     assert ((found.leverages > 0) & (found.leverages < 1)).all()
-    before = (folder / "headline.npz").read_bytes()
-    run_well(VALIDATE, *flags, *weights)
-    assert (folder / "headline.npz").read_bytes() == before
 
 
 KILLED_WHILE_POLISHING = """
