@@ -109,8 +109,7 @@ def training_points(model: Any) -> PointsOfTraining:
         warn_once(
             model.net,
             "the model was restored, not trained here: scores are right only if this script drew "
-            "the very points on which it was trained; compare its losses with those that training "
-            "printed",
+            "the points on which it was trained; compare its losses with those of the training",
         )
     if _is_resampled(model):
         warn_once(
