@@ -412,7 +412,10 @@ def test_full_disk_keeps_the_last_state_of_a_training(model: Path) -> None:
         (("--save_seconds", -1), ("seconds between saves must be at least 0, found -1",)),
         (("--save_seconds", "nan"), ("seconds between saves must be at least 0, found nan",)),
         (("--problem", "wave"), ("--problem", "invalid choice: 'wave'")),
-        (("--num_initial", 5), ("cylinder_flow has no time, found 5 initial", "num_initial must be 0")),
+        (
+            ("--num_initial", 5),
+            ("cylinder_flow has no time, found 5 initial", "num_initial must be 0"),
+        ),
         (("--variant", "ugly"), ("no variant 'ugly', expected one of good, broken, bad",)),
         (("--broken", "--variant", "bad"), ("--broken contradicts --variant bad",)),
         (("--conditions", "none"), ("no conditions 'none', expected one of corrected",)),
