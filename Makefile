@@ -19,7 +19,7 @@ GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influenc
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
-.PHONY: help setup demo recipes test test-slow lint docs validate bench zoo clean FORCE
+.PHONY: help setup demo recipes test test-slow browser lint docs validate bench zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
@@ -80,11 +80,18 @@ build/explorer.html: explore.py $(wildcard pinnfluence/explorer/static/*) \
 
 # ---- checks
 
-test: $(STAMP)
+test: $(STAMP) browser
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# The explorer's page is tested in a browser; without one, the last lines of the tests say so.
+browser:
+	@command -v chromium chromium-browser chrome google-chrome > /dev/null || \
+		! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update && apt-get install -y --no-install-recommends chromium; } > /dev/null 2>&1 || \
+		echo "Chromium could not be installed: the explorer's tests in a browser are skipped" >&2
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -117,7 +117,9 @@ def main() -> None:
     from pinnfluence.storage.lock import held
     from pinnfluence.training import run_folder
     from pinnfluence.training.objective import TrainingLoss
+    from pinnfluence.training.run import check_seconds
 
+    check_seconds(arguments.save_seconds)
     problem, settings = configure(arguments)
     dtype = getattr(torch, settings["dtype"])
     device = devices.select(arguments.device, dtype)

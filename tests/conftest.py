@@ -56,9 +56,14 @@ class Device:
         assert difference <= self.tolerance * np.abs(expected).max(initial=0), difference
 
 
-@pytest.fixture(params=[*devices.present(), *PRETENDED])
+@pytest.fixture(
+    params=[*devices.present(), pytest.param(PRETENDED[0], marks=pytest.mark.slow), PRETENDED[1]]
+)
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """Every device that is present, and two that are pretended on the CPU."""
+    """Every device that is present, and two that are pretended on the CPU.
+
+    The one without float64 has all limits of the other.
+    """
     name, prelude = request.param, ""
     double = name not in (PRETENDED[1], *devices.WITHOUT_FLOAT64)
     dtype = torch.float64 if double else torch.float32

@@ -25,6 +25,7 @@ from pinnfluence.runtime import devices
 Result = TypeVar("Result")
 DEVICE = torch.device("meta")
 CPU = torch.device("cpu")
+DATA: Any = Tensor.data  # of any tensor, as a property
 FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 BETWEEN_DEVICES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 
@@ -47,6 +48,18 @@ class Elsewhere(Tensor):
         )
         made.held = held
         return made
+
+    @property
+    def data(self) -> Tensor:
+        data: Tensor = DATA.__get__(self)
+        return data
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        """With the numbers, which ``Tensor`` itself would leave as they were."""
+        assert isinstance(value, Elsewhere)
+        DATA.__set__(self, value)
+        self.held = value.held
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Elsewhere({self.held})"

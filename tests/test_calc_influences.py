@@ -105,7 +105,7 @@ def test_prints_the_losses_the_recipe_and_how_far_from_stationary(
     for term in TERMS:
         assert re.search(rf"^  {term} +\d\.\d+e[-+]\d+$", out, re.MULTILINE), term
     assert "estimate: " in out
-    assert "recipe paper: " in out
+    assert "recipe paper (reproduces the paper; hardly predicts retraining): " in out
     assert "smallest eigenvalue seen" in out
     assert "stationarity: ||grad L||" in out
     assert (model.parent / "run_influences" / "influences.safetensors").is_file()

@@ -240,7 +240,7 @@ def test_mini_batches_of_measurements_stand_for_all_of_them():
     whole = mini_batches(batch_size=None)
     x = np.array([[0.3], [0.7]])
     pinn = from_deepxde(model)
-    loss = Loss.of_training(pinn.at(pinn.training.x))
+    loss = Loss.of_training(pinn.at(pinn.training_points))
     assert len(loss.collocation.term_rows()["pointset"]) == 6
     net = copy.deepcopy(model.net).double()
     misfit = net(torch.as_tensor(whole.data.bcs[0].points)) - whole.data.bcs[0].values

@@ -39,7 +39,7 @@ def through_deepxde(model: PinnModel, dtype: torch.dtype):
 
 
 def through_the_package(model: PinnModel, dtype: torch.dtype):
-    step = loss_step(Loss.of_training(model.pinn.at(model.train_x)), dtype, torch.device("cpu"))
+    step = loss_step(model.pinn.at(model.train_x), dtype, torch.device("cpu"))
     return step({name: p.detach() for name, p in model.net.to(dtype).named_parameters()})
 
 

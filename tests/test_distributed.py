@@ -183,7 +183,7 @@ if os.environ["RANK"] == "{rank}":
     from pinnfluence.influence import embeddings
     def fail(*arguments):
         {statement}
-    embeddings.project_gradients = fail
+    embeddings.project = fail
 """
 
 
@@ -200,7 +200,7 @@ def test_an_error_in_one_process_ends_both(test_x: Path, tmp_path: Path, rank: i
 
 def test_a_killed_process_ends_the_other(test_x: Path, tmp_path: Path) -> None:
     prelude = FAILS.format(rank=1, statement="os.kill(os.getpid(), 9)")
-    prelude += "from pinnfluence import distributed\ndistributed.SECONDS_TO_FOLLOW = 0.5\n"
+    prelude += "from pinnfluence.runtime import distributed\ndistributed.SECONDS_TO_FOLLOW = 0.5\n"
     codes, result = pair(tmp_path, *flags(test_x, tmp_path / "no"), prelude=prelude)
     assert codes == [2, -9]
     assert re.search("^error: lost contact with another process", result.stderr, re.MULTILINE)

@@ -22,6 +22,7 @@ from pinnfluence import GAUSS_NEWTON, MLP, Influence, Pinn, load_scores
 from pinnfluence.captum_api import NaiveInfluenceFunction
 from pinnfluence.curvature.operators import Curvature, GaussNewton, Hessian
 from pinnfluence.curvature.recipe import Recipe, recipe_of
+from pinnfluence.field.field import Field
 from pinnfluence.influence import estimate
 from pinnfluence.influence.embeddings import project
 from pinnfluence.influence.stationarity import point_gradients
@@ -70,6 +71,10 @@ def expected(reference, points):
     return {name: all_scores(reference, points, recipe) for name, recipe in RECIPES.items()}
 
 
+def rotation(f: Field) -> Tensor:
+    return f.v_x - f.u_y
+
+
 def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]:
     train_x, test_x = points
     influence = Influence(pinn, train_x, recipe, batch_size=len(train_x) - 7)
@@ -79,7 +84,7 @@ def all_scores(pinn: Pinn, points: Any, recipe: Recipe) -> dict[str, np.ndarray]
         found[f"exact {name}"] = np.asarray(matrix)
     for quantity in ("speed", "all"):
         found[f"one {quantity}"] = influence.scores(test_x, quantity).values
-    vorticity = influence.scores(test_x, lambda f: f.v_x - f.u_y, np.ones(len(test_x)))
+    vorticity = influence.scores(test_x, rotation, np.ones(len(test_x)))
     return found | {"an integral": vorticity.values, "self": influence.self_influence()}
 
 
@@ -282,10 +287,8 @@ class Slope(nn.Module):
 
 
 def test_a_step_of_training(pinn, reference, points, device: Device) -> None:
-    expected = loss_step(
-        Loss.of_training(reference.at(points[0])), torch.float64, torch.device("cpu")
-    )
-    found = loss_step(Loss.of_training(pinn.at(points[0])), device.dtype, device.device)
+    expected = loss_step(reference.at(points[0]), torch.float64, torch.device("cpu"))
+    found = loss_step(pinn.at(points[0]), device.dtype, device.device)
     (losses, gradients), (values, slopes) = found(pinn.params), expected(reference.params)
     device.close(losses, values)
     for name, slope in slopes.items():

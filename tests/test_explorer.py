@@ -352,6 +352,7 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
 def test_heat_and_burgers_are_two_problems(tmp_path):
     """Both have u of x and t; one page would show the one in the place of the other."""
     for problem in (heat.PROBLEM, burgers.PROBLEM):
+        assert problem.reference is not None
         points = problem.reference().points
         make_model(tmp_path / problem.name, problem, points[::997], points[::409])
     paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers")]

@@ -69,7 +69,7 @@ class Reader:
 def network() -> MLP:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return MLP((2, 5, 4, 3), "gelu", PROBLEM.scale)
+        return MLP((2, 5, 4, 3), "gelu", PROBLEM.network.scale)
 
 
 def read_weights(path: Path) -> bytes:

@@ -8,7 +8,6 @@ import torch
 from brute_force import TERMS, flow_masks, flow_residuals
 
 from pinnfluence import InputError
-from pinnfluence.loss.loss import Loss
 from pinnfluence.training import loss_step
 from pinnfluence.training.loss_step import choose, compiled
 
@@ -18,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def case(flow_pinn, flow_points):
     pinn, x = flow_pinn(), flow_points(20)
-    return pinn, x, loss_step.loss_step(Loss.of_training(pinn.at(x)), torch.float64, CPU)
+    return pinn, x, loss_step.loss_step(pinn.at(x), torch.float64, CPU)
 
 
 def assert_same(found, expected, rtol: float) -> None:
@@ -50,9 +49,7 @@ def test_step_follows_the_parameters(case):
 
 def test_points_take_the_dtype_of_the_step(flow_pinn, flow_points):
     pinn, x = flow_pinn(dtype=torch.float32), flow_points(20)
-    losses, gradients = loss_step.loss_step(Loss.of_training(pinn.at(x)), torch.float32, CPU)(
-        pinn.params
-    )
+    losses, gradients = loss_step.loss_step(pinn.at(x), torch.float32, CPU)(pinn.params)
     assert {losses.dtype, *(g.dtype for g in gradients.values())} == {torch.float32}
 
 
@@ -65,7 +62,7 @@ def test_points_take_the_dtype_of_the_step(flow_pinn, flow_points):
 )
 def test_compiled_is_eager(flow_pinn, flow_points, dtype, layers, rtol):
     pinn, x = flow_pinn(layers, dtype=dtype), flow_points(20)
-    step = loss_step.loss_step(Loss.of_training(pinn.at(x)), dtype, CPU)
+    step = loss_step.loss_step(pinn.at(x), dtype, CPU)
     found = compiled(step, pinn.params)
     for scale in (1.0, 1.3):
         params = {name: scale * p for name, p in pinn.params.items()}

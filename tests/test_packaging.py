@@ -211,7 +211,7 @@ class Clone:
         shutil.copytree(ROOT / ".ci", root / ".ci")
         (root / "pinnfluence").mkdir()
         files = [
-            "pinnfluence/loss/loss.py",
+            "pinnfluence/errors.py",
             "calc_influences.py",
             "train.py",
             "eval.ipynb",
@@ -288,7 +288,7 @@ def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clon
     assert clone.make("demo") == [scores("bad"), notebook, explorer]
     (clone.root / "model_zoo" / "bad" / "state.pt").touch()  # a run state is no model
     assert clone.make("demo") == []
-    os.utime(clone.root / "pinnfluence" / "terms.py")
+    os.utime(clone.root / "pinnfluence" / "errors.py")
     assert clone.make("demo") == [*map(scores, MODELS), notebook, explorer]
     shutil.rmtree(clone.root / "figures")
     assert clone.make("demo") == [notebook]
@@ -312,7 +312,7 @@ def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone
         "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
     ]
     assert clone.make("demo") == []
-    os.utime(clone.root / "pinnfluence" / "terms.py")  # what make demo does not need stays
+    os.utime(clone.root / "pinnfluence" / "errors.py")  # what make demo does not need stays
     assert not any("gauss-newton" in call or "bad_4" in call for call in clone.make("demo"))
 
 

@@ -54,6 +54,7 @@ def nested():
 class Fourier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.B: Tensor
         self.register_buffer("B", torch.as_tensor(np.random.default_rng(0).normal(size=(2, 4))))
         self.inner = mlp(8)
 

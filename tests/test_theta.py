@@ -37,7 +37,7 @@ def brute_force(case, curvature: str) -> tuple[np.ndarray, np.ndarray]:
     residuals, masks = flow_residuals(pinn.network(x), x), flow_masks(x)
     acting = {name: torch.where(masks[name], residuals[name], 0.0) for name in TERMS}
     weights = {name: 1 / int(masks[name].sum()) for name in TERMS}
-    losses = sum(weights[name] * r.square() for name, r in acting.items())
+    losses = torch.stack([weights[name] * r.square() for name, r in acting.items()]).sum(0)
     G = rows_of(losses, params)
     if curvature == "hessian":
         gradient = torch.autograd.grad(losses.sum(), params, create_graph=True)

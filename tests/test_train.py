@@ -252,7 +252,6 @@ def test_compile_auto_goes_on_where_compiling_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_compiled_steps_train_like_eager_ones(tmp_path: Path) -> None:
     for mode in ("on", "off"):
         flags = (*SMALL, "--compile", mode, "--n_iterations", 50, "--n_iterations_lbfgs", 0)

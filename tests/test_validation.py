@@ -1,13 +1,15 @@
 """Scores against retraining: the solver, the experiments, the figures, and that they can fail."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_refused, run, run_well
+from helpers import assert_refused, run, run_well, snapshot
 from scipy.optimize import minimize
 from scipy.stats import pearsonr, spearmanr
 
@@ -17,6 +19,7 @@ from pinnfluence.curvature.recipe import RECIPES, recipe_of
 from pinnfluence.influence import Influence, engine
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
+from pinnfluence.runtime.processes import in_processes
 from pinnfluence.storage.stage_store import StageStore
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
 from pinnfluence.validation import experiments, retraining
@@ -28,7 +31,7 @@ from pinnfluence.validation.experiments import (
     random_groups,
     spread_points,
 )
-from pinnfluence.validation.objective import Objective, flat_parameters
+from pinnfluence.validation.objective import Objective, flat_parameters, with_parameters
 from pinnfluence.validation.predictions import Predictions, randomised
 from pinnfluence.validation.results import read
 from pinnfluence.validation.retraining import Preconditioner, retrain
@@ -174,17 +177,18 @@ def test_matched_damping_predicts_the_proximal_response(pinn, points, outcome):
 
 @pytest.mark.parametrize("fault", ["sign", "weights", "term"])
 def test_a_fault_is_seen(pinn, points, outcome, fault, monkeypatch):
-    rows = predictions_module.point_loss_rows
+    gradient = predictions_module.loss_gradient
 
-    def broken(chunk, weights):
-        changed = dict(weights)
+    def broken(loss, batch_size):
+        changed = dict(loss.weights)
         if fault == "weights":
-            changed = dict.fromkeys(weights, 1 / 40)
+            changed = dict.fromkeys(changed, 1 / 40)
         if fault == "term":
             changed["edge"] = 0.0
-        return (-1 if fault == "sign" else 1) * rows(chunk, changed)
+        sign = -1 if fault == "sign" else 1
+        return sign * gradient(replace(loss, weights=changed), batch_size)
 
-    monkeypatch.setattr(predictions_module, "point_loss_rows", broken)
+    monkeypatch.setattr(predictions_module, "loss_gradient", broken)
     assert not is_right(predicted_by(pinn, points)[..., 0], outcome.changes[..., 0])
 
 
@@ -254,25 +258,35 @@ def test_interrupted_retraining_goes_on(pinn, points, tmp_path, outcome):
     np.testing.assert_array_equal(found.changes, outcome.changes)
 
 
-def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
-    whole, iterations = experiment_of(pinn, points).minimum(), []
-    experiment = experiment_of(pinn, points)
+@pytest.mark.parametrize("many", [2, 100])
+@pytest.mark.parametrize("n_saves", [2, 3])
+def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch, n_saves, many):
+    """To the same bytes, whether the preconditioner was renewed on the way or not."""
+    monkeypatch.setattr(retraining, "MANY_PRODUCTS", many)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        start = flat_parameters(pinn) + 0.02 * torch.randn(pinn.n_params).double()
+    away = with_parameters(pinn, start)
+    whole, stages = experiment_of(away, points).minimum(), []
+    experiment = experiment_of(away, points)
     store = StageStore(tmp_path, experiment.key([]))
     store.is_due = lambda: True  # type: ignore[method-assign]
     save = store.save
 
     def stop(stage, *what):
         save(stage, *what)
-        iterations.append(stage)
-        if len(iterations) == 2:
+        stages.append(stage)
+        if len(stages) == n_saves:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(store, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.minimum(store)
+    assert set(stages) == {"control_so_far"}
     again = StageStore(tmp_path, store.key)
     saved = again.load("control_so_far")
     assert saved is not None
+    assert not np.array_equal(saved.arrays["theta"], start.numpy())
     started: list[torch.Tensor] = []
 
     def watch(objective, theta, *rest):
@@ -280,10 +294,9 @@ def test_an_interrupted_control_goes_on(pinn, points, tmp_path, monkeypatch):
         return retrain(objective, theta, *rest)
 
     monkeypatch.setattr(experiments, "retrain", watch)
-    found = experiment_of(pinn, points).minimum(again)
+    found = experiment_of(away, points).minimum(again)
     np.testing.assert_array_equal(started[0].numpy(), saved.arrays["theta"])
-    assert not np.array_equal(saved.arrays["theta"], flat_parameters(pinn).numpy())
-    np.testing.assert_allclose(flat_parameters(found), flat_parameters(whole), atol=1e-7)
+    assert flat_parameters(found).numpy().tobytes() == flat_parameters(whole).numpy().tobytes()
     assert again.load("control_so_far") is None
     assert again.load("control") is not None
 
@@ -307,6 +320,19 @@ def test_the_control_is_retrained_once(pinn, points, monkeypatch):
 def test_processes_give_the_same(pinn, points, outcome):
     found = experiment_of(pinn, points).run(GROUPS[:6], n_processes=2)
     np.testing.assert_allclose(found.changes, outcome.changes[:6], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_processes_are_forked_from_one_thread_alone(n_threads):
+    """What several threads hold when a process is forked would stay locked in it for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        found = list(in_processes(lambda item: (item, os.getpid()), range(4), 2))
+    finally:
+        torch.set_num_threads(before)
+    assert [item for item, _ in found] == list(range(4))
+    assert ({pid for _, pid in found} == {os.getpid()}) == (n_threads > 1)
 
 
 def test_key_tells_experiments_apart(pinn, points):
@@ -435,9 +461,43 @@ def test_script_from_checkpoint_to_tables(heat_run):
     np.testing.assert_array_equal(found.acting[:, found.terms.index("boundary")], at_the_end)
     assert found.acting[:, found.terms.index("heat")].all()
     assert ((found.leverages > 0) & (found.leverages < 1)).all()
-    before = (folder / "headline.npz").read_bytes()
-    run_well(VALIDATE, *flags, *weights)
-    assert (folder / "headline.npz").read_bytes() == before
+
+
+KILLED_WHILE_POLISHING = """
+import os, signal
+from pinnfluence.storage import stage_store
+stage_store.SAVE_SECONDS, stage_store.PART_OF_THE_TIME = 0, 1e9
+save, stages = stage_store.StageStore.save, []
+
+def save_and_die(self, stage, *what):
+    save(self, stage, *what)
+    stages.append(stage)
+    if stages.count("control_so_far") == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+stage_store.StageStore.save = save_and_die
+"""
+
+
+def test_a_script_that_was_killed_while_it_polished_ends_with_the_same_bytes(heat_run, tmp_path):
+    """With as many processes as there are removals, however many are asked for."""
+    sizes = ("--checkpoint", heat_run, "--removed", 3, "--test_points", 10)
+    flags = (*sizes, "--proximal", 1e-2, "--polish", 1e-4)
+    untouched, killed = ("--save_path", tmp_path / "a"), ("--save_path", tmp_path / "b")
+    run_well(VALIDATE, *flags, *untouched, "--processes", 1)
+    assert run(VALIDATE, *flags, *killed, prelude=KILLED_WHILE_POLISHING).code == -signal.SIGKILL
+    assert list((tmp_path / "b").rglob("control_so_far*"))
+    run_well(VALIDATE, *flags, *killed, "--processes", 10**6)
+    expected = snapshot(tmp_path / "a")
+    assert len(expected) > 4
+    assert snapshot(tmp_path / "b") == expected
+
+
+@pytest.mark.parametrize("script", ["train", "calc_influences", "explore", "validate"])
+def test_scripts_say_what_they_take(script):
+    found = run_well(VALIDATE.with_name(f"{script}.py"), "--help")
+    assert found.stdout.startswith("usage: ")
+    assert not found.stderr
 
 
 def test_script_refuses_what_cannot_be(heat_run, tmp_path):
@@ -449,5 +509,6 @@ def test_script_refuses_what_cannot_be(heat_run, tmp_path):
     assert_refused(run(VALIDATE, *flags, "--halves", 1), "--halves", "1")
     assert_refused(run(VALIDATE, *flags, "--polish", "nan"), "--polish", "found nan")
     assert_refused(run(VALIDATE, *flags, "--seed", -1), "--seed", "-1")
+    assert_refused(run(VALIDATE, *flags, "--seed", 2**64), "--seed below 2^64", str(2**64))
     assert_refused(run(VALIDATE, *flags, "--group_size", 60), "below the 60 training points")
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,6 @@ from pinnfluence import GAUSS_NEWTON, PAPER, Influence, Pinn
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.runtime import parallel
 
-REPETITIONS = {"gauss-newton": 20, "leverage": 20, "paper": 5}
 BATCH_SIZE = 4
 
 MODELS = {
@@ -47,7 +46,7 @@ def read(kind: str) -> tuple[Pinn, np.ndarray]:
         return pinn, pinn.training_points[::2]
     variant = PROBLEM.variant("best")
     torch.manual_seed(0)
-    network = pinnfluence.MLP((2, 6, 6, 3), "gelu", variant.scale, variant.envelope)
+    network = pinnfluence.MLP((2, 6, 6, 3), "gelu", variant.network.scale, variant.network.envelope)
     pinn = Pinn.of(variant, "corrected", network.double())
     rng = np.random.default_rng(0)
     inside = rng.random((16, 2)) * [1.9, 0.41] + [0.3, 0]
@@ -72,7 +71,7 @@ def recipes(pinn: Pinn, train_x: np.ndarray) -> dict[str, Callable[[], dict[str,
             "influence": np.stack([np.asarray(scores[name][:]) for name in (output, "all")]),
             "scores": np.asarray(influence.scores(x, output)),
             "scores of a loss": np.asarray(influence.scores(x, "all")),
-            "exact": np.asarray(influence.exact(x)[output][:]),
+            "all at once": np.asarray(influence.scores_by_quantity(x, [output])[output]),
             "self-influence": influence.self_influence(),
         }
 
@@ -90,13 +89,13 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]]) -> None:
-    """Print by how much repetitions on two threads differ from one thread."""
+def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]], n: int) -> None:
+    """Print by how much n repetitions on two threads differ from one thread."""
     torch.set_num_threads(1)
     expected, error = ask(), ""
     worst: dict[str, list[float]] = {name: [] for name in expected}
     torch.set_num_threads(2)
-    for _ in range(REPETITIONS[recipe]):
+    for _ in range(n):
         try:
             found = ask()
             for name, values in found.items():
@@ -109,14 +108,15 @@ def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]]) -> None:
     print(json.dumps({"recipe": recipe, "differences": worst, "error": error}), flush=True)
 
 
-def main(kind: str) -> None:
+def main(kind: str, repetitions: dict[str, int]) -> None:
     """Report on all recipes and entry points of one kind of model."""
     warnings.simplefilter("ignore")
     force_threads()
     with default_float():
         for recipe, ask in recipes(*read(kind)).items():
-            report(recipe, ask)
+            if recipe in repetitions:
+                report(recipe, ask, repetitions[recipe])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], json.loads(sys.argv[2]))

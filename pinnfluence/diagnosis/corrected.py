@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.field.forward_mode import jvp
 from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import tensor_like
@@ -58,7 +59,7 @@ class _Correction:
 
     def along(self, function: Callable[[dict[str, Tensor]], Any]) -> Any:
         """The derivative of a function of the parameters."""
-        return jvp(function, (self.params,), (self.tangent,))[1]
+        return jvp(function, self.params, self.tangent)[1]
 
 
 def _streams(correction: _Correction) -> dict[str, Any]:

@@ -232,11 +232,11 @@ class Influence(DataInfluence):
         weights: np.ndarray | None = None,
     ) -> list[ExactMatrix]:
         test_x = self._points(inputs)
-        quantities = [as_field_function(self.pinn, quantity) for quantity in quantities]
-        for quantity in quantities:
+        of_field = [as_field_function(self.pinn, quantity) for quantity in quantities]
+        for quantity in of_field:
             check_quantity(self.pinn, test_x, quantity, weights)
         inverse, train = self.fit().inverse, self._fitter.training_gradients()
-        return exact_scores_of(self.pinn, inverse, train, test_x, quantities, weights)
+        return exact_scores_of(self.pinn, inverse, train, test_x, of_field, weights)
 
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,14 +24,17 @@ from pinnfluence.scores.exact import ExactMatrix
 BLOCK = 1000
 """Rows of gradients ``[n, n_params]`` that are held at a time."""
 
-Quantity = str | int | FieldFunction
+FieldQuantity = str | int | FieldFunction
 """A quantity by name, an output by number, or a function of the field."""
 
+Quantity = FieldQuantity | Callable[[Any, torch.Tensor], torch.Tensor]
+"""Of a model in plain PyTorch also a function of its network (or networks) and of points."""
 
-def as_field_function(pinn: Pinn, quantity: Quantity) -> Quantity:
+
+def as_field_function(pinn: Pinn, quantity: Quantity) -> FieldQuantity:
     """A function of a network and points, of a model in plain PyTorch, as one of the field."""
     if not callable(quantity) or len(inspect.signature(quantity).parameters) != 2:
-        return quantity
+        return cast(FieldQuantity, quantity)
     call = getattr(pinn.network, "call", None)
     if call is None:
         raise InputError(
@@ -41,7 +45,7 @@ def as_field_function(pinn: Pinn, quantity: Quantity) -> Quantity:
 
 
 def check_quantity(
-    pinn: Pinn, test_x: np.ndarray, quantity: Quantity, weights: np.ndarray | None = None
+    pinn: Pinn, test_x: np.ndarray, quantity: FieldQuantity, weights: np.ndarray | None = None
 ) -> None:
     """Refuse what cannot be treated rightly, before anything is computed.
 
@@ -74,7 +78,7 @@ def exact_scores_of(
     inverse: Inverse,
     train: TrainingGradients,
     test_x: np.ndarray,
-    quantities: Sequence[Quantity],
+    quantities: Sequence[FieldQuantity],
     weights: np.ndarray | None = None,
 ) -> list[ExactMatrix]:
     """Scores ``grad f(x)^T (M + damping I)^-1 grad l_i`` of quantities at all test points.
@@ -118,7 +122,9 @@ def self_influence(inverse: Inverse, train: TrainingGradients) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _gradients(pinn: Pinn, x: np.ndarray, quantity: Quantity, size: int) -> Iterator[np.ndarray]:
+def _gradients(
+    pinn: Pinn, x: np.ndarray, quantity: FieldQuantity, size: int
+) -> Iterator[np.ndarray]:
     """Gradients ``[n, n_params]`` of a quantity, some points at a time."""
     if isinstance(quantity, str) and quantity in (*pinn.terms, *pinn.groups):
         terms = pinn.groups.get(quantity, [quantity])
@@ -132,7 +138,7 @@ def _gradients(pinn: Pinn, x: np.ndarray, quantity: Quantity, size: int) -> Iter
         yield np.concatenate(parts)
 
 
-def _alone(pinn: Pinn, quantity: Quantity) -> FieldFunction:
+def _alone(pinn: Pinn, quantity: FieldQuantity) -> FieldFunction:
     """A quantity as the only value of an equation."""
     if callable(quantity):
         return lambda f: {"value": quantity(f)}

@@ -24,6 +24,12 @@ from pinnfluence.training.state import DONE, SavedState, State, not_a_state, rea
 from pinnfluence.training.stopping import StopRequest
 
 
+def check_seconds(save_seconds: float) -> None:
+    """Refuse negative times and NaN between saves, before a folder is made."""
+    if not save_seconds >= 0:
+        raise InputError(f"seconds between saves must be at least 0, found {save_seconds}")
+
+
 class Run:
     """One training run in its folder.
 
@@ -54,8 +60,7 @@ class Run:
         known = registered()
         if unknown := sorted(schedule.iterations.keys() - known.keys()):
             raise InputError(f"no phase {', '.join(unknown)}, expected some of {', '.join(known)}")
-        if not save_seconds >= 0:
-            raise InputError(f"seconds between saves must be at least 0, found {save_seconds}")
+        check_seconds(save_seconds)
         self.loss, self.folder, self.schedule = loss, folder, schedule
         self.reference, self._save_seconds = reference, save_seconds
         first, *others = known

@@ -13,7 +13,7 @@ from torch import nn
 
 import pinnfluence
 
-assert pinnfluence.from_deepxde  # imports DeepXDE with its PyTorch backend, without its banner
+_ = pinnfluence.from_deepxde  # imports DeepXDE with its PyTorch backend, without its banner
 
 import deepxde as dde  # noqa: E402
 
@@ -54,7 +54,7 @@ def trained(data: Any, net: nn.Module, **settings: Any) -> Any:
     with torch.no_grad():
         for parameter in net.parameters():
             noise = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
-            parameter += 0.2 * (noise - 0.5)
+            parameter.add_(0.2 * (noise - 0.5))
     return compile_and_train(dde.Model(data, net), **settings)
 
 
