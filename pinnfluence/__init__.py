@@ -17,6 +17,7 @@ os.environ["DDE_BACKEND"] = "pytorch"
 
 if TYPE_CHECKING:
     from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
+    from pinnfluence.diagnosis import diagnose
     from pinnfluence.errors import InputError
     from pinnfluence.field.field import Field
     from pinnfluence.field.network import MLP
@@ -46,6 +47,7 @@ _MODULES = {
     "load_model": "models.trained_model",
     "load_scores": "scores.file",
     "torch_model": "models.plain_torch",
+    "diagnose": "diagnosis",
 }
 """Where each name of the package is defined."""
 
@@ -62,6 +64,7 @@ __all__ = [
     "Recipe",
     "Scores",
     "TrainedModel",
+    "diagnose",
     "from_deepxde",
     "load_model",
     "load_scores",

@@ -55,8 +55,7 @@ def test_points_of_ones_own_and_a_pinn_without_a_sampler(model):
     start[:, 1] = 0
     fresh = np.concatenate([inside, ends, start]).astype(np.float32)
     places = model.pinn.at(model.train_x)
-    own = pinnfluence.loss.pinn.Places(places.x, places.rows, places.data, places.images)
-    pinn = replace(model.pinn, training=own)
+    pinn = replace(model.pinn, training=places.points)
     found = pinnfluence.diagnose(pinn, fresh_x=fresh)
     assert found.outputs["u"].relative == pytest.approx(0.14, abs=0.02)
     with pytest.raises(pinnfluence.InputError, match="fresh points of your own"):

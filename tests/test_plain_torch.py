@@ -207,6 +207,7 @@ def test_a_model_in_float32_is_left_as_it_is():
         (lambda n, x: n(x) - n(x).mean(), "depend on other points"),
         (lambda n, x: n(x).sum(), "one value a point"),
         (lambda n, x: n(x) / 0, "overflows"),
+        (lambda n, x, y: n(x) - y, "cannot be evaluated"),
     ],
 )
 def test_what_cannot_be_treated_is_refused(residual, words):

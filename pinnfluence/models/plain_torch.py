@@ -19,6 +19,7 @@ from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
 from pinnfluence.problem.equation import Equation, Group
 from pinnfluence.runtime.devices import as_array
+from pinnfluence.runtime.warn_once import reason_of
 
 Points = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 Residual = Callable[..., Tensor]
@@ -85,7 +86,13 @@ def torch_model(
             training=_training_points(list(parts.values()), width),
             theta=_theta(container, own),
         )
-    _check(pinn)
+    try:
+        _check(pinn)
+    except (TypeError, RuntimeError, IndexError, AttributeError) as error:  # of a user's function
+        raise InputError(
+            f"the residuals cannot be evaluated at some of their points: {reason_of(error)}; "
+            "expected functions of the network and of what stands with them in the term"
+        ) from error
     return pinn
 
 

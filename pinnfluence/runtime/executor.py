@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from pinnfluence.runtime import distributed
@@ -113,8 +112,3 @@ class Executor:
         See ``distributed.on_first``.
         """
         return distributed.on_first(work, target, *methods)
-
-    def total(self, function: Callable[[Any], Tensor], points: Divisible, zero: Tensor) -> Tensor:
-        """The sum of ``function(batch)`` over all batches of all processes."""
-        parts = [function(batch) for batch in self.batches(points)]
-        return self.sum(torch.stack(parts).sum(0) if parts else zero.clone())

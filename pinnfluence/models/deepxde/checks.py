@@ -19,7 +19,7 @@ from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
-from pinnfluence.models.deepxde.model import PinnModel, dde
+from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.own_network import Wrapped
 from pinnfluence.runtime.warn_once import warn_once
 
@@ -241,14 +241,6 @@ def _own_model(model: Any, dtype: torch.dtype) -> Iterator[Callable[[], Tensor]]
 
 
 def _evaluate(model: Any, x: np.ndarray, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(model, PinnModel):  # which evaluates its losses in a way of its own
-        inputs = torch.as_tensor(x).requires_grad_()
-        outputs = model.net(inputs)
-        mean_square = torch.nn.functional.mse_loss
-        terms = model.data.losses_train(targets, outputs, mean_square, inputs, model)
-        weights = [model.pinn.loss_weights.get(name, 1.0) for name in model.pinn.terms]
-        dde.grad.clear()
-        return outputs, torch.stack([w * t for w, t in zip(weights, terms, strict=True)])
     found: tuple[Tensor, Tensor] = model.outputs_losses_train(x, targets, auxiliary)
     return found
 
