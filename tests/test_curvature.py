@@ -187,7 +187,9 @@ def test_a_matrix_by_some_of_the_parameters(collocation, name, kind):
     np.testing.assert_allclose(matrix @ v, expected @ v, rtol=0, atol=99 * tolerance)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "hessian" else n for n in OPERATORS]
+)
 def test_threads_change_nothing(flow_pinn, flow_points, name, monkeypatch):
     """Also of a network whose derivatives are in forward mode, which allows one thread."""
     monkeypatch.setattr(parallel, "ENTRIES_WORTH_A_THREAD", 0)

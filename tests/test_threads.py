@@ -52,8 +52,9 @@ def check(kind: str, recipe: str, repetitions: dict[str, int]) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["plain", "expression"])
 def test_two_threads_give_what_one_gives(kind):
+    """Two kinds stand for the five here: each costs a process of its own."""
     check(kind, "gauss-newton", {"gauss-newton": 3})
 
 
