@@ -227,7 +227,7 @@ class SingularValues:
 class GramMatrix:
     """Inverses from Cholesky factors of G itself, for more parameters.
 
-    The factor of the last damping is kept.
+    The factor of the last damping is kept. gradient: ``A^T s``, ``[n_params]``.
     """
 
     least = 1e-15
@@ -240,11 +240,11 @@ class GramMatrix:
     ) -> None:
         n_params, s = loss.collocation.pinn.n_params, loss.residuals()
         self._matrix = np.zeros((n_params, n_params), order="F")  # its lower triangle counts
-        self._gradient = np.zeros(n_params)
+        self.gradient = np.zeros(n_params)
         waiting: list[np.ndarray] = []
         for rows, block in loss.blocks():
             here = s[rows] if start is None else s[rows] - block @ start
-            self._gradient += block.T @ here
+            self.gradient += block.T @ here
             waiting.append(block)
             if sum(map(len, waiting)) >= BLOCK_ROWS:
                 self._add(waiting)
@@ -263,11 +263,11 @@ class GramMatrix:
         return cho_solve((self._factor[1], True), vectors, check_finite=False)
 
     def step(self, part: float) -> np.ndarray:
-        return -self.solve(self._gradient, part)
+        return -self.solve(self.gradient, part)
 
     def effective_parameters(self, part: float) -> float:
         """By 30 random vectors of signs (Hutchinson)."""
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(self._gradient), 30))
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(self.gradient), 30))
         damping = part * self.largest
         kept = 1 - damping * np.mean(np.sum(signs * self.solve(signs, part), 0)) / len(signs)
         return float(kept * len(signs))
@@ -279,7 +279,7 @@ class GramMatrix:
             waiting.clear()
 
     def _power_iteration(self, n: int = 30) -> float:
-        vector = np.random.default_rng(0).standard_normal(len(self._gradient))
+        vector = np.random.default_rng(0).standard_normal(len(self.gradient))
         for _ in range(n):
             vector = dsymv(1.0, self._matrix, vector / np.linalg.norm(vector), lower=1)
         return float(np.linalg.norm(vector))

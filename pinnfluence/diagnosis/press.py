@@ -27,6 +27,7 @@ from pinnfluence.diagnosis.factor import (
     SingularValues,
     is_small,
 )
+from pinnfluence.loss.pinn import Pinn
 
 MAX_ROWS = 4000
 """Residuals whose leverages are computed: all, or that many at random."""
@@ -67,7 +68,7 @@ def training_inverse(loss: PointLoss, advance: Advance = lambda n: None) -> tupl
     Singular values only where that damping is hidden by the rounding of the matrix.
     """
     gram = GramMatrix(loss, None, advance)
-    part = stationary_part(loss, gram.largest)
+    part = stationary_part(loss.collocation.pinn, gram)
     if part > ROUNDING:
         return gram, part
     if is_small(loss.collocation.pinn):
@@ -76,18 +77,14 @@ def training_inverse(loss: PointLoss, advance: Advance = lambda n: None) -> tupl
     return gram, gram.least
 
 
-def stationary_part(loss: PointLoss, largest: float) -> float:
+def stationary_part(pinn: Pinn, gram: GramMatrix) -> float:
     """The damping under which the parameters are a minimum, as a part of the largest eigenvalue.
 
     ``grad L + damping theta = 0`` in the norms: the weight decay that a training which ended here
     amounts to.
     """
-    s = loss.residuals()
-    gradient = np.zeros(loss.collocation.pinn.n_params)
-    for rows, block in loss.blocks():
-        gradient += block.T @ s[rows]
-    theta = np.sqrt(sum(float((p**2).sum()) for p in loss.collocation.pinn.params.values()))
-    return float(np.linalg.norm(gradient)) / max(theta, 1e-300) / largest
+    theta = np.sqrt(sum(float((p**2).sum()) for p in pinn.params.values()))
+    return float(np.linalg.norm(gram.gradient)) / max(theta, 1e-300) / gram.largest
 
 
 def press(loss: PointLoss, inverse: Inverse, part: float, seed: int = 0) -> Press:
