@@ -29,7 +29,8 @@ from scipy.linalg import LinAlgError
 
 from pinnfluence.curvature.lanczos import Advance
 from pinnfluence.diagnosis.corrected import corrected
-from pinnfluence.diagnosis.factor import Inverse, PointLoss, inverse_of, is_small
+from pinnfluence.diagnosis.factor import Inverse, inverse_of, is_small
+from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
 
 DECADES = 3

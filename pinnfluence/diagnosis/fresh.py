@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.diagnosis.factor import PointLoss
+from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.parts import NUMBERS

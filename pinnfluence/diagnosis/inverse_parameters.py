@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pinnfluence.diagnosis.corrected import UNKNOWNS
-from pinnfluence.diagnosis.factor import Inverse, PointLoss
+from pinnfluence.diagnosis.factor import Inverse
+from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
 
 DETERMINED = 0.5

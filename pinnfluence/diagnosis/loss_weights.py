@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pinnfluence.diagnosis.factor import Inverse, PointLoss
+from pinnfluence.diagnosis.factor import Inverse
+from pinnfluence.diagnosis.point_loss import PointLoss
 
 
 def weight_steps(loss: PointLoss, inverse: Inverse, part: float) -> dict[str, np.ndarray]:

@@ -23,10 +23,10 @@ from pinnfluence.curvature.lanczos import Advance
 from pinnfluence.diagnosis.factor import (
     GramMatrix,
     Inverse,
-    PointLoss,
     SingularValues,
     is_small,
 )
+from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
 
 MAX_ROWS = 4000

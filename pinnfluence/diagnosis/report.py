@@ -13,10 +13,10 @@ import numpy as np
 from pinnfluence.diagnosis import words
 from pinnfluence.diagnosis.corrected import UNKNOWNS, corrected
 from pinnfluence.diagnosis.error_estimate import RELIABLE, ErrorEstimate, estimate_error
-from pinnfluence.diagnosis.factor import PointLoss, gradients
 from pinnfluence.diagnosis.fresh import FreshPoints, draw, everywhere, sampler_of, split
 from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import error_slopes, weight_steps
+from pinnfluence.diagnosis.point_loss import PointLoss, gradients
 from pinnfluence.diagnosis.press import Press, press, training_inverse
 from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Pinn
