@@ -18,6 +18,8 @@ from pinnfluence.models.trained_model import folder_beside, load_model, load_poi
 from pinnfluence.runtime import devices
 from pinnfluence.runtime.progress import ProgressStages
 from pinnfluence.storage.files import check_target, write_bytes
+from pinnfluence.storage.lock import held
+from pinnfluence.storage.stage_store import STAGES
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,6 +36,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--fresh", type=int, help="fresh points to draw (default: twice the training's)")
     add("--fresh_x_path", type=Path, help="fresh points of your own, .npy")
     add("--seed", type=int, default=0, help="of the fresh points")
+    add(
+        "--quantities",
+        nargs="+",
+        help="whose errors are asked for: outputs, derived quantities such as speed, derivatives "
+        "such as u_x (default: the outputs)",
+    )
     add("--save_path", type=Path, help="folder of the report (default: <checkpoint>_diagnosis)")
     add("--threads", type=int, help="processor threads (default: all)")
     return parser.parse_args()
@@ -59,11 +67,23 @@ def main() -> None:
     folder = arguments.save_path or folder_beside(arguments.checkpoint, "diagnosis")
     check_target(folder)
     print(f"{model.path}: {model.settings()}", file=sys.stderr)
-    report = diagnose(model, arguments.fresh, fresh_x, arguments.seed, stages=ProgressStages())
-    print(report.text())
-    figures = json.dumps(report.to_dict(), indent=2, default=float)
-    write_bytes(folder / "report.json", f"{figures}\n".encode())
-    write_bytes(folder / "report.html", page(report, model, folder.name).encode())
+    with held(folder, "a diagnosis"):
+        report = diagnose(
+            model,
+            arguments.fresh,
+            fresh_x,
+            arguments.seed,
+            arguments.quantities,
+            stages=ProgressStages(),
+            folder=folder / STAGES,
+        )
+        print(report.text())
+        figures = json.dumps(report.to_dict(), indent=2, default=float)
+        write_bytes(folder / "report.json", f"{figures}\n".encode())
+        write_bytes(
+            folder / "report.html",
+            page(report, model, arguments.checkpoint.resolve().stem).encode(),
+        )
     print(f"wrote {folder / 'report.json'} and {folder / 'report.html'}")
 
 

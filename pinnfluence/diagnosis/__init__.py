@@ -1,5 +1,5 @@
 """How wrong is a network, where, and why: answers without a reference."""
 
-from pinnfluence.diagnosis.report import OutputError, Report, TermLoss, diagnose
+from pinnfluence.diagnosis.report import QuantityError, Report, TermLoss, diagnose
 
-__all__ = ["OutputError", "Report", "TermLoss", "diagnose"]
+__all__ = ["QuantityError", "Report", "TermLoss", "diagnose"]

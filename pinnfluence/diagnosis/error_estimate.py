@@ -22,7 +22,7 @@ with that of the network. The rule takes the damping at which it is least. No re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -41,6 +41,9 @@ LARGEST = 1e-3
 
 NEAR = 4.0
 """Dampings whose loss on the second set is at most this many times the least are as good."""
+
+SMALL_STEPS = 3
+"""Steps of Newton's method at most, of a small network."""
 
 RELIABLE = 0.2
 """Doubt up to which an estimate counts as reliable."""
@@ -63,16 +66,12 @@ class ErrorEstimate:
     """An estimate of a network's error, and how far it is to be believed.
 
     pinn: the network. trials: the dampings that were tried. before: the loss of the network on the
-    second set. fit: the loss from which the estimate came, at the step ``start`` (None: none).
-    inverse: of its curvature. n_steps: of Newton's method.
+    second set. n_steps: of Newton's method.
     """
 
     pinn: Pinn
     trials: tuple[Trial, ...]
     before: float
-    fit: PointLoss
-    inverse: Inverse = field(repr=False)
-    start: np.ndarray | None = None
     n_steps: int = 1
 
     @property
@@ -97,66 +96,93 @@ class ErrorEstimate:
         near = [trial for trial in others if trial.loss <= NEAR * self.best.loss]
         return [corrected(self.pinn, trial.step) for trial in near or others[:1]]
 
-    def contributions(self, directions: np.ndarray) -> np.ndarray:
-        """What each residual of the first set contributes to estimates, ``[n_rows, k]``.
 
-        ``-(A (G + damping I)^-1 direction)_i s_i``, whose sum over the rows is
-        ``direction . d``.
+@dataclass(frozen=True)
+class NewtonStep:
+    """The step of Newton's method that gave an estimate, and what each residual contributes to it.
+
+    pinn: the network. fit: the loss of the first set of fresh points, of the field corrected by the
+    step ``start`` (None: none). inverse: of its curvature. best: the trial that was taken.
+    """
+
+    pinn: Pinn
+    fit: PointLoss
+    inverse: Inverse
+    start: np.ndarray | None
+    best: Trial
+
+    def contributions(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each residual contributes to estimates ``direction . d``, and their variances.
+
+        The contribution of row i is ``-(A (G + damping I)^-1 direction)_i s_i``; over all rows they
+        add up to the estimate. With other fresh points it would come out differently; the
+        infinitesimal jackknife estimates its variance: the sum of the squares of the contributions
+        with the residuals of the corrected field in the place of s.
 
         Args:
             directions: gradients of quantities, ``[n_params, k]``.
+
+        Returns:
+            ``[n_rows, k]`` and ``[k]``.
+
+        Source: Jaeckel, The infinitesimal jackknife, Bell Laboratories, 1972.
         """
+        shares = np.zeros((self.fit.n_rows, directions.shape[1]))
         if not np.isfinite(self.best.part):
-            return np.zeros((self.fit.n_rows, directions.shape[1]))
+            return shares, np.zeros(directions.shape[1])
         Z = self.inverse.solve(directions, self.best.part)
-        s, found = self.fit.residuals(), np.empty((self.fit.n_rows, directions.shape[1]))
+        s = self.fit.residuals()
+        left = self.fit.of(corrected(self.pinn, self.best.step)).residuals()
+        variances = np.zeros(directions.shape[1])
         for rows, block in self.fit.blocks():
             here = s[rows] if self.start is None else s[rows] - block @ self.start
-            found[rows] = -(block @ Z) * here[:, None]
-        return found
+            moved = block @ Z
+            shares[rows] = -moved * here[:, None]
+            variances += ((moved * left[rows, None]) ** 2).sum(0)
+        free = max(1.0, len(s) - self.inverse.effective_parameters(self.best.part))
+        return shares, variances * len(s) / free
 
 
 def estimate_error(
-    fit: PointLoss, check: PointLoss, n_steps: int = 3, advance: Advance = lambda n: None
-) -> ErrorEstimate:
+    fit: PointLoss, check: PointLoss, advance: Advance = lambda n: None
+) -> tuple[ErrorEstimate, NewtonStep]:
     """The estimate from one set of fresh points, checked on a second one.
 
     Of a small network the residuals are balanced, see ``PointLoss.balanced``, unless that leaves
-    more of the second set than the loss as it is.
+    more of the second set than the loss as it is; and further steps of Newton's method are taken
+    while the estimate is not reliable and the last step has halved the loss of the second set. For
+    larger ones these cost minutes, and brought nothing in any network of the zoo.
 
     Args:
         fit, check: the losses on the two sets.
-        n_steps: of Newton's method at most; further ones are taken while the estimate is not
-            reliable and the last step has halved the loss of the second set.
         advance: is told of finished rows of Jacobians.
     """
-    pinn = fit.collocation.pinn
     before = check.total()
-    if is_small(pinn):
-        found = _newton(fit.balanced(), check, before, n_steps, advance)
-        if found.unexplained <= RELIABLE:
-            return found
-        plain = _newton(fit, check, before, n_steps, advance)
-        return min(found, plain, key=lambda estimate: estimate.best.loss)
-    return _newton(fit, check, before, n_steps, advance)
+    if not is_small(fit.collocation.pinn):
+        return _newton(fit, check, before, 1, advance)
+    balanced = _newton(fit.balanced(), check, before, SMALL_STEPS, advance)
+    if balanced[0].unexplained <= RELIABLE:
+        return balanced
+    plain = _newton(fit, check, before, SMALL_STEPS, advance)
+    return min(balanced, plain, key=lambda pair: pair[0].best.loss)
 
 
 def _newton(
     fit: PointLoss, check: PointLoss, before: float, n_steps: int, advance: Advance
-) -> ErrorEstimate:
+) -> tuple[ErrorEstimate, NewtonStep]:
     pinn = fit.collocation.pinn
     nothing = Trial(np.inf, before, np.zeros(pinn.n_params))
-    found: ErrorEstimate | None = None
+    found: tuple[ErrorEstimate, NewtonStep] | None = None
     for number in range(1, n_steps + 1):
-        start = None if found is None else found.best.step
+        start = None if found is None else found[0].best.step
         here = fit if start is None else fit.of(corrected(pinn, start))
         inverse = inverse_of(here, start, advance)
-        trials = (*_trials(pinn, inverse, check), nothing)
-        last = ErrorEstimate(pinn, trials, before, here, inverse, start, number)
-        gain = 1.0 if found is None else last.best.loss / found.best.loss
+        estimate = ErrorEstimate(pinn, (*_trials(pinn, inverse, check), nothing), before, number)
+        gain = 1.0 if found is None else estimate.best.loss / found[0].best.loss
         if found is None or gain < 1:
-            found = last
-        if found.unexplained <= RELIABLE or (number > 1 and gain > 0.5) or found.best is nothing:
+            found = estimate, NewtonStep(pinn, here, inverse, start, estimate.best)
+        best = found[0].best
+        if found[0].unexplained <= RELIABLE or (number > 1 and gain > 0.5) or best is nothing:
             break
     assert found is not None
     return found

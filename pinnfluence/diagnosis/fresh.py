@@ -13,6 +13,7 @@ from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.parts import NUMBERS
+from pinnfluence.storage.points import check_points
 
 POOL = 5
 """Candidates for each fresh point."""
@@ -22,6 +23,12 @@ UNIFORM = 0.5
 
 POWER = 0.25
 """The other part is drawn in proportion to this power of the loss of a point."""
+
+N_PLACES = 4000
+"""Points at which errors are looked at."""
+
+MOST_WORK = 5e12
+"""Multiplications that the matrix of the fresh points may cost, which limits their number."""
 
 Sampler = Callable[[int, int], np.ndarray]
 """From a number of points and a seed to about that many points ``[n, n_inputs]``, float32."""
@@ -115,29 +122,84 @@ def sampler_of(model: Any, inside: bool = False) -> Sampler:
     Pseudo-random ones: DeepXDE's Hammersley points do not depend on the seed.
 
     Args:
-        inside: only points inside the domain, uniformly, for averages over it.
+        inside: only points inside the domain, evenly spread (Hammersley), for averages over it.
 
     Raises:
         InputError: nothing says where its points came from.
     """
     from pinnfluence.models.deepxde.model import geometry  # DeepXDE takes seconds to import
 
+    data: Any = getattr(model, "data", None)
     if hasattr(model, "problem"):
-        numbers = model.problem.sampling.numbers | {
+        domain = geometry(model.problem.domain)
+        found = model.problem.sampling.numbers | {
             name: n for name, n in model.config.stated().items() if name in NUMBERS
         }
-        return _sampler(geometry(model.problem.domain), [numbers[n] for n in reversed(NUMBERS)])
-    data: Any = getattr(model, "data", None)
-    if data is None or getattr(data, "geom", None) is None:
+        numbers = [found[name] for name in reversed(NUMBERS)]
+    elif data is not None and getattr(data, "geom", None) is not None:
+        domain = data.geom
+        numbers = [getattr(data, name, 0) or 0 for name in reversed(NUMBERS)]
+    else:
         raise InputError(
             "expected a model whose points can be drawn anew, found one without a domain: give "
             "fresh points of your own"
         )
-    numbers = [getattr(data, name, 0) or 0 for name in reversed(NUMBERS)]
-    return _sampler(data.geom, [0, 0, 1] if inside else numbers)
+    return (
+        _sampler(domain, [0, 0, 1], "Hammersley") if inside else _sampler(domain, numbers, "pseudo")
+    )
 
 
-def _sampler(geometry: Any, numbers: list[int]) -> Sampler:
+def fresh_sets(
+    model: Any,
+    pinn: Pinn,
+    train_x: np.ndarray,
+    n: int | None,
+    given: np.ndarray | None,
+    seed: int,
+) -> tuple[FreshPoints, FreshPoints]:
+    """A set for the estimate and one to check it, about half as many.
+
+    Args:
+        n: number of points of the first set; None: see ``diagnose``.
+        given: points of the user's own, of which both are made; None: they are drawn.
+
+    Raises:
+        InputError: given points that do not fit or were trained on; a loss term without any.
+    """
+    if given is not None:
+        check_points(given, len(pinn.inputs), "fresh")
+        sets = split(everywhere(pinn, given), seed)
+    else:
+        n = n or _n_fresh(pinn, train_x)
+        sampler = sampler_of(model)
+        sets = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
+    known = set(map(bytes, np.ascontiguousarray(train_x)))
+    if given is not None and any(bytes(p) in known for p in np.ascontiguousarray(given)):
+        raise InputError("expected fresh points, found some that were trained on: leave them out")
+    for points in sets:
+        if missing := [k for k, v in points.loss(pinn).slices.items() if v.stop == v.start]:
+            raise InputError(
+                f"no fresh point for loss term {', '.join(missing)}: give more with --fresh, or "
+                "points of your own that have some"
+            )
+    return sets
+
+
+def _n_fresh(pinn: Pinn, train_x: np.ndarray) -> int:
+    rows_a_point = sum(map(len, pinn.at(train_x).term_rows().values())) / len(train_x)
+    most = MOST_WORK / pinn.n_params**2 / rows_a_point
+    return round(min(most, max(2 * len(train_x), pinn.n_params / 2, 1000)))
+
+
+def places_of(model: Any, checked: FreshPoints) -> np.ndarray:
+    """Points spread evenly over the domain; where nothing draws them, those of the second set."""
+    try:
+        return sampler_of(model, inside=True)(N_PLACES, 0)
+    except InputError:
+        return checked.x
+
+
+def _sampler(geometry: Any, numbers: list[int], kind: str) -> Sampler:
     """``numbers`` of initial, boundary and domain points give the proportions."""
     names = ("random_initial_points", "random_boundary_points", "random_points")
 
@@ -145,11 +207,12 @@ def _sampler(geometry: Any, numbers: list[int]) -> Sampler:
         factor = n / max(1, sum(numbers))
         with _numpy_seed(seed):
             parts = [
-                getattr(geometry, name)(round(factor * number), "pseudo")
+                getattr(geometry, name)(round(factor * number), kind)
                 for name, number in zip(names, numbers, strict=True)
                 if number
             ]
-        return np.concatenate(parts).astype(np.float32)
+        points = np.concatenate(parts).astype(np.float32)
+        return points if kind == "pseudo" else np.unique(points, axis=0)
 
     return sample
 

@@ -1,37 +1,38 @@
-"""The report as one page that works offline: words, maps, tables."""
+"""The report as one page that works offline: the answer, maps, tables, and the words."""
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from pinnfluence.diagnosis import figures, words
 from pinnfluence.diagnosis.report import Report
-from pinnfluence.plots.drawing import (
-    draw_field,
-    panels,
-    render,
-    styled,
-    symmetric_limits,
-    triangulate,
-)
-from pinnfluence.problem.domain import Difference, Disk
+from pinnfluence.plots.drawing import render
 from pinnfluence.problem.labels import PLAIN, Labels
-from pinnfluence.reference.comparison import predict
 
-ERROR_MAP = "RdBu_r"
+DPI = 130
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2em auto; padding: 0 1em;
        color: #1a1a1a; background: #fff; }
-pre { font: 13px/1.45 ui-monospace, monospace; background: #f5f5f3; padding: 1em;
+.verdict { font-size: 19px; border-left: 5px solid #888; padding: .5em 1em; background: #f6f6f4; }
+.verdict.stable { border-color: #2a7d4f; } .verdict.wrong { border-color: #b3261e; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .5em 0 1em; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .25em .8em; border-bottom: 1px solid #ddd;
+         white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+thead th { border-bottom: 2px solid #888; font-weight: 600; }
+pre { font: 12px/1.45 ui-monospace, monospace; background: #f6f6f4; padding: 1em;
       overflow-x: auto; }
-img { max-width: 100%; }
-figcaption { color: #555; font-size: 13px; max-width: 75ch; }
+figure { margin: 1em 0; } img { max-width: 100%; }
+figcaption, .note { color: #555; font-size: 13px; max-width: 80ch; }
+.square { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1em; }
+h2 { margin-top: 1.6em; font-size: 18px; }
 """
 
 
@@ -39,91 +40,120 @@ def page(report: Report, model: Any = None, name: str = "") -> str:
     """The page as HTML; with a model that has a problem, its labels, and its reference's errors."""
     problem = getattr(model, "problem", None)
     labels = problem.labels if problem is not None else PLAIN
-    figures: dict[str, Figure] = {}
-    if len(report.pinn.inputs) == 2:
-        figures = _figures(report, problem, labels)
     title = html.escape(f"Diagnosis of {name or 'a network'}")
-    blocks = "".join(_figure(caption, drawn) for caption, drawn in figures.items())
+    look = "stable" if report.reliable else "wrong"
+    if max(error.relative for error in report.errors.values()) >= words.WRONG:
+        look = "wrong"
+    parts = [
+        f'<p class="verdict {look}">{html.escape(words.verdict(report))}</p>',
+        _next(report),
+        *_how_wrong(report, problem, labels),
+        *_between(report, labels),
+        *_weights(report),
+        *_unknowns(report),
+        f"<details><summary>All of it in words</summary><pre>{html.escape(report.text())}</pre>"
+        "</details>",
+    ]
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>"
-        f"<pre>{html.escape(report.text())}</pre>{blocks}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+        f"{''.join(parts)}</body></html>\n"
+    )
+
+
+def _next(report: Report) -> str:
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in words.advice(report))
+    return f"<h2>What to do next</h2><ul>{lines}</ul>"
+
+
+def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
+    yield "<h2>How wrong, and where</h2>"
+    rows = [
+        (
+            name + labels.plain_unit(name),
+            words.size(error),
+            f"{error.rms:.2g}",
+            f"{error.largest:+.2g}",
+            words.place(report.pinn.inputs, error.place),
+            words.doubt(error),
+        )
+        for name, error in report.errors.items()
+    ]
+    heads = ("quantity", "off by", "rms", "largest", "at", "estimate off by, of itself")
+    yield _table(heads, rows)
+    yield (
+        '<p class="note">Solution minus network, estimated from the residuals at '
+        f"{len(report.fresh_x)} points on which the network was not trained. What the estimate may "
+        "itself be off by comes from a second set of such points, from other dampings and from "
+        "the scatter of the points.</p>"
+    )
+    if report.measures:
+        measured = [(n, f"{a:.6g}", f"{b:.6g}") for n, (a, b) in report.measures.items()]
+        yield _table(("measure", "network", "corrected"), measured)
+    for caption, drawn in figures.error_figures(report, problem, labels).items():
+        yield _figure(caption, drawn)
+
+
+def _between(report: Report, labels: Labels) -> Iterable[str]:
+    yield "<h2>Does it fit between its points?</h2>"
+    yield f"<p>{'<br>'.join(map(html.escape, words.fit(report)))}</p>"
+    rows = [
+        (
+            name,
+            f"{term.training:.2e}",
+            f"{term.press:.2e}",
+            f"{term.fresh:.2e}",
+            *(f"{100 * error.terms[name]:.0f} %" for error in report.errors.values()),
+        )
+        for name, term in report.terms.items()
+    ]
+    shares = (f"part of the error of {name}" for name in report.errors)
+    yield _table(("loss term", "training", "PRESS", "fresh points", *shares), rows)
+    yield (
+        '<p class="note">PRESS: the sum of the squares of what each training point\'s residual '
+        "would be had the network been trained without it.</p>"
+    )
+    yield f"<p>{'<br>'.join(map(html.escape, words.points(report)))}</p>"
+    maps = figures.point_figures(report, labels)
+    if maps:
+        shape = "square" if figures.is_square(report.x) else "long"
+        drawn = "".join(_figure(caption, figure) for caption, figure in maps.items())
+        yield f'<div class="{shape}">{drawn}</div>'
+
+
+def _weights(report: Report) -> Iterable[str]:
+    yield "<h2>Which loss weight matters?</h2>"
+    if words.no_weight_matters(report):
+        yield f"<p>{words.NO_WEIGHT}</p>"
+        return
+    names = list(report.errors)
+    rows = [
+        (term, *(f"{10 * report.slopes[name][term]:+.2g} %" for name in names))
+        for term in report.terms
+    ]
+    yield _table(("ten percent more weight on", *(f"error of {name}" for name in names)), rows)
+
+
+def _unknowns(report: Report) -> Iterable[str]:
+    if report.unknowns is not None:
+        yield f"<p>{'<br>'.join(map(html.escape, words.unknowns(report)))}</p>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div>"
     )
 
 
 def _figure(caption: str, figure: Figure) -> str:
-    image = base64.b64encode(render(figure, "png", 130)).decode()
-    text = html.escape(caption)
+    image, text = b64encode(render(figure, "png", DPI)).decode(), html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{image}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
-
-
-def _figures(report: Report, problem: Any, labels: Labels) -> dict[str, Figure]:
-    obstacle = None
-    if problem is not None and isinstance(problem.domain, Difference):
-        obstacle = problem.domain.hole
-    points, truth = report.x, None
-    if problem is not None and problem.reference is not None:
-        reference = problem.reference()
-        points = reference.points
-        values = predict(report.pinn.network, points, report.pinn.outputs)
-        truth = {name: v - values[name] for name, v in reference.values.items() if name in values}
-    found = {
-        "Estimated error, solution minus network, from fresh points alone"
-        + (
-            "; beside it the true one, against the reference, in the same colours" if truth else ""
-        ): error_maps(points, report.error(points), truth, obstacle, labels)
-    }
-    losses = report.estimate.fit.of(report.pinn).unweighted().point_losses()
-    found["Residuals at the fresh points: logarithm of the sum of c_k r_k^2"] = dots(
-        report.fresh_x, np.log10(np.maximum(losses, 1e-300)), obstacle, labels
-    )
-    training = report.pinn.at(report.train_x)
-    of_row = np.concatenate([np.zeros(0, int), *training.term_rows().values()])
-    order, leverage = report.press.point_leverage(of_row)
-    found[
-        "Leverage of the training points: near 1, a point alone decides what the network does there"
-    ] = dots(report.train_x[order], leverage, obstacle, labels, (0.0, 1.0))
-    return found
-
-
-@styled
-def error_maps(
-    points: np.ndarray,
-    estimated: Mapping[str, np.ndarray],
-    truth: Mapping[str, np.ndarray] | None = None,
-    obstacle: Disk | None = None,
-    labels: Labels = PLAIN,
-) -> Figure:
-    """Estimated errors, a row for each output, beside the true ones where these are known."""
-    columns = [("Estimated", estimated)] + ([("True", truth)] if truth else [])
-    figure, axes = panels(points, len(estimated), len(columns), labels)
-    triangulation = triangulate(points, obstacle)
-    for row, name in zip(axes, estimated, strict=True):
-        limits = symmetric_limits((truth or estimated)[name])
-        for axis, (title, errors) in zip(row, columns, strict=True):
-            label = f"error{labels.unit(name)}"
-            draw_field(axis, triangulation, errors[name], ERROR_MAP, limits, label, obstacle)
-            axis.set_title(f"{title} error of {labels.symbol(name)}")
-    return figure
-
-
-@styled
-def dots(
-    points: np.ndarray,
-    values: np.ndarray,
-    obstacle: Disk | None = None,
-    labels: Labels = PLAIN,
-    limits: tuple[float, float] | None = None,
-) -> Figure:
-    """Points in the colours of their values, the largest on top."""
-    figure, axes = panels(points, 1, 1, labels)
-    low, high = limits or tuple(np.percentile(values, [5, 100]))
-    order = np.argsort(values)
-    drawn = axes[0, 0].scatter(
-        *points[order].T, c=values[order], s=4, cmap="magma_r", vmin=low, vmax=high, linewidths=0
-    )
-    figure.colorbar(drawn, ax=axes[0, 0], pad=0.01)
-    return figure

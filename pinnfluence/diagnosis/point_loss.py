@@ -1,4 +1,4 @@
-"""The loss at any points as a vector of residuals with a Jacobian, and gradients of outputs."""
+"""The loss at any points as a vector of residuals with a Jacobian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from scipy.spatial import cKDTree
 from pinnfluence.curvature.lanczos import Advance
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.pinn import Collocation, Pinn
-from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array
 
 BATCH_SIZE = 500
@@ -139,22 +138,3 @@ class PointLoss:
 
     def _scale(self, name: str, start: int, n: int) -> np.ndarray:
         return np.sqrt(2 * self.weights[name][start : start + n])
-
-
-def gradients(
-    pinn: Pinn, x: np.ndarray, weights: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Gradients of weighted sums of outputs, ``sum_i weights_i grad f(x_i)``, ``[n_params]``.
-
-    Args:
-        x: points ``[n, n_inputs]``. weights: by output, ``[n]``.
-    """
-    outputs = Equation(lambda f: {name: getattr(f, name) for name in weights})
-    total = {name: np.zeros(pinn.n_params) for name in weights}
-    collocation = pinn.at(x, [outputs])
-    for start, chunk in zip(
-        range(0, len(x), BATCH_SIZE), collocation.chunks(BATCH_SIZE), strict=True
-    ):
-        for name, (_, rows) in jacobian(chunk).items():
-            total[name] += weights[name][start : start + len(rows)] @ float64_array(rows)
-    return total

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from pinnfluence.diagnosis.report import OutputError, Report
+    from pinnfluence.diagnosis.report import QuantityError, Report
 
 BETWEEN = 10.0
 """Loss on fresh points over that on the training's from which on a network does not fit between."""
+
+WRONG = 0.05
+"""Relative error from which on a network is called wrong."""
+
+HOLDS = 0.01
+"""Part of an error that a training point holds, from which on it is named."""
+
+APART = 0.03
+"""Distance of places that are named, as a part of the domain's size."""
+
+NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the parameters."
 
 UNFINISHED = 0.1
 """Part of the loss that one step would take away, from which on training was not at its end."""
@@ -21,15 +33,15 @@ NOTHING = 1e-12
 
 def text(report: Report) -> str:
     """One screen: how wrong, where, between the points, because of what, what to do next."""
-    lines = [_verdict(report), ""]
-    lines += [_output(report, name, output) for name, output in report.outputs.items()]
+    lines = [verdict(report), ""]
+    lines += [_quantity(report, name, error) for name, error in report.errors.items()]
     lines += [
         f"  {name} {before:.6g}, corrected {after:.6g}" + ("" if report.reliable else " (doubtful)")
         for name, (before, after) in report.measures.items()
     ]
-    lines += ["", *_fit(report), "", *_table(report), "", *_weights(report)]
+    lines += ["", *fit(report), "", *_table(report), "", *_weights(report), "", *points(report)]
     if report.unknowns is not None:
-        lines += ["", *_unknowns(report)]
+        lines += ["", *unknowns(report)]
     lines += ["", "What to do next", *(f"  - {line}" for line in advice(report))]
     return "\n".join(lines)
 
@@ -39,37 +51,53 @@ def percent(part: float) -> str:
     return f"{100 * part:.2g} %" if part < 0.1 else f"{100 * part:.0f} %"
 
 
-def _verdict(report: Report) -> str:
-    worst = max(report.outputs.values(), key=lambda output: output.relative)
+def verdict(report: Report) -> str:
+    """The answer in one sentence."""
+    worst = max(report.errors.values(), key=lambda error: error.relative)
     if report.reliable:
-        several = ", ".join(f"{n} {percent(o.relative)}" for n, o in report.outputs.items())
-        return f"The estimate is stable: the network is off by {several}."
+        several = ", ".join(f"{n} {percent(e.relative)}" for n, e in report.errors.items())
+        if worst.relative < WRONG:
+            return f"The estimate is stable: the network is off by {several}."
+        return f"The network is wrong: it is off by {several}. The estimate is stable."
     if worst.at_least < 0.01:
         return (
-            "The residuals between the training points are not explained by a small change of the "
-            "network: how wrong it is cannot be said from these points."
+            "How wrong the network is cannot be said: no small change of it explains its residuals "
+            "between the training points."
         )
     return (
-        "The network is too far from the solution for its error to be mapped: it is wrong, "
-        + ", ".join(f"{n} by at least {percent(o.at_least)}" for n, o in report.outputs.items())
+        "The network is wrong, too far from the solution for its error to be mapped: "
+        + ", ".join(f"{n} by at least {percent(e.at_least)}" for n, e in report.errors.items())
         + "."
     )
 
 
-def _output(report: Report, name: str, output: OutputError) -> str:
-    place = ", ".join(
-        f"{n} = {c:.3g}" for n, c in zip(report.pinn.inputs, output.place, strict=True)
-    )
-    said = f"off by {percent(output.relative)}"
-    if not output.reliable:
-        said = f"off by at least {percent(output.at_least)}, perhaps {percent(output.relative)}"
+def _quantity(report: Report, name: str, error: QuantityError) -> str:
     return (
-        f"  {name}: {said} (rms {output.rms:.2g}); most at {place}: solution - network "
-        f"{output.largest:+.2g}; doubt {percent(output.doubt)}"
+        f"  {name}: off by {size(error)} (rms {error.rms:.2g}); most at "
+        f"{place(report.pinn.inputs, error.place)}: solution - network {error.largest:+.2g}; "
+        f"the estimate may be off by {doubt(error)} of itself"
     )
 
 
-def _fit(report: Report) -> list[str]:
+def size(error: QuantityError) -> str:
+    """How large an error is, as far as it is known."""
+    if error.reliable:
+        return percent(error.relative)
+    return f"at least {percent(error.at_least)}, perhaps {percent(error.relative)}"
+
+
+def doubt(error: QuantityError) -> str:
+    """By what part of itself an estimate may be off."""
+    return percent(error.doubt) if error.doubt >= 1e-3 else "less than 0.1 %"
+
+
+def place(inputs: Sequence[str], x: Sequence[float]) -> str:
+    """A point by its coordinates."""
+    return ", ".join(f"{n} = {c:.3g}" for n, c in zip(inputs, x, strict=True))
+
+
+def fit(report: Report) -> list[str]:
+    """Whether it fits between its points, and whether its training was finished."""
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
     ratio = new / own if own > 0 else np.inf
@@ -79,8 +107,8 @@ def _fit(report: Report) -> list[str]:
     if own <= NOTHING * new:
         end = "only rounding is left of its loss."
     return [
-        f"The network {between}: loss {new:.2g} on fresh points, {own:.2g} on its own "
-        f"({ratio:.3g} times).",
+        f"The network {between}: loss {new:.2g} on fresh points, {own:.2g} on its own"
+        + (f" ({ratio:.3g} times)." if own > NOTHING * new else "."),
         f"Training {at_end}: {end}",
         f"{report.press.effective:.0f} of {report.pinn.n_params} parameters are determined by "
         f"{len(report.train_x)} points; {percent(report.press.interpolated)} of their residuals "
@@ -89,7 +117,7 @@ def _fit(report: Report) -> list[str]:
 
 
 def _table(report: Report) -> list[str]:
-    outputs = report.outputs
+    outputs = report.errors
     head = "".join(f"{f'error of {name}':>14s}" for name in outputs)
     lines = [f"{'loss term':14s}{'training':>11s}{'PRESS':>11s}{'fresh':>11s}{head}"]
     for name, term in report.terms.items():
@@ -100,7 +128,15 @@ def _table(report: Report) -> list[str]:
     return lines
 
 
+def no_weight_matters(report: Report) -> bool:
+    """Whether ten percent more weight on any loss term changes no error by a thousandth percent."""
+    slopes = [slope for found in report.slopes.values() for slope in found.values()]
+    return max(map(abs, slopes), default=0.0) < 1e-4
+
+
 def _weights(report: Report) -> list[str]:
+    if no_weight_matters(report):
+        return [NO_WEIGHT]
     lines = ["What ten percent more weight on a loss term does to the error, to first order"]
     for name, slopes in report.slopes.items():
         most = sorted(slopes.items(), key=lambda item: -abs(item[1]))[:3]
@@ -109,7 +145,33 @@ def _weights(report: Report) -> list[str]:
     return lines
 
 
-def _unknowns(report: Report) -> list[str]:
+def points(report: Report) -> list[str]:
+    """Which points the worst error comes from."""
+    names = list(report.errors)
+    worst = max(range(len(names)), key=lambda n: report.errors[names[n]].relative)
+    name, holding = names[worst], report.holding[:, worst]
+    lines = [
+        f"The error of {name} comes from residuals near "
+        + _places(report.fresh_x, np.abs(report.responsible[:, worst]))
+    ]
+    if holding.max() > HOLDS:
+        first = int(np.argmax(holding))
+        lines.append(
+            f"Training points that hold it: near {_places(report.train_x, holding)}; without the "
+            f"first, the error would be {percent(holding[first])} smaller, to first order"
+        )
+    else:
+        lines.append("No single training point holds the network where it is.")
+    return lines
+
+
+def _places(x: np.ndarray, values: np.ndarray, n: int = 3) -> str:
+    found = ["(" + ", ".join(f"{c:.3g}" for c in x[i]) + ")" for i in largest_apart(x, values, n)]
+    return "; ".join(found)
+
+
+def unknowns(report: Report) -> list[str]:
+    """The unknowns of an inverse problem."""
     found = report.unknowns
     assert found is not None
     lines = ["Unknowns"]
@@ -131,9 +193,10 @@ def advice(report: Report) -> list[str]:
     new = sum(term.fresh for term in report.terms.values())
     lines = []
     if own == 0 or new / own >= BETWEEN:
-        places = "; ".join(
-            "(" + ", ".join(f"{c:.3g}" for c in place) + ")" for place in worst_places(report, 3)
-        )
+        names = list(report.errors)
+        worst = max(range(len(names)), key=lambda n: report.errors[names[n]].relative)
+        where = report.responsible[:, worst] if report.reliable else report.fresh_losses
+        places = _places(report.fresh_x, np.abs(where))
         lines.append(f"train on more points, first of all near {places}")
     if unfinished(report):
         lines.append("train longer: the loss on its own points still falls")
@@ -149,29 +212,28 @@ def unfinished(report: Report) -> bool:
     return report.decrease >= UNFINISHED and own > NOTHING * new
 
 
-def worst_places(report: Report, n: int) -> list[tuple[float, ...]]:
-    """Fresh points with the largest residuals, apart from each other."""
-    losses, x = report.estimate.fit.of(report.pinn).unweighted().point_losses(), report.fresh_x
+def largest_apart(x: np.ndarray, values: np.ndarray, n: int) -> list[int]:
+    """Indices of the points with the largest values, apart from each other."""
     size = np.maximum(np.ptp(x, axis=0), 1e-300)
     chosen: list[int] = []
-    for i in np.argsort(-losses):
-        near = [np.linalg.norm((x[i] - x[j]) / size) < 0.03 for j in chosen]
-        if not any(near):
+    for i in np.argsort(-values):
+        if all(np.linalg.norm((x[i] - x[j]) / size) >= APART for j in chosen):
             chosen.append(int(i))
         if len(chosen) == n:
             break
-    return [tuple(float(c) for c in x[i]) for i in chosen]
+    return chosen
 
 
 def figures(report: Report) -> dict[str, Any]:
     """All figures of a report by name, for JSON."""
     estimate = report.estimate
     return {
-        "verdict": _verdict(report),
+        "verdict": verdict(report),
         "reliable": report.reliable,
-        "outputs": {
-            name: vars(output) | {"at_least": output.at_least, "reliable": output.reliable}
-            for name, output in report.outputs.items()
+        "errors": {
+            name: vars(error)
+            | {"doubt": error.doubt, "at_least": error.at_least, "reliable": error.reliable}
+            for name, error in report.errors.items()
         },
         "terms": {name: vars(term) for name, term in report.terms.items()},
         "weights": report.slopes,

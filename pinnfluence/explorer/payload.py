@@ -20,8 +20,8 @@ from pinnfluence.explorer.packing import (
     reduced,
 )
 from pinnfluence.explorer.points import covering_points
-from pinnfluence.explorer.sources import Source, plain_unit
-from pinnfluence.problem.labels import LOSSES
+from pinnfluence.explorer.sources import Source
+from pinnfluence.problem.labels import LOSSES, plain_unit
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
 

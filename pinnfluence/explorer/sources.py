@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +162,3 @@ def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | Non
 def _folder(path: str | Path) -> Path:
     resolved = Path(path).resolve()
     return resolved.parent if resolved.suffix == ".safetensors" else resolved
-
-
-def plain_unit(text: str) -> str:
-    """A unit of figures without the marks of its formula: ``$m^2$`` is m2."""
-    return re.sub(r"[$^{}\\]", "", text)

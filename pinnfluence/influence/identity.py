@@ -24,7 +24,15 @@ SAMPLE_POINTS = 1000
 """Test points at which the quantities are evaluated to tell them from others."""
 
 PACKAGES = ("torch", "numpy", "scipy")
-NOT_ON_THE_WAY = ("captum_api", "explorer", "plots", "reference", "training", "validation")
+NOT_ON_THE_WAY = (
+    "captum_api",
+    "diagnosis",
+    "explorer",
+    "plots",
+    "reference",
+    "training",
+    "validation",
+)
 """Rooms of the package whose code does not compute scores; all other source files do."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,10 +51,7 @@ def fitting_key(
     """
     pinn = loss.pinn
     facts = {
-        "format": stage_store.FORMAT_VERSION,
-        "sources": source_hash(),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "machine": _machine(pinn.like, executor),
+        **circumstances(pinn.like, executor.n_processes),
         "recipe": dict(recipe),
         "batch_size": executor.batch_size,
         "weights": dict(loss.weights),
@@ -65,8 +70,19 @@ def scores_key(key: str, pinn: Pinn, test_x: np.ndarray) -> str:
     return content_hash({"fit": key}, [test_x, *arrays])
 
 
-def _machine(some: torch.Tensor, executor: Executor) -> dict[str, Any]:
-    """What changes the last bits: kind of processor, threads, processes."""
+def circumstances(
+    some: torch.Tensor, n_processes: int = 1, rooms_left_out: tuple[str, ...] = NOT_ON_THE_WAY
+) -> dict[str, Any]:
+    """Code, versions, and what changes the last bits: kind of processor, threads, processes."""
+    return {
+        "format": stage_store.FORMAT_VERSION,
+        "sources": source_hash(rooms_left_out),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "machine": _machine(some, n_processes),
+    }
+
+
+def _machine(some: torch.Tensor, n_processes: int) -> dict[str, Any]:
     device = some.device
     processor = torch.backends.cpu.get_cpu_capability()
     threads: list[Any] = [os.environ.get(name) for name in THREADS]
@@ -77,16 +93,16 @@ def _machine(some: torch.Tensor, executor: Executor) -> dict[str, Any]:
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
         "threads": [torch.get_num_threads(), *threads],
-        "processes": executor.n_processes,
+        "processes": n_processes,
     }
 
 
 @cache
-def source_hash() -> str:
-    """Hash of all source files that compute scores: other code may give other bytes."""
+def source_hash(rooms_left_out: tuple[str, ...] = NOT_ON_THE_WAY) -> str:
+    """Hash of all source files but those of some rooms: other code may give other bytes."""
     folder = Path(__file__).parents[1]
     paths = [(path.relative_to(folder), path) for path in sorted(folder.rglob("*.py"))]
-    paths = [(name, path) for name, path in paths if name.parts[0] not in NOT_ON_THE_WAY]
+    paths = [(name, path) for name, path in paths if name.parts[0] not in rooms_left_out]
     contents = [np.frombuffer(path.read_bytes(), np.uint8) for _, path in paths]
     return content_hash([str(name) for name, _ in paths], contents)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,9 +40,18 @@ class Labels:
         unit = self.symbols[name][1] if name in self.symbols else ""
         return f" ({unit})" if unit else ""
 
+    def plain_unit(self, name: str) -> str:
+        """The unit, for text that knows no formulas."""
+        return plain_unit(self.unit(name))
+
     def with_unit(self, name: str) -> str:
         """Symbol and unit."""
         return self.symbol(name) + self.unit(name)
+
+
+def plain_unit(text: str) -> str:
+    """A unit of figures without the marks of its formula: ``$m^2$`` is m2."""
+    return re.sub(r"[$^{}\\]", "", text)
 
 
 PLAIN = Labels()
