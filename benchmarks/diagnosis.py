@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from pinnfluence import TrainedModel, diagnose, load_model
 from pinnfluence.diagnosis import Report
-from pinnfluence.diagnosis.fresh import everywhere, sampler_of
+from pinnfluence.diagnosis.fresh import FreshPoints, sampler_of
 from pinnfluence.diagnosis.words import verdict
 from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.storage.files import write_bytes
@@ -66,7 +66,7 @@ def error_figures(model: TrainedModel, report: Report) -> dict[str, dict[str, fl
         norm = np.linalg.norm(true)
         found[name] = {
             "true": float(norm / np.linalg.norm(value)),
-            "estimated": report.errors[name].relative,
+            "estimated": float(np.linalg.norm(guess) / np.linalg.norm(predicted[name] + guess)),
             "at_least": report.errors[name].at_least,
             "doubt": report.errors[name].doubt,
             "ratio": float(np.linalg.norm(guess) / norm),
@@ -78,13 +78,13 @@ def error_figures(model: TrainedModel, report: Report) -> dict[str, dict[str, fl
 
 def press_figures(model: TrainedModel, report: Report) -> dict[str, Any]:
     """Loss by term at training points, PRESS, at a pool of fresh ones; ranks over the points."""
-    pool = everywhere(model.pinn, sampler_of(model)(N_POOL, 12_345))
-    fresh = pool.loss(model.pinn)
+    pool = FreshPoints.all_of(model.pinn.at(sampler_of(model)(N_POOL, 12_345)))
+    fresh = pool.loss
     low, size = pool.x.min(0), np.ptp(pool.x, 0)
     tree = cKDTree((pool.x - low) / size)
     nearest = tree.query((model.train_x - low) / size, NEIGHBOURS)[1]
     around = fresh.unweighted().point_losses()[nearest].mean(1)
-    training = everywhere(model.pinn, model.train_x).loss(model.pinn)
+    training = FreshPoints.all_of(model.pinn.at(model.train_x)).loss
     s, rows = training.residuals(), report.press.rows
     deleted, own = np.zeros(len(model.train_x)), np.zeros(len(model.train_x))
     kept = np.maximum(1 - report.press.leverage, np.finfo(float).eps)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import deepxde_problems
 import numpy as np
 import pytest
+import torch
 from helpers import ROOT, assert_refused, files_below, run, run_well
 
 import pinnfluence
@@ -112,6 +113,46 @@ def test_a_stopped_diagnosis_goes_on_and_finds_the_same(model, report, tmp_path,
             patch.setattr(stages, "estimate_error", broken)
             with pytest.raises(KeyboardInterrupt):
                 pinnfluence.diagnose(model, **{"fresh": 600, "folder": tmp_path, **changed})
+
+
+def test_a_model_in_plain_pytorch_at_fresh_points_of_each_term():
+    """u'' = 12 x^2 with u(0) = 0, u(1) = 1: u = x^4, from an untrained network near x^4."""
+
+    def residual(network, x):
+        u = network(x)
+        u_x = torch.autograd.grad(u.sum(), x, create_graph=True)[0]
+        return torch.autograd.grad(u_x.sum(), x, create_graph=True)[0] - 12 * x**2
+
+    def ends(network, x):
+        return network(x) - x**4
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(1, 10), torch.nn.Tanh(), torch.nn.Linear(10, 1)
+            )
+
+        def forward(self, x):
+            return x**4 + 0.3 * self.layers(x)
+
+    def terms(n, seed):
+        x = torch.rand(n, 1, generator=torch.Generator().manual_seed(seed))
+        return {"pde": (x, residual), "ends": ((x[: n // 4] > 0.5).float() + 1e-3 * seed, ends)}
+
+    torch.manual_seed(0)
+    network = Network()
+    model = pinnfluence.torch_model(network, terms(40, 0))
+    report = pinnfluence.diagnose(model, fresh_x=pinnfluence.torch_model(network, terms(90, 1)))
+    x = np.linspace(0, 1, 41)[:, None]
+    with torch.no_grad():
+        true = x[:, 0] ** 4 - network(torch.as_tensor(x, dtype=torch.float32)).numpy()[:, 0]
+    found = report.error(x)["u"]
+    assert np.linalg.norm(found - true) < 0.02 * np.linalg.norm(true)
+    assert report.reliable
+    other = {"pde": terms(90, 1)["pde"]}
+    with pytest.raises(pinnfluence.InputError, match="loss terms pde, ends"):
+        pinnfluence.diagnose(model, fresh_x=pinnfluence.torch_model(network, other))
 
 
 def test_a_model_of_deepxde_as_it_is():

@@ -12,7 +12,7 @@ from pinnfluence import MLP, Equation, InputError, Pinn
 from pinnfluence.diagnosis import factor
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import NewtonStep, Trial, estimate_error
-from pinnfluence.diagnosis.fresh import FreshPoints, draw, everywhere, sampler_of, split
+from pinnfluence.diagnosis.fresh import FreshPoints, draw, sampler_of, split
 from pinnfluence.diagnosis.inverse_parameters import unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
 from pinnfluence.diagnosis.press import press
@@ -72,9 +72,13 @@ def values(pinn, x, name="u"):
         return float64_array(found.residuals(pinn.params)[name])
 
 
+def loss_at(pinn, x):
+    return FreshPoints.all_of(pinn.at(x)).loss
+
+
 def estimate(pinn, sampler, n=400):
     fit, check = (draw(pinn, sampler, n, seed) for seed in (0, 1))
-    return estimate_error(fit.loss(pinn), check.loss(pinn))[0]
+    return estimate_error(fit.loss, check.loss)[0]
 
 
 def test_a_linear_model_of_a_linear_equation_is_corrected_to_its_solution():
@@ -82,7 +86,7 @@ def test_a_linear_model_of_a_linear_equation_is_corrected_to_its_solution():
     pinn, x = poisson(exact), np.linspace(0, 1, 31)[:, None]
     found = estimate(pinn, uniform)
     solution = sum(a * np.sin(n * np.pi * x[:, 0]) for n, a in enumerate(exact, 1))
-    np.testing.assert_allclose(values(found.corrected, x), solution, atol=1e-9)
+    np.testing.assert_allclose(values(corrected(pinn, found.best.step), x), solution, atol=1e-9)
     assert found.unexplained < 1e-6
 
 
@@ -92,7 +96,7 @@ def test_the_scatter_of_an_estimate_is_told_from_one_draw_of_fresh_points():
     directions = np.eye(4)
     estimates, variances = [], []
     for seed in range(25):
-        fit = everywhere(pinn, uniform(60, seed)).loss(pinn)
+        fit = loss_at(pinn, uniform(60, seed))
         inverse = factor.SingularValues(fit)
         d = inverse.step(1e-20)
         step = NewtonStep(pinn, fit, inverse, None, Trial(1e-20, 0.0, d))
@@ -108,7 +112,7 @@ def test_error_of_an_untrained_network_of_the_heat_equation():
     pinn, x = heat_pinn(), heat_points(500, 9)
     found = estimate(pinn, heat_points, 800)
     error = heat.solution(x)["u"] - values(pinn, x)
-    estimated = values(found.corrected, x) - values(pinn, x)
+    estimated = values(corrected(pinn, found.best.step), x) - values(pinn, x)
     assert np.linalg.norm(error) > 0.3 * np.linalg.norm(heat.solution(x)["u"])
     assert np.linalg.norm(estimated - error) < 0.05 * np.linalg.norm(error)
 
@@ -158,7 +162,7 @@ def test_the_corrected_field_of_a_nonlinear_equation_has_the_equations_own_resid
 
 def test_both_inverses_are_those_of_the_dense_matrix():
     pinn = heat_pinn((2, 6, 1))
-    loss = everywhere(pinn, heat_points(60, 0)).loss(pinn)
+    loss = loss_at(pinn, heat_points(60, 0))
     A, s, v = loss.jacobian(), loss.residuals(), np.random.default_rng(0).random(pinn.n_params)
     for inverse in (factor.SingularValues(loss), factor.GramMatrix(loss)):
         np.testing.assert_allclose(inverse.largest, np.linalg.norm(A, 2) ** 2, rtol=1e-2)
@@ -174,9 +178,9 @@ def test_both_inverses_are_those_of_the_dense_matrix():
 def test_residuals_and_jacobian_belong_to_the_loss():
     pinn = heat_pinn((2, 6, 1))
     points = FreshPoints(
-        heat_points(30, 0), np.arange(1.0, 45.0), {"heat": 7, "boundary": 3, "initial": 2}
+        pinn.at(heat_points(30, 0)), np.arange(1.0, 45.0), {"heat": 7, "boundary": 3, "initial": 2}
     )
-    loss = points.loss(pinn)
+    loss = points.loss
     with torch.no_grad():
         r = {n: float64_array(v) for n, v in pinn.at(points.x).residuals(pinn.params).items()}
     rows = pinn.at(points.x).term_rows()
@@ -189,7 +193,7 @@ def test_residuals_and_jacobian_belong_to_the_loss():
     for sign in (1, -1):
         with torch.no_grad():
             theta[2] += sign * h
-        found.append(sum(points.loss(pinn).term_losses().values()))
+        found.append(sum(points.loss.term_losses().values()))
         with torch.no_grad():
             theta[2] -= sign * h
     position = pinn.network.linears[0].weight.numel() + 2
@@ -199,9 +203,9 @@ def test_residuals_and_jacobian_belong_to_the_loss():
 def test_fresh_points_estimate_the_loss_of_their_pool_without_bias():
     pinn = heat_pinn()
     pool = heat_points(1000, 5)
-    expected = sum(everywhere(pinn, pool).loss(pinn).term_losses().values())
+    expected = sum(loss_at(pinn, pool).term_losses().values())
     found = [
-        sum(draw(pinn, lambda n, s: pool, 200, seed).loss(pinn).term_losses().values())
+        sum(draw(pinn, lambda n, s: pool, 200, seed).loss.term_losses().values())
         for seed in range(40)
     ]
     assert np.mean(found) == pytest.approx(expected, rel=4 * np.std(found) / 40**0.5 / expected)
@@ -222,12 +226,12 @@ def test_fresh_points_depend_on_their_seed_alone_and_leave_numpy_as_it_was():
 
 def test_given_points_are_split_into_two_sets_of_the_same_loss():
     pinn = heat_pinn()
-    points = everywhere(pinn, heat_points(4000, 0))
-    whole = sum(points.loss(pinn).term_losses().values())
+    points = FreshPoints.all_of(pinn.at(heat_points(4000, 0)))
+    whole = sum(points.loss.term_losses().values())
     parts = split(points, 0)
     assert sum(len(p.x) for p in parts) == len(points.x)
     for part in parts:
-        found = sum(part.loss(pinn).term_losses().values())
+        found = sum(part.loss.term_losses().values())
         assert found == pytest.approx(whole, rel=0.15)
 
 
@@ -267,7 +271,7 @@ def measured(seed, weight=3.0):
     )
     pinn = Pinn(Measured(), ("x",), ("u",), equations, loss_weights={"data": weight})
     points = np.concatenate([MEASURED_X, np.linspace(0, 1, 40, dtype=np.float32)])[:, None]
-    return pinn, everywhere(pinn, np.unique(points, axis=0)).loss(pinn)
+    return pinn, loss_at(pinn, np.unique(points, axis=0))
 
 
 def test_intervals_of_an_unknown_cover_it_as_often_as_they_say():

@@ -41,6 +41,12 @@ def corrected(pinn: Pinn, d: np.ndarray) -> Pinn:
     return replace(pinn, network=network)
 
 
+def is_correctable(pinn: Pinn) -> bool:
+    """Whether all values of a PINN come from its fields: not where functions of the user's call
+    the network themselves."""
+    return not getattr(pinn.network, "by_autograd", False)
+
+
 def split(pinn: Pinn, vector: np.ndarray) -> dict[str, Tensor]:
     """The parts of a vector ``[n_params]`` that belong to each parameter."""
     params = pinn.params

@@ -28,7 +28,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from pinnfluence.curvature.lanczos import Advance
-from pinnfluence.diagnosis.corrected import corrected
+from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.diagnosis.factor import Inverse, inverse_of, is_small
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
@@ -85,16 +85,11 @@ class ErrorEstimate:
         return float(np.sqrt(self.best.loss / self.before)) if self.before > 0 else 0.0
 
     @property
-    def corrected(self) -> Pinn:
-        """The network with its errors corrected, as far as they are estimated."""
-        return corrected(self.pinn, self.best.step)
-
-    @property
-    def alternatives(self) -> list[Pinn]:
-        """Corrections with other dampings that fit the second set about as well."""
+    def alternatives(self) -> list[np.ndarray]:
+        """Steps with other dampings that fit the second set about as well, ``[n_params]`` each."""
         others = sorted((t for t in self.trials if t is not self.best), key=lambda t: t.loss)
-        near = [trial for trial in others if trial.loss <= NEAR * self.best.loss]
-        return [corrected(self.pinn, trial.step) for trial in near or others[:1]]
+        near = [trial.step for trial in others if trial.loss <= NEAR * self.best.loss]
+        return near or [trial.step for trial in others[:1]]
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class NewtonStep:
             return shares, np.zeros(directions.shape[1])
         Z = self.inverse.solve(directions, self.best.part)
         s = self.fit.residuals()
-        left = self.fit.of(corrected(self.pinn, self.best.step)).residuals()
+        left = self.fit.of(self.pinn).after(self.best.step)
         variances = np.zeros(directions.shape[1])
         for rows, block in self.fit.blocks():
             here = s[rows] if self.start is None else s[rows] - block @ self.start
@@ -158,12 +153,14 @@ def estimate_error(
         advance: is told of finished rows of Jacobians.
     """
     before = check.total()
-    if not is_small(fit.collocation.pinn):
+    pinn = fit.collocation.pinn
+    if not is_small(pinn):
         return _newton(fit, check, before, 1, advance)
-    balanced = _newton(fit.balanced(), check, before, SMALL_STEPS, advance)
+    n_steps = SMALL_STEPS if is_correctable(pinn) else 1
+    balanced = _newton(fit.balanced(), check, before, n_steps, advance)
     if balanced[0].unexplained <= RELIABLE:
         return balanced
-    plain = _newton(fit, check, before, SMALL_STEPS, advance)
+    plain = _newton(fit, check, before, n_steps, advance)
     return min(balanced, plain, key=lambda pair: pair[0].best.loss)
 
 
@@ -177,7 +174,7 @@ def _newton(
         start = None if found is None else found[0].best.step
         here = fit if start is None else fit.of(corrected(pinn, start))
         inverse = inverse_of(here, start, advance)
-        estimate = ErrorEstimate(pinn, (*_trials(pinn, inverse, check), nothing), before, number)
+        estimate = ErrorEstimate(pinn, (*_trials(inverse, check), nothing), before, number)
         gain = 1.0 if found is None else estimate.best.loss / found[0].best.loss
         if found is None or gain < 1:
             found = estimate, NewtonStep(pinn, here, inverse, start, estimate.best)
@@ -188,7 +185,7 @@ def _newton(
     return found
 
 
-def _trials(pinn: Pinn, inverse: Inverse, check: PointLoss) -> list[Trial]:
+def _trials(inverse: Inverse, check: PointLoss) -> list[Trial]:
     """From the least damping on, until the loss of the second set has risen twice in turn."""
     trials: list[Trial] = []
     for part in _parts(inverse.least):
@@ -196,7 +193,8 @@ def _trials(pinn: Pinn, inverse: Inverse, check: PointLoss) -> list[Trial]:
             step = inverse.step(part)
         except LinAlgError:  # rounding hides the curvature at this damping
             continue
-        loss = check.of(corrected(pinn, step)).total()
+        s = check.after(step)
+        loss = float(0.5 * (s @ s))
         trials.append(Trial(part, loss if np.isfinite(loss) else np.inf, step))
         least = min(trial.loss for trial in trials)
         if len(trials) > 2 and all(trial.loss > NEAR * least for trial in trials[-2:]):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.storage.points import check_points
 
@@ -38,25 +38,43 @@ Sampler = Callable[[int, int], np.ndarray]
 class FreshPoints:
     """Points on which the network was not trained, and how many others each stands for.
 
-    x: ``[n, n_inputs]``. counts: by how many points of the pool each is to be multiplied, ``[n]``.
-    n_pool: number of points of the pool on which each loss term acts, by name.
+    collocation: the equations at these points. counts: by how many points of the pool each is to be
+    multiplied, ``[n]``. n_pool: number of points of the pool on which each loss term acts, by name.
     """
 
-    x: np.ndarray
+    collocation: Collocation
     counts: np.ndarray
     n_pool: Mapping[str, int]
 
-    def loss(self, pinn: Pinn) -> PointLoss:
+    @classmethod
+    def all_of(cls, collocation: Collocation) -> FreshPoints:
+        """Points that all count once."""
+        n_pool = {name: len(rows) for name, rows in collocation.term_rows().items()}
+        return cls(collocation, np.ones(len(collocation)), n_pool)
+
+    @property
+    def x(self) -> np.ndarray:
+        """The points ``[n, n_inputs]``."""
+        return self.collocation.x
+
+    def subset(self, chosen: np.ndarray, factor: float | np.ndarray) -> FreshPoints:
+        """Some of the points, by their indices in rising order, each to count more often."""
+        return FreshPoints(
+            self.collocation.subset(chosen), self.counts[chosen] * factor, self.n_pool
+        )
+
+    @property
+    def loss(self) -> PointLoss:
         """The loss at these points: an estimate of that at all points of the pool.
 
         ``w_ik = c_k counts_i / |S_k|`` with |S_k| of the pool.
         """
-        collocation = pinn.at(self.x)
+        given = self.collocation.pinn.loss_weights
         weights = {
-            name: pinn.loss_weights.get(name, 1.0) * self.counts[rows] / max(1, self.n_pool[name])
-            for name, rows in collocation.term_rows().items()
+            name: given.get(name, 1.0) * self.counts[rows] / max(1, self.n_pool[name])
+            for name, rows in self.collocation.term_rows().items()
         }
-        return PointLoss(collocation, weights)
+        return PointLoss(self.collocation, weights)
 
 
 def draw(pinn: Pinn, sampler: Sampler, n: int, seed: int) -> FreshPoints:
@@ -69,21 +87,15 @@ def draw(pinn: Pinn, sampler: Sampler, n: int, seed: int) -> FreshPoints:
     times, so that sums over the pool are estimated without bias (Horvitz and Thompson, 1952).
     """
     pool = sampler(POOL * n, seed)
-    whole = everywhere(pinn, pool)
-    part = whole.loss(pinn).point_losses() ** POWER
+    whole = FreshPoints.all_of(pinn.at(pool))
+    part = whole.loss.point_losses() ** POWER
     total = float(part.sum())
     shares = np.full(len(pool), 1 / len(pool))
     if total > 0 and np.isfinite(total):
         shares = UNIFORM * shares + (1 - UNIFORM) * part / total
     chances = _inclusion(shares, min(n, len(pool)))
     chosen = _systematic(chances, np.random.default_rng(seed))
-    return FreshPoints(pool[chosen], 1 / chances[chosen], whole.n_pool)
-
-
-def everywhere(pinn: Pinn, x: np.ndarray) -> FreshPoints:
-    """Points that all count once."""
-    rows = pinn.at(x).term_rows()
-    return FreshPoints(x, np.ones(len(x)), {name: len(r) for name, r in rows.items()})
+    return whole.subset(chosen, 1 / chances[chosen])
 
 
 def split(points: FreshPoints, seed: int, part: float = 2 / 3) -> tuple[FreshPoints, FreshPoints]:
@@ -91,9 +103,7 @@ def split(points: FreshPoints, seed: int, part: float = 2 / 3) -> tuple[FreshPoi
     order = np.random.default_rng(seed).permutation(len(points.x))
     n = round(part * len(order))
     sets = np.sort(order[:n]), np.sort(order[n:])
-    first, second = (
-        replace(points, x=points.x[i], counts=points.counts[i] * len(order) / len(i)) for i in sets
-    )
+    first, second = (points.subset(i, len(order) / len(i)) for i in sets)
     return first, second
 
 
@@ -154,7 +164,7 @@ def fresh_sets(
     pinn: Pinn,
     train_x: np.ndarray,
     n: int | None,
-    given: np.ndarray | None,
+    given: np.ndarray | Pinn | None,
     seed: int,
 ) -> tuple[FreshPoints, FreshPoints]:
     """A set for the estimate and one to check it, about half as many.
@@ -167,22 +177,38 @@ def fresh_sets(
         InputError: given points that do not fit or were trained on; a loss term without any.
     """
     if given is not None:
-        check_points(given, len(pinn.inputs), "fresh")
-        sets = split(everywhere(pinn, given), seed)
+        sets = split(FreshPoints.all_of(_given(pinn, train_x, given)), seed)
     else:
         n = n or _n_fresh(pinn, train_x)
         sampler = sampler_of(model)
         sets = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
-    known = set(map(bytes, np.ascontiguousarray(train_x)))
-    if given is not None and any(bytes(p) in known for p in np.ascontiguousarray(given)):
-        raise InputError("expected fresh points, found some that were trained on: leave them out")
     for points in sets:
-        if missing := [k for k, v in points.loss(pinn).slices.items() if v.stop == v.start]:
+        if missing := [k for k, v in points.loss.slices.items() if v.stop == v.start]:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}: give more with --fresh, or "
                 "points of your own that have some"
             )
     return sets
+
+
+def _given(pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn) -> Collocation:
+    """The equations at points of the user's own."""
+    if isinstance(given, Pinn):
+        if given.terms != pinn.terms:
+            raise InputError(
+                f"expected fresh points for the loss terms {', '.join(pinn.terms)}, found them for "
+                f"{', '.join(given.terms)}"
+            )
+        if given.training is None:
+            raise InputError("expected a Pinn with fresh points, found one without points")
+        found = Collocation(pinn, given.equations, given.training)
+    else:
+        check_points(given, len(pinn.inputs), "fresh")
+        found = pinn.at(given)
+    known = set(map(bytes, np.ascontiguousarray(train_x)))
+    if any(bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))):
+        raise InputError("expected fresh points, found some that were trained on: leave them out")
+    return found
 
 
 def _n_fresh(pinn: Pinn, train_x: np.ndarray) -> int:

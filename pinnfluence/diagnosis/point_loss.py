@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from pinnfluence.curvature.lanczos import Advance
+from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.devices import float64_array
@@ -121,6 +122,19 @@ class PointLoss:
         """L."""
         s = self.residuals()
         return float(0.5 * (s @ s))
+
+    def after(self, d: np.ndarray) -> np.ndarray:
+        """s of the fields corrected by a step d of the parameters, ``[n_rows]``.
+
+        The equations' own residuals of ``u + grad u . d``. Residual functions that call the network
+        themselves cannot be given a corrected one: of these it is ``s + A d``.
+        """
+        if is_correctable(self.collocation.pinn):
+            return self.of(corrected(self.collocation.pinn, d)).residuals()
+        s = self.residuals()
+        for rows, block in self.blocks():
+            s[rows] += block @ d
+        return s
 
     def of(self, pinn: Pinn) -> PointLoss:
         """The same points, equations and weights with another network."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import FieldFunction
 from pinnfluence.influence.pointwise import check_pointwise
@@ -68,12 +69,27 @@ def evaluate(pinn: Pinn, x: np.ndarray, quantities: Quantities) -> dict[str, np.
     return {name: np.concatenate([part[name] for part in parts]) for name in quantities}
 
 
-def difference(
-    end: Pinn, start: Pinn, x: np.ndarray, quantities: Quantities
+def changes(
+    pinn: Pinn, d: np.ndarray, x: np.ndarray, quantities: Quantities
 ) -> dict[str, np.ndarray]:
-    """Values of one network minus those of another, ``[n]`` by name."""
-    one, other = (evaluate(pinn, x, quantities) for pinn in (end, start))
-    return {name: one[name] - other[name] for name in quantities}
+    """By how much quantities of the fields corrected by a step d differ from the network's.
+
+    ``f(u + grad u . d) - f(u)``; of functions that call the network themselves, ``grad f . d``.
+
+    Args:
+        d: ``[n_params]``. x: ``[n, n_inputs]``.
+
+    Returns:
+        ``[n]`` by name.
+    """
+    if is_correctable(pinn):
+        after, before = (evaluate(p, x, quantities) for p in (corrected(pinn, d), pinn))
+        return {name: after[name] - before[name] for name in quantities}
+    parts = [
+        {name: float64_array(rows) @ d for name, (_, rows) in jacobian(chunk).items()}
+        for chunk in pinn.at(x, [as_equation(quantities)]).chunks(BATCH_SIZE)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in quantities}
 
 
 def sum_gradients(

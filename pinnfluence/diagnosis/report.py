@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ import numpy as np
 from pinnfluence.diagnosis import words
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import RELIABLE, ErrorEstimate
-from pinnfluence.diagnosis.fresh import everywhere, fresh_sets, places_of
+from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
 from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.loss_weights import error_slopes
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
-from pinnfluence.diagnosis.quantities import Quantities, difference, evaluate, quantities_of
+from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.loss.pinn import Pinn
@@ -120,16 +119,11 @@ class Report:
         """
         points = np.asarray(points)
         check_points(points, len(self.pinn.inputs), "given")
-        return difference(self.corrected, self.pinn, points, self.quantities)
+        return changes(self.pinn, self.estimate.best.step, points, self.quantities)
 
     def values(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The network's predictions at points ``[n, n_inputs]``, ``[n]`` by name of quantity."""
         return evaluate(self.pinn, points, self.quantities)
-
-    @cached_property
-    def corrected(self) -> Pinn:
-        """The network with its error corrected, as far as it is estimated."""
-        return self.estimate.corrected
 
     @property
     def reliable(self) -> bool:
@@ -151,7 +145,7 @@ class Report:
 def diagnose(
     model: Any,
     fresh: int | None = None,
-    fresh_x: np.ndarray | None = None,
+    fresh_x: np.ndarray | Pinn | None = None,
     seed: int = 0,
     quantities: Sequence[str] | Mapping[str, Quantity] | None = None,
     noise: Mapping[str, float] | None = None,
@@ -168,7 +162,8 @@ def diagnose(
         fresh: number of fresh points; default twice as many as were trained on, at least half as
             many as the network has parameters, and less where that takes too long.
         fresh_x: fresh points of your own ``[n, n_inputs]``, distributed as those of the training;
-            needed where the model does not say how to draw some.
+            needed where the model does not say how to draw some. Of a ``torch_model``: the same
+            network at fresh points of each term, by ``torch_model``.
         seed: of the fresh points.
         quantities: whose errors are asked for: names of outputs, of derived quantities and of
             derivatives (``"u_x"``), or functions by name; default: the outputs.
@@ -185,19 +180,19 @@ def diagnose(
     """
     pinn, train_x, stages = *_read(model), stages or Stages()
     sets = fresh_sets(model, pinn, train_x, fresh, fresh_x, seed)
-    fit, check = (points.loss(pinn) for points in sets)
+    fit, check = (points.loss for points in sets)
     x = places_of(model, sets[1])
     functions = quantities_of(pinn, quantities, x)
-    training = everywhere(pinn, train_x).loss(pinn)
+    training = FreshPoints.all_of(pinn.at(train_x)).loss
     long = LongStages(
         training, fit, check, x, functions, noise or {}, stages, Path(folder) if folder else None
     )
     estimated = long.estimated()
-    errors = difference(estimated.estimate.corrected, pinn, x, functions)
+    errors = changes(pinn, estimated.estimate.best.step, x, functions)
     trained = long.trained(errors)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     slopes = {
-        term: error_slopes(errors, difference(corrected(pinn, step), pinn, x, functions))
+        term: error_slopes(errors, changes(pinn, step, x, functions))
         for term, step in trained.weight_steps.items()
     }
     return Report(
@@ -240,8 +235,9 @@ def _errors(
     quantities: Quantities,
 ) -> dict[str, QuantityError]:
     estimate = estimated.estimate
-    values, best = evaluate(estimate.pinn, x, quantities), estimate.corrected
-    others = [difference(other, best, x, quantities) for other in estimate.alternatives]
+    pinn, best = estimate.pinn, estimate.best.step
+    values = evaluate(pinn, x, quantities)
+    others = [changes(pinn, other - best, x, quantities) for other in estimate.alternatives]
     found = {}
     for number, (name, error) in enumerate(errors.items()):
         norm, worst = max(float(np.linalg.norm(error)), 1e-300), int(np.argmax(np.abs(error)))
@@ -270,5 +266,7 @@ def _measures(model: Any, estimate: ErrorEstimate) -> dict[str, tuple[float, flo
     if problem is None or problem.measures is None:
         return {}
     before = problem.measures(model.fields)
-    after = problem.measures(replace(model, pinn=estimate.corrected).fields)
+    after = problem.measures(
+        replace(model, pinn=corrected(estimate.pinn, estimate.best.step)).fields
+    )
     return {name: (before[name], after[name]) for name in before}

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from pinnfluence.curvature.lanczos import Advance
-from pinnfluence.diagnosis.corrected import UNKNOWNS, corrected
+from pinnfluence.diagnosis.corrected import UNKNOWNS
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate, Trial, estimate_error
 from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press, press, training_inverse
-from pinnfluence.diagnosis.quantities import Quantities, as_equation, difference, sum_gradients
+from pinnfluence.diagnosis.quantities import Quantities, as_equation, changes, sum_gradients
 from pinnfluence.influence.identity import NOT_ON_THE_WAY, circumstances, content_hash
 from pinnfluence.loss.fingerprint import fingerprint
 from pinnfluence.loss.pinn import Pinn
@@ -157,7 +157,7 @@ class LongStages:
 
     def _estimate(self, advance: Advance) -> Saved:
         estimate, step = estimate_error(self.fit, self.check, advance)
-        errors = difference(estimate.corrected, self.pinn, self.x, self.quantities)
+        errors = changes(self.pinn, estimate.best.step, self.x, self.quantities)
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(self.x), N_SIGNS))
         weights = {n: np.column_stack([_unit(error), signs]) for n, error in errors.items()}
         gradients = sum_gradients(self.pinn, self.x, self.quantities, weights)
@@ -180,7 +180,7 @@ class LongStages:
         found = press(loss, inverse, part)
         turned = weight_steps(loss, inverse, part)
         s, step = loss.residuals(), inverse.step(part)
-        left = loss.of(corrected(self.pinn, step)).total()
+        left = loss.after(step)
         Z, rows_holding = inverse.solve(directions, part), np.empty((len(s), directions.shape[1]))
         for rows, block in loss.blocks():
             rows_holding[rows] = (block @ Z) * s[rows, None]
@@ -194,7 +194,7 @@ class LongStages:
         facts: dict[str, Any] = {
             "interpolated": found.interpolated,
             "effective": found.effective,
-            "decrease": max(0.0, 1 - left / max(0.5 * float(s @ s), 1e-300)),
+            "decrease": max(0.0, 1 - float(left @ left) / max(float(s @ s), 1e-300)),
         }
         if any(name.startswith(UNKNOWNS) for name in self.pinn.params):
             unknowns = unknowns_of(loss, inverse, part, self.noise)
