@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pinnfluence import problems
-from pinnfluence.diagnosis import diagnose
+from pinnfluence.diagnosis import correction_file, diagnose
 from pinnfluence.diagnosis.page import page
 from pinnfluence.errors import InputError, Parser, run_script
 from pinnfluence.models.trained_model import folder_beside, load_model, load_points_inside
@@ -80,6 +80,7 @@ def main() -> None:
         print(report.text())
         figures = json.dumps(report.to_dict(), indent=2, default=float)
         write_bytes(folder / "report.json", f"{figures}\n".encode())
+        correction_file.save(report, folder, model.sha256)
         write_bytes(
             folder / "report.html",
             page(report, model, arguments.checkpoint.resolve().stem).encode(),

@@ -5,15 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from explorer_files import RANK, load, make_model, read_array, read_page
 from helpers import assert_refused, run, run_well
 from scipy.spatial import cKDTree
 
 from pinnfluence import InputError, Scores
+from pinnfluence.diagnosis import correction_file
+from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.explorer import packing, payload, write_explorer
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.sources import find_sources
+from pinnfluence.models.trained_model import folder_beside, load_model
 from pinnfluence.problems import burgers, cylinder_flow, heat
+from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import DenseScores
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
@@ -284,6 +289,36 @@ def test_scores_of_an_own_equation_have_neither_prediction_nor_reference(files, 
     assert (description["axes"], description["equal"]) == (["a", "b"], False)
     assert not description["models"][0]["predicted"]
     assert not description["meshes"][0]["reference"]
+
+
+def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(files, tmp_path):
+    model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
+    folder = folder_beside(model.path.parent, "diagnosis")
+    step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
+    path, file = tmp_path / "page.html", folder / correction_file.FILE_NAME
+    try:
+        facts = {"sha256_of_checkpoint": model.sha256}
+        tensor_file.write(file, {"step": step}, facts)
+        write_explorer(path, files[:1])
+        description, blobs = read_page(path)
+        tensor_file.write(file, {"step": step}, {"sha256_of_checkpoint": "another"})
+        write_explorer(path, files[:1])
+        assert not read_page(path)[0]["models"][0]["estimated"]
+        content = bytearray(file.read_bytes())
+        content[-3] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            write_explorer(path, files[:1])
+    finally:
+        shutil.rmtree(folder)
+    shown = description["models"][0]
+    points = read_array(blobs["mesh0"], description["meshes"][0]["points"])
+    found = read_array(blobs["model0"], shown["estimated"]["u"])
+    moved = corrected(model.pinn, step).network
+    with torch.no_grad():
+        x = torch.tensor(points.reshape(-1, 2), dtype=torch.float64)
+        expected = (moved(x) - model.pinn.network(x))[:, model.pinn.outputs.index("u")]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_retrained_checkpoint_is_not_taken_for_that_of_the_scores(files, tmp_path):

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pinnfluence import problems
+from pinnfluence.diagnosis import correction_file
+from pinnfluence.diagnosis.quantities import changes, quantities_of
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.models.trained_model import load_model
+from pinnfluence.models.trained_model import TrainedModel, folder_beside, load_model
 from pinnfluence.problem.labels import distinct
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import match_points, with_quantities
@@ -49,15 +51,40 @@ class Source:
         named = named if self.problem is None else self.problem.outputs
         return tuple(name for name in self.fields if name in named)
 
-    def predicted(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
+    def model(self) -> TrainedModel | None:
+        """The network; None without checkpoint."""
         if self.checkpoint is None or self.problem is None:
-            return {}
+            return None
         config = self.scores.metadata.get("config", {})
         names = ("problem", "variant", "conditions", "activation", "scale")
         settings = {name: config[name] for name in names if name in config}
-        model = load_model(self.checkpoint, self.scores.train_x, **settings)
+        return load_model(self.checkpoint, self.scores.train_x, **settings)
+
+    def predicted(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
+        model = self.model()
+        if model is None or self.problem is None:
+            return {}
         return with_quantities(self.problem, points, model.predict(points))
+
+    def estimated(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Estimated errors, solution minus network, at points ``[n, 2]``, by name of field.
+
+        From the folder ``<name>_diagnosis`` that ``diagnose.py`` writes beside the model's; none
+        where there is none of this checkpoint.
+
+        Raises:
+            InputError: the file there is damaged.
+        """
+        model = self.model()
+        if model is None:
+            return {}
+        with input_errors():
+            folder = folder_beside(model.path.parent, "diagnosis")
+            step = correction_file.load(folder, model.sha256, model.pinn.n_params)
+        if step is None:
+            return {}
+        return changes(model.pinn, step, points, quantities_of(model.pinn, self.outputs, points))
 
     def reference(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The reference's fields at points that are its own, by name; none where they are not."""

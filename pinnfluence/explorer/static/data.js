@@ -59,6 +59,7 @@ class Model {
     this.points = readArray(buffer, description.train_x);
     this.testIndex = readArray(buffer, description.test_index);
     this.predicted = readFields(buffer, description.predicted);
+    this.estimated = readFields(buffer, description.estimated);
     this.nTrain = this.points.length / 2;
     this.cache = new Map();
   }

@@ -92,12 +92,14 @@ function fillChoices() {
     (name) => (sums.includes(name) ? `${labelOf(name)} (${name})` : nameWithUnit(name)));
   const predicted = new Set(page.models.flatMap((m) => Object.keys(m.predicted)));
   const reference = new Set(page.meshes.flatMap((m) => Object.keys(m.reference)));
+  const estimated = new Set(page.models.flatMap((m) => Object.keys(m.estimated)));
   const behind = (kind, available) => fields.filter(available).map((name) => `${kind}:${name}`);
   options(byId("background"), {
     predicted: behind("predicted", (name) => predicted.has(name)),
     reference: behind("reference", (name) => reference.has(name)),
     error: behind("error", (name) => predicted.has(name) && reference.has(name)),
-  }, (value) => value.replace(":", " ").replace("error", "error of"));
+    "estimated error, without a reference": behind("estimated", (name) => estimated.has(name)),
+  }, (value) => backgroundName(...value.split(":")));
   byId("background-choice").hidden = byId("background").options.length < 2;
 }
 

@@ -253,7 +253,7 @@ class Panel {
   // What the greys behind the points are.
   drawBehind() {
     const c = this.context, [kind, name] = state.background.split(":"), unit = unitOf(name);
-    const what = kind === "error" ? `error of ${name}` : `${kind} ${name}`;
+    const what = backgroundName(kind, name);
     c.textAlign = "left";
     c.textBaseline = "top";
     const [low, high] = this.behind, shade = ink.dark ? "light" : "dark";

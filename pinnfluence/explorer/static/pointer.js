@@ -185,6 +185,8 @@ function fieldsAt(model, i) {
     lines.push(["error", error < least ? `below float32 rounding, ${withUnit(words(least, 1), unit)}`
       : withUnit(words(error, 2), unit)]);
   }
+  const estimated = model.estimated[name];
+  if (estimated) lines.push(["estimated error", withUnit(words(estimated[i], 2), unit)]);
   return lines;
 }
 

@@ -91,12 +91,16 @@ function looks() {
 // Differences below this come from float32, in which networks compute, and are no errors.
 const roundingOf = (field) => 2 ** -22 * field.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
-// The field behind the points: predicted, reference or error.
+const backgroundName = (kind, name) =>
+  ({ error: `error of ${name}`, estimated: `estimated error of ${name}` })[kind] ?? `${kind} ${name}`;
+
+// The field behind the points: predicted, reference, error, or the error that diagnose.py estimates.
 function background(model) {
   const [kind, name] = state.background.split(":");
   const predicted = model.predicted[name], reference = model.mesh.reference[name];
   if (kind === "predicted" && predicted) return predicted;
   if (kind === "reference" && reference) return reference;
+  if (kind === "estimated" && model.estimated[name]) return model.estimated[name].map(Math.abs);
   if (kind === "error" && predicted && reference) {
     const least = roundingOf(reference);
     return predicted.map((value, i) => {
