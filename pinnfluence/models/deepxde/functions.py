@@ -84,7 +84,7 @@ def declared(
     Raises:
         InputError: it cannot be evaluated either way, or gives another shape.
     """
-    given = _sample(context, data)
+    given = sample_field(context, data)
     why = context.by_autograd
     if not why:
         try:
@@ -125,7 +125,7 @@ def by_autograd(
         rows = f.data[:, -1].long()
         return [column[rows] for column in columns_of(result, name, len(points))]
 
-    given = _sample(context, data, with_image=with_image)
+    given = sample_field(context, data, with_image=with_image)
     try:
         widths = [part.shape[1] for part in evaluate(given)]
     except InputError:
@@ -152,7 +152,7 @@ def by_autograd(
     return Declared(names, frozenset(), values, in_threads=False, by_autograd=True)
 
 
-def _sample(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
+def sample_field(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
     """A field of a few points with made-up derivatives, to try a function at."""
     points = context.sample
     params = {f"net.{n}": p.detach() for n, p in context.own.net.named_parameters()}
