@@ -125,18 +125,7 @@ def by_autograd(
         rows = f.data[:, -1].long()
         return [column[rows] for column in columns_of(result, name, len(points))]
 
-    given = sample_field(context, data, with_image=with_image)
-    try:
-        widths = [part.shape[1] for part in evaluate(given)]
-    except InputError:
-        raise
-    except Exception as error:  # whatever a user's function raises
-        raise InputError(
-            f"{name}: the function cannot be evaluated at some of the training points in "
-            f"{context.sample.dtype}: {type(error).__name__}: {error}; expected a function of each "
-            "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
-            "that)"
-        ) from error
+    widths = _widths(evaluate, sample_field(context, data, with_image=with_image), name)
     warn_once(
         context.own.net,
         f"slow way: {name} is differentiated by backward passes through the model's own function: "
@@ -150,6 +139,21 @@ def by_autograd(
 
     names = residual_names(name, widths)
     return Declared(names, frozenset(), values, in_threads=False, by_autograd=True)
+
+
+def _widths(evaluate: Callable[[Field], list[Tensor]], given: Field, name: str) -> list[int]:
+    """Numbers of columns of each residual, tried at a few points."""
+    try:
+        return [part.shape[1] for part in evaluate(given)]
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's function raises
+        raise InputError(
+            f"{name}: the function cannot be evaluated at some of the training points in "
+            f"{given.points.dtype}: {type(error).__name__}: {error}; expected a function of each "
+            "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
+            "that)"
+        ) from error
 
 
 def sample_field(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
