@@ -83,8 +83,7 @@ def from_deepxde(
     with torch.random.fork_rng(devices=[]):  # new layers begin with random numbers
         if isinstance(model, PinnModel):
             pinn = _own_model(model, given, dtype)
-            if all(eq.data is None and eq.image is None for eq in pinn.equations):
-                check_model(model, pinn, loss_of)  # else DeepXDE cannot evaluate them
+            check_model(model, pinn, loss_of)
             return pinn
         settings = (inputs, outputs, given, dtype)
         try:
