@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pinnfluence import problems
-from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.errors import InputError
+from pinnfluence.runtime.script import Parser, run_script
 
 if TYPE_CHECKING:
     from pinnfluence.curvature.recipe import Recipe

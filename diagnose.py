@@ -13,10 +13,11 @@ import numpy as np
 from pinnfluence import problems
 from pinnfluence.diagnosis import correction_file, diagnose
 from pinnfluence.diagnosis.page import page
-from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.errors import InputError
 from pinnfluence.models.trained_model import folder_beside, load_model, load_points_inside
 from pinnfluence.runtime import devices
 from pinnfluence.runtime.progress import ProgressStages
+from pinnfluence.runtime.script import Parser, run_script
 from pinnfluence.storage.files import check_target, write_bytes
 from pinnfluence.storage.lock import held
 from pinnfluence.storage.stage_store import STAGES

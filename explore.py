@@ -6,9 +6,10 @@ python explore.py model_zoo/good_influences model_zoo/bad_influences -o explorer
 import argparse
 from pathlib import Path
 
-from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.errors import InputError
 from pinnfluence.explorer import write_explorer
 from pinnfluence.explorer.payload import RANK, TEST_POINTS
+from pinnfluence.runtime.script import Parser, run_script
 
 
 def parse_arguments() -> argparse.Namespace:

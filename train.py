@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnfluence import problems
-from pinnfluence.errors import InputError, Parser, input_errors, run_script
+from pinnfluence.errors import InputError, input_errors
 from pinnfluence.problem.parts import DISTRIBUTIONS, NUMBERS, Schedule
+from pinnfluence.runtime.script import Parser, run_script
 from pinnfluence.training import optimizers
 
 if TYPE_CHECKING:

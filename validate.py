@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pinnfluence.errors import InputError, Parser, run_script
+from pinnfluence.errors import InputError
 from pinnfluence.models.trained_model import (
     TrainedModel,
     folder_beside,
     load_model,
     load_test_points,
 )
+from pinnfluence.runtime.script import Parser, run_script
 from pinnfluence.storage.files import check_target, sweep
 from pinnfluence.storage.lock import held
 from pinnfluence.storage.stage_store import STAGES

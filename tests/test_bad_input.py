@@ -11,9 +11,9 @@ import torch
 from helpers import CALC, SMALL, TRAIN, Result, assert_refused, run, short_run, snapshot
 
 from pinnfluence import load_model
-from pinnfluence.errors import Parser, run_script
 from pinnfluence.field.network import MLP
 from pinnfluence.problems import names
+from pinnfluence.runtime.script import Parser, run_script
 
 
 @pytest.fixture

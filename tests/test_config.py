@@ -41,6 +41,14 @@ def test_no_file_and_nothing_stated(tmp_path: Path) -> None:
     assert RunConfig.of({"start_from": None}, "") == RunConfig()
 
 
+def test_iterations_are_those_of_whatever_phases_there_are() -> None:
+    settings = {"n_iterations": 7, "n_iterations_nudge": 5, "iterations": {"mine": 2}}
+    config = RunConfig.of(settings, "here")
+    assert config.iterations == {"n_iterations": 7, "n_iterations_nudge": 5}
+    assert config.others == {"iterations": {"mine": 2}}
+    assert config.stated() == settings
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -48,6 +56,8 @@ def test_no_file_and_nothing_stated(tmp_path: Path) -> None:
         ({"seed": True}, "here: seed: expected `int`, found true"),
         ({"lr": 0}, r"here: lr: expected `float` > 0.0, found 0"),
         ({"lr": float("nan")}, "here: lr: expected `float` > 0.0, found NaN"),
+        ({"n_iterations": "5"}, 'here: n_iterations: expected `int`, found "5"'),
+        ({"n_iterations_nudge": -1}, "here: n_iterations_nudge: expected `int` >= 0, found -1"),
         ({"num_domain": -1}, "here: num_domain: expected `int` >= 0, found -1"),
         ({"dtype": ""}, 'here: dtype: expected `str` of length >= 1, found ""'),
         ({"versions": {"torch": 2}}, "here: versions.* expected `str`, found"),

@@ -28,9 +28,7 @@ REFUSED = {
     "decoupled_decay": "the optimiser's decay is not part of a loss",
     "mean_absolute_error": "the loss has no second derivative",
     "online_function": "there is no fixed set of training points",
-    "point_weights": "a tensor of weights belongs to places in the batch, not to points",
-    "weighted_loss": "the loss is a function of its own, not a mean of squares",
-    "log_cosh": "the loss is no mean of squares",
+    "relative_loss": "the loss is no sum over the points",
 }
 """Models that must be refused, and why."""
 
@@ -51,6 +49,7 @@ WITH_HESSIAN = (
     *("poisson_robin", "burgers_conservative", "schroedinger", "euler_beam", "delay"),
     *("unknown_flux", "unknown_vector", "layer_norm", "residual_network", "last_layer"),
     *("measured_components", "own_condition", "stream_function", "l2_regulariser", "function"),
+    *("weighted_loss", "log_cosh", "huber_dataset", "point_weights"),
 )
 """Models that are also compared with the Hessian of DeepXDE's own loss."""
 

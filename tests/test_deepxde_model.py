@@ -1,6 +1,7 @@
 """What is built for DeepXDE, and its own ``dde.grad`` path against the loss of the package."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +9,15 @@ import pytest
 import torch
 from brute_force import HEIGHT, LENGTH, NU, RHO, TERMS, flow_masks, flow_residuals
 
+from pinnfluence import Equation, InputError, from_deepxde
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation
 from pinnfluence.models.deepxde import model as deepxde_model
 from pinnfluence.models.deepxde.model import GradField, PinnModel, build, dde, geometry
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problem.parts import Schedule
+from pinnfluence.problem.problem import Problem
+from pinnfluence.problems import heat
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.training.loss_step import loss_step
 from pinnfluence.training.objective import TrainingLoss
@@ -172,6 +178,54 @@ def test_same_seed_same_model():
         torch.testing.assert_close(p, same.net.state_dict()[name], rtol=0, atol=0)
     weights = (model.net.state_dict()["linears.0.weight"] for model in (one, other))
     assert not torch.equal(*weights)
+
+
+# ---- equations with data and images
+
+
+def waves(f):
+    return {"wave": f.u_t - f.u_xx}
+
+
+def periodic(f):
+    return {"value": f.u - f.image.u, "slope": f.u_x - f.derivative((0,))[:, 0] - f.image.u_x}
+
+
+def measured(f):
+    return {"start": f.data[:, 1] * (f.u - f.data[:, 0])}
+
+
+def periodic_waves() -> Problem:
+    """A field that is periodic in x, with measured numbers inside and at the beginning."""
+    left, right = (lambda x: x[:, 0] == 0), np.array([1, 0], np.float32)
+    conditions = (
+        Equation(periodic, left, image=lambda x: x + right, group="boundary"),
+        Equation(measured, heat.DOMAIN.at_start, data=lambda x: np.cos(x) + 2, group="initial"),
+    )
+    changes = {"num_domain": 12, "num_boundary": 12, "num_initial": 6, "layers": (2, 5, 1)}
+    changed = heat.PROBLEM.changed(**changes)
+    return replace(changed, pde=waves, conditions={"periodic": conditions})
+
+
+def test_the_own_loss_of_equations_with_data_and_images(monkeypatch):
+    """DeepXDE evaluates it with the network at the images, so that the reader can compare."""
+    model = build(periodic_waves(), "periodic", seed=2)
+    model.compile("adam", lr=1e-3, verbose=0)
+    pinn = from_deepxde(model)
+    x = torch.as_tensor(model.train_x, dtype=torch.float64)
+    start = x[model.train_x[:, 1] == 0]
+    u = pinn.network(start)[:, 0].detach()
+    expected = ((torch.cos(start[:, 1]) + 2) * (u - torch.cos(start[:, 0]) - 2)).square().mean()
+    loss = Loss.of_training(pinn.at(pinn.training_points))
+    assert loss.term_sums(9)["start"] == pytest.approx(float(expected))
+    flipped = Collocation._fields
+    monkeypatch.setattr(
+        Collocation,
+        "_fields",
+        lambda self, whole, n, rows: flipped(self, whole, n, [r.flip(0) for r in rows]),
+    )
+    with pytest.raises(InputError, match="loss term value is"):
+        from_deepxde(model)
 
 
 # ---- looking derivatives up

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.network import closure
-from pinnfluence.models.deepxde.derivative_lookup import NotLookedUpError, call, needs
+from pinnfluence.models.deepxde.derivative_lookup import call, needs
 from pinnfluence.models.deepxde.grad import answering
 from pinnfluence.models.deepxde.model import dde
 
@@ -36,7 +36,7 @@ def streams(function: Function) -> Streams:
     columns = network(x).unbind(1)
     return {
         index: torch.stack([derivative(y, x, index) for y in columns], 1).detach()
-        for index in closure(needs(function, POINTS[:2], 2))
+        for index in closure(needs(function, POINTS[:2], 2)[0])
     }
 
 
@@ -75,34 +75,44 @@ EXPRESSIONS: dict[str, Function] = {
 def test_looked_up(name):
     """Nothing but what is asked for is needed of the field."""
     function, expected = LOOKED_UP[name]
-    assert needs(function, POINTS[:2], 2) == {(), *expected}
+    assert needs(function, POINTS[:2], 2) == ({(), *expected}, False)
     found = call(function, POINTS, streams(function), {})
     torch.testing.assert_close(found, by_deepxde(function), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("with_graph", [True, False])
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_expressions_are_not_looked_up(name):
-    """They are evaluated by autograd instead, see ``by_autograd``: never wrongly, nor as zero."""
-    with pytest.raises(NotLookedUpError, match="differentiates an expression"):
-        needs(EXPRESSIONS[name], POINTS[:2], 2)
-
-
-def test_under_vmap_and_gradients():
-    """Still a function of the field: differentiated by it, and vmapped over points."""
-    function = lambda x, y: hessian(y, x, component=0, i=0, j=1) * y[:, 1:] + x[:, :1]  # noqa: E731
+def test_expressions_are_differentiated_by_the_chain_rule(name, with_graph):
+    function = EXPRESSIONS[name]
     given = streams(function)
+    assert needs(function, POINTS[:2], 2) == (set(given), True)
+    with torch.set_grad_enabled(with_graph):
+        found = call(function, POINTS, given, {}, has_expressions=True)
+    assert found.requires_grad is with_graph
+    torch.testing.assert_close(found.detach(), by_deepxde(function), rtol=1e-10, atol=1e-12)
+
+
+def one_hessian(x: Tensor, y: Tensor) -> Tensor:
+    return hessian(y, x, component=0, i=0, j=1) * y[:, 1:] + x[:, :1]
+
+
+@pytest.mark.parametrize("function", [one_hessian, *EXPRESSIONS.values()])
+def test_under_vmap_and_gradients(function):
+    """Still a function of the field: differentiated by it, and vmapped over points."""
+    given, has_expressions = streams(function), function is not one_hessian
 
     def one(x, values):
         fields = {index: v[None] for index, v in zip(given, values, strict=True)}
-        return call(function, x[None], fields, {})[0, 0]
+        return call(function, x[None], fields, {}, has_expressions)[0, 0]
 
     values = tuple(given.values())
-    whole = call(function, POINTS, given, {})[:, 0]
-    torch.testing.assert_close(torch.func.vmap(one)(POINTS, values), whole)
-    slopes = torch.func.vmap(torch.func.grad(one, argnums=1))(POINTS, values)
+    differentiated = torch.func.grad_and_value(one, argnums=1)
+    slopes, found = torch.func.vmap(differentiated)(POINTS, values)
     leaves = [v.clone().requires_grad_() for v in values]
-    total = call(function, POINTS, dict(zip(given, leaves, strict=True)), {}).sum()
-    expected = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    streamed = dict(zip(given, leaves, strict=True))
+    whole = call(function, POINTS, streamed, {}, has_expressions)[:, 0]
+    torch.testing.assert_close(found, whole)
+    expected = torch.autograd.grad(whole.sum(), leaves, allow_unused=True, materialize_grads=True)
     for slope, e in zip(slopes, expected, strict=True):
         torch.testing.assert_close(slope, e)
 

@@ -15,7 +15,8 @@ SCRIPT = f"""
 import sys, types
 package = sys.modules["pinnfluence"] = types.ModuleType("pinnfluence")
 package.__path__ = [{os.path.dirname(pinnfluence.__file__)!r}]  # without the imports of the whole
-from pinnfluence.errors import InputError, run_script
+from pinnfluence.errors import InputError
+from pinnfluence.runtime.script import run_script
 def main():
     {{body}}
 run_script(main)

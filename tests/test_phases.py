@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT
 
 from pinnfluence import InputError, problems
-from pinnfluence.models.deepxde.model import build
+from pinnfluence.models.deepxde.model import build, dde
 from pinnfluence.problem.parts import Schedule
 from pinnfluence.problems.heat import PROBLEM
 from pinnfluence.storage.checkpoint import find_checkpoint
@@ -78,6 +79,24 @@ def test_a_new_phase_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert find_checkpoint(folder) == folder / "nudge-1.pt"
     finally:
         optimizers.registered.cache_clear()
+
+
+def test_plain_deepxde_restores_what_a_phase_of_ours_ends_with(tmp_path: Path) -> None:
+    sizes = {"num_domain": 20, "num_boundary": 10, "num_initial": 10}
+    model = build(PROBLEM.changed(layers=(2, 4, 1), **sizes), "dirichlet", seed=1)
+    loss = TrainingLoss(model.pinn, model.train_x)
+    Run(loss, tmp_path, Schedule(iterations={"lm": 2}, dtype="float32")).train()
+    plain = dde.Model(model.data, dde.nn.FNN([2, 4, 1], "tanh", "Glorot uniform"))
+    plain.compile("adam", lr=0.5, verbose=0)
+    plain.restore(tmp_path / "lm-2.pt")
+    for mine, theirs in zip(loss.network.parameters(), plain.net.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert plain.opt.param_groups[0]["lr"] == Schedule().lr
+    plain._train_step(model.data.train_x, model.data.train_y, model.data.train_aux_vars)
+    assert all(
+        not torch.equal(mine, theirs)
+        for mine, theirs in zip(loss.network.parameters(), plain.net.parameters(), strict=True)
+    )
 
 
 def test_an_unknown_phase_is_refused(tmp_path: Path) -> None:

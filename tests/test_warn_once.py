@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import corpus
 import pytest
 import torch
 from deepxde_problems import fnn, hessian, jacobian, model_of, on_interval
@@ -33,18 +34,18 @@ def told(model: Any) -> list[str]:
     return [str(w.message) for w in found]
 
 
-@pytest.mark.parametrize("name", ["dirichlet", "neumann", "pointset", "lorenz", "robin"])
+@pytest.mark.parametrize(
+    "name", ["dirichlet", "neumann", "pointset", "lorenz", "robin", "conservative"]
+)
 def test_fast_ways_are_silent(name: str) -> None:
-    assert [m for m in told(model_of(name)) if "nested forward" in m or "differentiates" in m] == []
+    assert [m for m in told(model_of(name)) if "slow way" in m] == []
 
 
-def test_expressions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equations_that_call_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warn_once, "_shown", WeakKeyDictionary())  # of other tests, too
-    found = [message for message in told(model_of("conservative")) if "restored" not in message]
-    for name in ("residual", "operator"):
-        start = f"slow way: {name} is differentiated by backward passes"
-        assert sum(m.startswith(start) for m in found) == 1, found
-    assert len(found) == 2
+    found = [m for m in told(corpus.model_of("autograd_equation")) if "restored" not in m]
+    assert len(found) == 1
+    assert found[0].startswith("slow way: residual is differentiated by backward passes")
 
 
 @pytest.mark.parametrize(

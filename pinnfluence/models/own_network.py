@@ -6,15 +6,18 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+Array = Tensor | np.ndarray
+
 
 class Substitute(TorchFunctionMode):
-    """Tensors that the user's functions hold, by identity, replaced by others."""
+    """Tensors and arrays that the user's functions hold, by identity, replaced by others."""
 
-    def __init__(self, substitutes: Mapping[int, Tensor]) -> None:
+    def __init__(self, substitutes: Mapping[int, Array]) -> None:
         super().__init__()
         self._substitutes = substitutes
 
@@ -24,13 +27,16 @@ class Substitute(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _replaced(self, found: Any) -> Any:
-        if isinstance(found, Tensor):
-            return self._substitutes.get(id(found), found)
+        if isinstance(found, Array):
+            return self._of(found)
         if type(found) in (tuple, list):
             return type(found)(self._replaced(item) for item in found)
         if type(found) is dict:
             return {key: self._replaced(item) for key, item in found.items()}
         return found
+
+    def _of(self, array: Array) -> Array:
+        return self._substitutes.get(id(array), array)
 
 
 class Unknowns:

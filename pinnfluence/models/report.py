@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.errors import Parser, run_script
 from pinnfluence.models.trained_model import TrainedModel, load_model
 from pinnfluence.problem.labels import distinct
 from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.comparison import relative_l2, with_quantities
+from pinnfluence.runtime.script import Parser, run_script
 from pinnfluence.storage.checkpoint import HISTORY
 from pinnfluence.training.history import read_history
 

@@ -157,21 +157,26 @@ def load_model(
         asked = _words(config.layers)
         source = "was asked for" if "layers" in given else f"is what {config_file} says"
         raise InputError(f"{file} has layers {_words(layers)}, but {asked} {source}")
-    config, own = replace(config, layers=layers), problem.network
-    network = MLP(layers, own.activation, own.scale, own.envelope)
-    network.to(device, dtype)
+    own = problem.network
+    network = MLP(layers, own.activation, own.scale, own.envelope).to(device, dtype)
     network.load_state_dict(weights)  # after .to: weights in float64 keep their digits
     with input_errors(str(config_file)):
         pinn = Pinn.of(problem, config.conditions or "", network)
-    if isinstance(train_x, np.ndarray):
-        check_points(train_x, len(problem.inputs), "training")
-        train_x = train_x.astype(np.float32)
-    else:
-        path = Path(train_x or file.parent / checkpoint.POINTS)
-        train_x = load_points_inside(path, problem, "training")
+    points = _training_points(train_x, file, problem)
     assumed = tuple(key for key in SETTINGS if key not in stated)
     digest = hashlib.sha256(content).hexdigest()
-    return TrainedModel(pinn, problem, config, train_x, file, digest, assumed)
+    config = replace(config, layers=layers)
+    return TrainedModel(pinn, problem, config, points, file, digest, assumed)
+
+
+def _training_points(
+    given: str | Path | np.ndarray | None, file: Path, problem: Problem
+) -> np.ndarray:
+    """The training points ``[n_train, n_inputs]``, float32: given, or beside the checkpoint."""
+    if isinstance(given, np.ndarray):
+        check_points(given, len(problem.inputs), "training")
+        return given.astype(np.float32)
+    return load_points_inside(Path(given or file.parent / checkpoint.POINTS), problem, "training")
 
 
 def _complete(config: RunConfig) -> tuple[Problem, RunConfig]:

@@ -21,7 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pinnfluence.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError
+from pinnfluence.errors import InputError
+from pinnfluence.runtime.script import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pinnfluence.runtime.signals import SIGNALS
 
 TIMEOUT = timedelta(days=7)

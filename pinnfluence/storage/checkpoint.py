@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 
 from pinnfluence.errors import InputError
-from pinnfluence.storage.config import CONFIG, load_config
+from pinnfluence.storage.config import CONFIG, ITERATIONS, load_config
 from pinnfluence.storage.files import check_unpacked_size, read_npy, write_bytes
 from pinnfluence.storage.points import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
 PHASES = ("adam", "lbfgs", "lm")
 """Phases whose checkpoints ``<phase>-<step>.pt`` are known without a ``config.json``."""
-
-ITERATIONS = "n_iterations_"
-"""What the settings of a run call the iterations of a phase begins like this."""
 
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -140,8 +137,8 @@ def _phases(folder: Path) -> list[str]:
         config = load_config(folder / CONFIG)
     except InputError:
         return []
-    settings = {} if config is None else config.stated()
-    return [key.removeprefix(ITERATIONS) for key in settings if key.startswith(ITERATIONS)]
+    lengths = {} if config is None else config.iterations
+    return [key.removeprefix(ITERATIONS) for key in lengths if key.startswith(ITERATIONS)]
 
 
 def load_weights(

@@ -17,6 +17,9 @@ from pinnfluence.storage.typed import Count, Name, Positive, Size, as_type
 
 CONFIG = "config.json"
 
+ITERATIONS = "n_iterations_"
+"""What a phase's number of iterations is called begins like this, but for Adam's."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -24,7 +27,8 @@ class RunConfig:
 
     layers: widths of all layers. scale: length by which each input is divided. loss_weights: by
     loss term; others count once. start_from: SHA-256 of the checkpoint with the first weights.
-    others: what the file says besides.
+    iterations: most iterations of the phases of training, ``n_iterations`` and
+    ``n_iterations_<phase>``, by these names. others: what the file says besides.
     """
 
     problem: Name | None = None
@@ -38,14 +42,12 @@ class RunConfig:
     num_domain: Count | None = None
     num_boundary: Count | None = None
     num_initial: Count | None = None
-    n_iterations: Count | None = None
-    n_iterations_lbfgs: Count | None = None
-    n_iterations_lm: Count | None = None
     lr: Positive | None = None
     dtype: Name | None = None
     start_from: Name | None = None
     device: Name | None = None
     versions: dict[str, str] | None = None
+    iterations: dict[str, Count] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -58,23 +60,28 @@ class RunConfig:
         Raises:
             InputError: a setting has another type, or a number that it cannot be.
         """
-        names = {item.name for item in dataclasses.fields(cls)} - {"others"}
+        names = {item.name for item in dataclasses.fields(cls)} - {"iterations", "others"}
         known = {key: value for key, value in settings.items() if key in names}
         for key, value in known.items():
             if value is None and key != "start_from":
                 raise InputError(f"{where}: {key}: expected a value or no such key, found null")
+        lengths = {
+            key: as_type(value, Count, f"{where}: {key}")
+            for key, value in settings.items()
+            if key == "n_iterations" or key.startswith(ITERATIONS)
+        }
+        others = {k: v for k, v in settings.items() if k not in names and k not in lengths}
         config = as_type(known, cls, where)
-        others = {key: value for key, value in settings.items() if key not in names}
-        return dataclasses.replace(config, others=others)
+        return dataclasses.replace(config, iterations=lengths, others=others)
 
     def stated(self) -> dict[str, Any]:
         """The settings that are stated, by name, as JSON has them."""
         settings = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in vars(self).items()
-            if value is not None and key != "others"
+            if value is not None and key not in ("iterations", "others")
         }
-        return settings | self.others
+        return settings | self.iterations | self.others
 
 
 def load_config(path: Path) -> RunConfig | None:

@@ -34,7 +34,7 @@ class Optimizer(ABC):
     errors_every: ClassVar[int] = 1000
 
     def __init__(self, loss: TrainingLoss, schedule: Schedule) -> None:
-        self.loss, self.ended = loss, ""
+        self.loss, self.schedule, self.ended = loss, schedule, ""
 
     @abstractmethod
     def step(self, n: int) -> int:
@@ -52,6 +52,10 @@ class Optimizer(ABC):
             ValueError: it is not one of this optimiser for this network.
         """
 
+    def restorable(self) -> dict[str, Any]:
+        """What ``dde.Model.restore`` reads beside the network: by default, that of a new Adam."""
+        return torch.optim.Adam(self.loss.network.parameters(), lr=self.schedule.lr).state_dict()
+
     def points_changed(self) -> None:  # noqa: B027
         """Forget what was remembered of the loss at other points."""
 
@@ -62,8 +66,12 @@ class TorchOptimizer(Optimizer):
     algorithm: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """That of PyTorch's optimiser, which ``dde.Model.restore`` reads, too."""
+        """That of PyTorch's optimiser."""
         return self.algorithm.state_dict()
+
+    def restorable(self) -> dict[str, Any]:
+        """The same: DeepXDE has this optimiser, too."""
+        return self.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a ``state_dict``, checked against what this optimiser remembers."""

@@ -159,7 +159,7 @@ class Run:
         state, optimizer = self.state, self.optimizer
         assert optimizer is not None
         path = self.folder / f"{state.phase}-{state.step}.pt"
-        checkpoint.save_checkpoint(path, self.loss.network.state_dict(), optimizer.state_dict())
+        checkpoint.save_checkpoint(path, self.loss.network.state_dict(), optimizer.restorable())
         later = self.phases[self.phases.index(state.phase) + 1 :]
         if later:
             state.message = ""

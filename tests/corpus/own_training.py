@@ -143,6 +143,13 @@ def weighted_loss() -> Any:
     return trained(problem(), fnn(1, 6, 6, 1), loss=[loss, "MSE", "MSE"])
 
 
+def sums_of_squares() -> Any:
+    """Losses that are sums, one of them over points that repeat others of the training."""
+    loss = lambda target, error: 0.5 * (error - target).square().sum()  # noqa: E731
+    data = problem(anchors=np.array([[0.25], [0.25], [0.5]]))
+    return trained(data, fnn(1, 6, 6, 1), loss=loss, loss_weights=[1, 2, 0.3])
+
+
 def log_cosh() -> Any:
     """A loss that is smooth but no square."""
     loss = lambda target, value: torch.log(torch.cosh(3 * (value - target))).mean()  # noqa: E731
@@ -174,5 +181,5 @@ MODELS = (
         resampled_then_fixed,
     ),
     *(added_anchors, anchors_and_exclusions, repeated_points, weighted_loss, log_cosh),
-    mean_absolute_error,
+    *(mean_absolute_error, sums_of_squares),
 )

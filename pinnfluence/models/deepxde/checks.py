@@ -5,8 +5,7 @@ The losses and gradients of a translated model are compared with DeepXDE's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +17,8 @@ from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
 from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.own_loss import own_model
 from pinnfluence.models.own_network import Wrapped
 from pinnfluence.runtime.warn_once import warn_once
 
@@ -84,26 +83,30 @@ def _refuse_data(data: Any) -> None:
         )
 
 
-def check_model(model: Any, pinn: Pinn, loss_of: Callable[[str], str]) -> None:
+def check_model(
+    model: Any,
+    pinn: Pinn,
+    loss_of: Callable[[str], str],
+    offsets: Sequence[float] = (0.0,),
+) -> None:
     """Compare DeepXDE's own loss terms, and their gradients by theta, with those of a ``Pinn``.
 
-    ``loss_of`` gives the loss to which a term belongs.
+    ``loss_of`` gives the loss to which a term belongs. ``offsets``: what DeepXDE's losses are more
+    than those of the ``Pinn``, because they are no squares.
 
     Raises:
         MismatchError: they differ, with both figures: the loss is not a mean of squares, residuals
             depend on other points, the network is random or counts batches, ...
         InputError: DeepXDE's own loss overflows or cannot be evaluated.
     """
-    if _is_in_batches(model):  # its loss is that of a random batch
-        return
     assert pinn.training is not None
     loss = Loss.of_training(pinn.at(pinn.training.x))
     ours, dtype = _losses(loss, loss_of), pinn.like.dtype
-    with _own_model(model, dtype) as evaluate:
+    with own_model(model, dtype) as evaluate:
         losses = evaluate()
         if len(ours) != len(losses):
             raise InputError(f"DeepXDE has {len(losses)} loss terms, found {len(ours)}: {[*ours]}")
-        theirs = losses.detach().cpu().tolist()
+        theirs = losses.detach().cpu().numpy() - np.array(offsets)
         for (name, mine), own in zip(ours.items(), theirs, strict=True):
             _compare_losses(name, mine, own, TOLERANCES[dtype])
         parameters = _parameters(model, pinn)
@@ -208,45 +211,6 @@ def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:
     for name, value in loss.term_sums(max(1, len(loss) // 2)).items():
         losses[loss_of(name)] = losses.get(loss_of(name), 0.0) + value
     return losses
-
-
-def _is_in_batches(model: Any) -> bool:
-    conditions = getattr(model.data, "bcs", ())
-    return any(getattr(condition, "batch_size", None) is not None for condition in conditions)
-
-
-@contextmanager
-def _own_model(model: Any, dtype: torch.dtype) -> Iterator[Callable[[], Tensor]]:
-    """A function that gives the loss terms as DeepXDE computes them, in the given dtype."""
-    data = model.data
-    numbers = torch.zeros(0, dtype=dtype, device="cpu").numpy().dtype
-    seen = model.train_state.X_train
-    x = (data.train_x if seen is None else seen).astype(numbers)
-    targets = data.train_y if model.train_state.y_train is None else model.train_state.y_train
-    auxiliary = getattr(data, "train_aux_vars", None)
-    variables = model.external_trainable_variables or ()
-
-    def evaluate() -> Tensor:
-        try:
-            with torch.enable_grad(), exact_attention(), torch.random.fork_rng(devices=[]):
-                return _evaluate(model, x, _cast(targets, numbers), _cast(auxiliary, numbers))[1]
-        except Exception as error:  # whatever a user's functions raise
-            raise InputError(
-                f"DeepXDE's own loss cannot be evaluated in {dtype}: {type(error).__name__}: "
-                f"{error}; read the model with the dtype that it was trained in"
-            ) from error
-
-    with in_dtype(model.net, variables, dtype):
-        yield evaluate
-
-
-def _evaluate(model: Any, x: np.ndarray, targets: Any, auxiliary: Any) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = model.outputs_losses_train(x, targets, auxiliary)
-    return found
-
-
-def _cast(array: Any, dtype: np.dtype[Any]) -> Any:
-    return None if array is None else np.asarray(array).astype(dtype)
 
 
 def _parameters(model: Any, pinn: Pinn) -> list[Tensor]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
 from pinnfluence.field.network import MultiIndex
 from pinnfluence.models.deepxde.by_autograd import condition_error
+from pinnfluence.models.deepxde.by_row import with_rows
 from pinnfluence.models.deepxde.functions import (
     Context,
     PointFunction,
@@ -24,7 +24,7 @@ from pinnfluence.models.deepxde.functions import (
     with_points,
 )
 from pinnfluence.models.deepxde.model import dde
-from pinnfluence.problem.domain import TOLERANCE
+from pinnfluence.models.deepxde.point_sets import at_points, is_point_set, nearest, point_set
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import as_array
 
@@ -42,13 +42,6 @@ KINDS = {
 
 PAIRED = ("periodic", "Interface2DBC")
 """Kinds whose residuals are of pairs of points, the second ones behind the first."""
-
-POINT_SETS = (dde.icbc.PointSetBC, dde.icbc.PointSetOperatorBC)
-
-
-def is_point_set(condition: Any) -> bool:
-    """Whether a condition holds at points of its own."""
-    return isinstance(condition, POINT_SETS)
 
 
 def kind_of(condition: Any) -> str:
@@ -87,7 +80,8 @@ def pde_equation(data: Any, context: Context) -> Equation:
     def function(x: Tensor, y: Tensor, f: Field) -> Any:
         return pde(x, y) if auxiliary is None else pde(x, y, f.data)
 
-    return Equation(declared("residual", function, context, numbers), data=numbers)
+    residuals, numbers = with_rows(function, data, context, numbers)
+    return Equation(declared("residual", residuals, context, numbers), data=numbers)
 
 
 def regression_equation(n_outputs: int) -> Equation:
@@ -97,7 +91,7 @@ def regression_equation(n_outputs: int) -> Equation:
     def residual(f: Field) -> list[Tensor]:
         return list((f.derivative(()) - f.data).unbind(1))
 
-    return Equation(Declared(names, _set(()), residual), nowhere_else)
+    return Equation(Declared(names, frozenset({()}), residual), nowhere_else)
 
 
 def nowhere_else(x: np.ndarray) -> np.ndarray:
@@ -115,14 +109,14 @@ def condition_equation(condition: Any, name: str, context: Context) -> Equation:
     if why := context.by_autograd or _needs_its_own_error(condition, kind):
         return _own_error(condition, kind, name, context, why)
     if is_point_set(condition):
-        return _point_set(condition, kind, name, context)
+        return point_set(condition, kind, name, context)
     on = _membership(condition)
     if kind == "periodic":
         return _periodic(condition, on, name)
     if kind in ("dirichlet", "ic"):
         column = condition.component
         residual = Declared(
-            (name,), _set(()), lambda f: [f.derivative(())[:, column] - f.data[:, 0]]
+            (name,), frozenset({()}), lambda f: [f.derivative(())[:, column] - f.data[:, 0]]
         )
         return Equation(residual, on, lambda x: _targets(condition.func, stored(x), name))
     if kind == "neumann":
@@ -167,10 +161,10 @@ def _own_error(condition: Any, kind: str, name: str, context: Context, why: str)
     """The residual as ``condition.error`` gives it; of a point set at all of its points."""
     error = condition_error(condition)
     if is_point_set(condition):
-        points, on = condition.points, _at_points(condition)
+        points, on = condition.points, at_points(condition)
 
         def numbers(x: np.ndarray) -> np.ndarray:
-            return _nearest(points, x)[1][:, None].astype(float)
+            return nearest(points, x)[1][:, None].astype(float)
 
         residual = by_autograd(name, error, context, numbers, why, points=points)
         return Equation(residual, on, numbers)
@@ -186,10 +180,6 @@ def _own_error(condition: Any, kind: str, name: str, context: Context, why: str)
     on = _membership(condition) if kind == "periodic" else nowhere_else
     residual = by_autograd(name, error, context, None, why, with_image=True)
     return Equation(residual, on, image=image)
-
-
-def _set(*indices: MultiIndex) -> frozenset[MultiIndex]:
-    return frozenset(indices)
 
 
 def _membership(condition: Any) -> PointFunction:
@@ -239,7 +229,7 @@ def _neumann(column: int, name: str, context: Context) -> Declared:
         slopes = [f.derivative((j,))[:, column] * f.data[:, 1 + j] for j in directions]
         return [torch.stack(slopes).sum(0) - f.data[:, 0]]
 
-    return Declared((name,), _set(*((j,) for j in directions)), residual)
+    return Declared((name,), frozenset((j,) for j in directions), residual)
 
 
 def _robin(condition: Any, on: PointFunction, name: str, context: Context) -> Equation:
@@ -267,54 +257,4 @@ def _periodic(condition: Any, on: PointFunction, name: str) -> Equation:
     def image(x: np.ndarray) -> np.ndarray:
         return condition.geom.periodic_point(stored(x), condition.component_x)
 
-    return Equation(Declared((name,), _set(index), residual), on, image=image)
-
-
-def _point_set(condition: Any, kind: str, name: str, context: Context) -> Equation:
-    n_inputs = condition.points.shape[1]
-    components = np.atleast_1d(getattr(condition, "component", 0)).tolist()
-    data, on = _values_at(condition, name, n_inputs), _at_points(condition)
-    if kind == "pointset":
-        names = (name,) if len(components) == 1 else tuple(f"{name}.{c}" for c in components)
-
-        def residual(f: Field) -> list[Tensor]:
-            columns = zip(components, range(n_inputs, n_inputs + len(components)), strict=True)
-            return [f.derivative(())[:, c] - f.data[:, at] for c, at in columns]
-
-        return Equation(Declared(names, _set(()), residual), on, data)
-    operator = with_points(condition.func, context)
-
-    def function(x: Tensor, y: Tensor, f: Field) -> Tensor:
-        return operator(x, y, f) - f.data[:, n_inputs:]
-
-    return Equation(declared(name, function, context, data), on, data)
-
-
-def _values_at(condition: Any, name: str, n_inputs: int) -> PointFunction:
-    """Points and values of a point set, ``[n, n_inputs + n_components]``, at points of it."""
-    points, values = condition.points, as_array(condition.values)
-    if values.ndim == 1 and len(values) > 1:
-        raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")
-    expected = (len(points), np.size(getattr(condition, "component", 0)))
-    try:
-        values = np.broadcast_to(values, expected)
-    except ValueError:
-        raise InputError(f"{name}: values have shape {values.shape}, expected {expected}") from None
-
-    def data(x: np.ndarray) -> np.ndarray:
-        return np.hstack([stored(x), values[_nearest(points, x)[1]]])
-
-    return data
-
-
-def _at_points(condition: Any) -> PointFunction:
-    """Which points are some of a point set."""
-    return lambda x: _nearest(condition.points, x)[0] <= TOLERANCE
-
-
-def _nearest(points: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances from points ``x`` to the nearest of ``points``, and which it is."""
-    if len(x) == 0:
-        return np.zeros(0), np.zeros(0, int)
-    distances, numbers = KDTree(points).query(x)
-    return distances, numbers
+    return Equation(Declared((name,), frozenset({index}), residual), on, image=image)

@@ -3,8 +3,9 @@
 While a user's function of points x and outputs y runs, ``dde.grad.jacobian`` and
 ``dde.grad.hessian`` of y, of columns of y and of derivatives of y return what the field already
 holds, so that residuals are plain forward arithmetic: a function of the parameters that can be
-differentiated, vmapped and compiled. A derivative of anything else is not looked up; see
-``by_autograd``.
+differentiated, vmapped and compiled. The derivative of an expression ``g(x, u, u_x, ...)`` comes
+from the same by the chain rule, ``dg/dx_j = sum_s (dg/ds) s_{x_j}`` over all that g depends on,
+where dg/ds is a backward pass through the arithmetic of g alone.
 """
 
 from __future__ import annotations
@@ -34,10 +35,6 @@ COLUMN_FUNCTIONS = {
 """Functions that may choose columns of a tensor and leave its rows as they are."""
 
 
-class NotLookedUpError(Exception):
-    """A derivative of something that is no output and no derivative of one."""
-
-
 class _Run(Substitute):
     """One evaluation of a user's function, in which ``dde.grad`` is answered."""
 
@@ -47,14 +44,19 @@ class _Run(Substitute):
         x: Tensor,
         streams: Mapping[MultiIndex, Tensor],
         substitutes: Mapping[int, Tensor],
+        has_expressions: bool = False,
     ) -> None:
         super().__init__(substitutes)
         self._function, self._x, self._streams = function, x, streams
         self._known: dict[int, tuple[Tensor, list[Column]]] = {}
+        self._handed_out: dict[MultiIndex, Tensor] = {}
+        self.has_expressions = has_expressions
 
     def result(self) -> Any:
         """What the function returns."""
         y = self._stream(())
+        if self.has_expressions:  # x becomes a part of the graph, also where y is one of torch.func
+            self._x = _tracked(self._x + 0 * y[:, :1])
         self._remember(y, [(number, ()) for number in range(y.shape[1])])
         with answering(self.derivatives), self:
             return self._function(self._x, y)
@@ -91,6 +93,12 @@ class _Run(Substitute):
         return None if known is None else known[1]
 
     def _stream(self, index: MultiIndex) -> Tensor:
+        if index not in self._handed_out:
+            stream = self._given(index)
+            self._handed_out[index] = _tracked(stream) if self.has_expressions else stream
+        return self._handed_out[index]
+
+    def _given(self, index: MultiIndex) -> Tensor:
         stream = self._streams.get(index)
         if stream is None:
             raise RuntimeError(f"derivative {index} was not computed for this field")
@@ -107,42 +115,74 @@ class _Run(Substitute):
             )
         columns = self._columns(ys)
         if columns is None:
-            raise NotLookedUpError("it differentiates an expression, which is not looked up")
+            return torch.cat([self._of_expression(ys[:, column], index) for index in indices], 1)
         output, base = columns[column]
         wanted: list[Column] = [(output, tuple(sorted(base + index))) for index in indices]
         value = torch.cat([self._stream(index)[:, o : o + 1] for o, index in wanted], 1)
         self._remember(value, wanted)
         return value
 
+    def _of_expression(self, values: Tensor, index: MultiIndex) -> Tensor:
+        """Derivative ``[n, 1]`` of an expression ``[n]``, by the chain rule."""
+        if not self.has_expressions:
+            raise RuntimeError("an expression was differentiated that was not before")
+        for direction in index:
+            streams = dict(self._handed_out)
+            partial = torch.autograd.grad(
+                values.sum(), [self._x, *streams.values()], create_graph=True, allow_unused=True
+            )
+            parts = [] if partial[0] is None else [partial[0][:, direction]]
+            for base, slope in zip(streams, partial[1:], strict=True):
+                if slope is not None:
+                    derivative = self._stream(tuple(sorted((*base, direction))))
+                    parts.append((slope * derivative).sum(1))
+            values = sum(parts, torch.zeros_like(values))
+        return values[:, None]
+
+
+def _tracked(tensor: Tensor) -> Tensor:
+    """The same numbers as a tensor of its own, by which expressions can be differentiated."""
+    own = tensor.view_as(tensor)
+    return own if own.requires_grad else own.detach().requires_grad_()
+
 
 class _Discovery(_Run):
     """A run on made-up numbers that finds out which derivatives a function needs."""
 
     def __init__(self, function: Function, x: Tensor, n_outputs: int) -> None:
-        self.leaves: dict[MultiIndex, Tensor] = {}
-        super().__init__(function, x, self.leaves, {})
+        super().__init__(function, x, {}, {}, has_expressions=True)
         self._n_outputs = n_outputs
         self._generator = torch.Generator("cpu").manual_seed(0)
+        self.differentiates = False
 
-    def _stream(self, index: MultiIndex) -> Tensor:
-        if index not in self.leaves:  # the same numbers on every device
-            shape, dtype = (len(self._x), self._n_outputs), self._x.dtype
-            drawn = torch.rand(shape, dtype=dtype, device="cpu", generator=self._generator)
-            self.leaves[index] = (drawn + 0.5).to(self._x.device).requires_grad_()
-        return self.leaves[index]
+    @property
+    def needed(self) -> set[MultiIndex]:
+        """The derivatives that were asked for."""
+        return set(self._handed_out)
+
+    def _given(self, index: MultiIndex) -> Tensor:  # the same numbers on every device
+        shape, dtype = (len(self._x), self._n_outputs), self._x.dtype
+        drawn = torch.rand(shape, dtype=dtype, device="cpu", generator=self._generator)
+        return (drawn + 0.5).to(self._x.device)
+
+    def _of_expression(self, values: Tensor, index: MultiIndex) -> Tensor:
+        self.differentiates = True
+        return super()._of_expression(values, index)
 
 
-def needs(function: Function, x: Tensor, n_outputs: int) -> set[MultiIndex]:
+def needs(function: Function, x: Tensor, n_outputs: int) -> tuple[set[MultiIndex], bool]:
     """Which derivatives of the outputs a function needs at points such as ``x``, ``[n, d]``.
 
+    Returns:
+        Their multi-indices, and whether the function differentiates expressions of them.
+
     Raises:
-        NotLookedUpError: it differentiates an expression.
         InputError: it differentiates by something else than its argument x.
     """
     with torch.enable_grad():
         run = _Discovery(function, x, n_outputs)
         run.result()
-    return set(run.leaves)
+    return run.needed, run.differentiates
 
 
 def call(
@@ -150,9 +190,17 @@ def call(
     x: Tensor,
     streams: Mapping[MultiIndex, Tensor],
     substitutes: Mapping[int, Tensor],
+    has_expressions: bool = False,
 ) -> Any:
     """Result of ``function(x, y)`` where y and its derivatives are the streams ``[n, n_outputs]``.
 
     ``substitutes`` are tensors that take the place of others, by ``id`` of these.
+    ``has_expressions``: whether it differentiates expressions, which takes a graph.
     """
-    return _Run(function, x, streams, substitutes).result()
+    run = _Run(function, x, streams, substitutes, has_expressions)
+    if not has_expressions or torch.is_grad_enabled():
+        return run.result()
+    with torch.enable_grad():
+        result = run.result()
+    parts = [part.detach() for part in (result if isinstance(result, (list, tuple)) else [result])]
+    return parts if isinstance(result, (list, tuple)) else parts[0]

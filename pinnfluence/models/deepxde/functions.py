@@ -84,7 +84,7 @@ def declared(
     Raises:
         InputError: it cannot be evaluated either way, or gives another shape.
     """
-    given = _sample(context, data)
+    given = sample_field(context, data)
     why = context.by_autograd
     if not why:
         try:
@@ -125,18 +125,7 @@ def by_autograd(
         rows = f.data[:, -1].long()
         return [column[rows] for column in columns_of(result, name, len(points))]
 
-    given = _sample(context, data, with_image=with_image)
-    try:
-        widths = [part.shape[1] for part in evaluate(given)]
-    except InputError:
-        raise
-    except Exception as error:  # whatever a user's function raises
-        raise InputError(
-            f"{name}: the function cannot be evaluated at some of the training points in "
-            f"{context.sample.dtype}: {type(error).__name__}: {error}; expected a function of each "
-            "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
-            "that)"
-        ) from error
+    widths = _widths(evaluate, sample_field(context, data, with_image=with_image), name)
     warn_once(
         context.own.net,
         f"slow way: {name} is differentiated by backward passes through the model's own function: "
@@ -152,7 +141,22 @@ def by_autograd(
     return Declared(names, frozenset(), values, in_threads=False, by_autograd=True)
 
 
-def _sample(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
+def _widths(evaluate: Callable[[Field], list[Tensor]], given: Field, name: str) -> list[int]:
+    """Numbers of columns of each residual, tried at a few points."""
+    try:
+        return [part.shape[1] for part in evaluate(given)]
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's function raises
+        raise InputError(
+            f"{name}: the function cannot be evaluated at some of the training points in "
+            f"{given.points.dtype}: {type(error).__name__}: {error}; expected a function of each "
+            "point alone, in one dtype throughout (from_deepxde(model, dtype=torch.float32) keeps "
+            "that)"
+        ) from error
+
+
+def sample_field(context: Context, data: PointFunction | None, with_image: bool = False) -> Field:
     """A field of a few points with made-up derivatives, to try a function at."""
     points = context.sample
     params = {f"net.{n}": p.detach() for n, p in context.own.net.named_parameters()}
@@ -175,13 +179,14 @@ def _looked_up(name: str, function: UserFunction, context: Context, given: Field
         found[:] = [column.shape[1] for column in columns_of(result, name, len(x))]
         return result
 
-    wanted = closure(derivative_lookup.needs(trial, context.sample, context.n_outputs))
+    needed, has_expressions = derivative_lookup.needs(trial, context.sample, context.n_outputs)
+    wanted = closure(needed)
 
     def values(f: Field) -> list[Tensor]:
         streams = {index: f.derivative(index) for index in wanted}
         substitutes = context.unknowns.substitutes(f.params)
         bound = lambda x, y: function(x, y, f)  # noqa: E731
-        result = derivative_lookup.call(bound, f.points, streams, substitutes)
+        result = derivative_lookup.call(bound, f.points, streams, substitutes, has_expressions)
         parts = columns_of(result, name, len(f.points))
         _check_dtype(parts, f.points.dtype, name)
         return [column for part in parts for column in part.unbind(1)]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Field, parse
-from pinnfluence.field.network import MLP
+from pinnfluence.field.network import MLP, MultiIndex
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem import parts as problem_parts
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problem.equation import Equation, Predicate
 from pinnfluence.problem.problem import Problem
+from pinnfluence.runtime.devices import tensor_like
 
 
 def _import_deepxde() -> ModuleType:
@@ -66,42 +67,71 @@ class GradField(Field):
     """A field whose derivatives are looked up with ``dde.grad``: the equations in plain DeepXDE."""
 
     def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name in self._inputs:
-            return self._x[:, self._inputs.index(name)]
-        output, index = parse(name, self._inputs, self._outputs)
+        if name in self._inputs or name.startswith("_") or name in ("data", "image"):
+            return super().__getattr__(name)
+        return self._column(*parse(name, self._inputs, self._outputs))
+
+    def derivative(self, index: MultiIndex) -> Tensor:
+        """Derivative of all outputs by inputs of the given numbers, ``[n, n_outputs]``."""
+        return torch.stack([self._column(n, index) for n in range(len(self._outputs))], 1)
+
+    def _column(self, output: int, index: MultiIndex) -> Tensor:
         values = self._streams[()]
-        if len(index) == 0:
-            return values[:, output]  # type: ignore[index]
+        assert values is not None
+        if len(index) > 2:
+            name = f"{self._outputs[output]}_{''.join(self._inputs[n] for n in index)}"
+            raise NotImplementedError(f"{name}: derivatives above the second are not looked up")
+        if not index:
+            return self._select(values, output)
         if len(index) == 1:
-            return dde.grad.jacobian(values, self._x, i=output, j=index[0])[:, 0]
-        if len(index) == 2:
-            i, j = index
-            return dde.grad.hessian(values, self._x, component=output, i=i, j=j)[:, 0]
-        raise NotImplementedError(f"{name}: derivatives above the second are not looked up")
+            found = dde.grad.jacobian(values, self._x, i=output, j=index[0])
+        else:
+            found = dde.grad.hessian(values, self._x, component=output, i=index[0], j=index[1])
+        return self._select(found, 0)
+
+
+class EquationBC(dde.icbc.OperatorBC):  # type: ignore[name-defined]
+    """A condition whose function is asked at its own points alone."""
+
+    def error(
+        self, X: np.ndarray, inputs: Tensor, outputs: Tensor, beg: int, end: int, aux: Any = None
+    ) -> Tensor:
+        """The residual ``[n, 1]``."""
+        residual: Tensor = self.func(inputs, outputs, X, slice(beg, end))
+        return residual
 
 
 def operators(
-    equations: Sequence[Equation], names: Sequence[Sequence[str]], problem: Problem
+    terms: Pinn, problem: Problem, network: Callable[[Tensor], Tensor]
 ) -> tuple[Callable[[Tensor, Tensor], list[Tensor]], list[Any]]:
-    """The PDE as a function, and the conditions as ``OperatorBC``, in DeepXDE's conventions."""
+    """The PDE as a function, and the conditions, in DeepXDE's conventions.
 
-    def residual(equation: Equation, x: Tensor, y: Tensor, name: str) -> Tensor:
-        field = GradField(problem.inputs, problem.outputs, x, {(): y})
-        return equation.residuals(field)[name][:, None]
+    ``network``: the outputs at other points, for equations with images.
+    """
+    names = (problem.inputs, problem.outputs)
+
+    def residuals(
+        equation: Equation, x: Tensor, y: Tensor, X: Any = None, rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
+        field = GradField(*names, x, {(): y}, rows)
+        if equation.data is not None:
+            field.data = tensor_like(equation.data(X[rows]), x)
+        if equation.image is not None:
+            image = tensor_like(equation.image(X[rows]), x).requires_grad_()
+            field.image = GradField(*names, image, {(): network(image)})
+        return equation.residuals(field)
 
     def pde(x: Tensor, y: Tensor) -> list[Tensor]:
-        return [residual(equations[0], x, y, name) for name in names[0]]
+        return [r[:, None] for r in residuals(terms.equations[0], x, y).values()]
 
     domain, conditions = geometry(problem.domain), []
     starts = problem.domain.at_start if isinstance(problem.domain, SpaceTime) else None
-    for equation, terms in zip(equations[1:], names[1:], strict=True):
+    for equation, own in zip(terms.equations[1:], terms.names[1:], strict=True):
         assert equation.on is not None
-        for name in terms:
-            condition = dde.icbc.OperatorBC(
+        for name in own:
+            condition = EquationBC(
                 domain,
-                lambda x, y, X, eq=equation, name=name: residual(eq, x, y, name),
+                lambda *at, eq=equation, name=name: residuals(eq, *at)[name][:, None],
                 _pointwise(equation.on, starts),
             )
             conditions.append(condition)
@@ -162,7 +192,7 @@ def build(problem: Problem, conditions: str, seed: int) -> PinnModel:
         raise InputError(f"the seed must be from 0 to {2**32 - 1}, found {seed}")
     unused = MLP(problem.network.layers, problem.network.activation)
     terms = Pinn.of(problem, conditions, unused)
-    pde, icbcs = operators(terms.equations, terms.names, problem)
+    pde, icbcs = operators(terms, problem, lambda x: model.net(x))
     with contextlib.redirect_stdout(io.StringIO()):
         dde.config.set_default_float("float32")
     dde.config.set_random_seed(seed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, FieldFunction
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.checks import MismatchError, check_model, refuse
 from pinnfluence.models.deepxde.conditions import (
     condition_equation,
@@ -27,6 +29,7 @@ from pinnfluence.models.deepxde.conditions import (
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
 from pinnfluence.models.deepxde.network import translate
+from pinnfluence.models.deepxde.own_loss import Expansion, expanded, expansions, loss_weights
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
 from pinnfluence.models.own_network import OwnNetwork, Unknowns, Wrapped, cast_copy
 from pinnfluence.problem.equation import Equation
@@ -80,17 +83,19 @@ def from_deepxde(
     with torch.random.fork_rng(devices=[]):  # new layers begin with random numbers
         if isinstance(model, PinnModel):
             pinn = _own_model(model, given, dtype)
-            if all(eq.data is None and eq.image is None for eq in pinn.equations):
-                check_model(model, pinn, loss_of)  # else DeepXDE cannot evaluate them
+            check_model(model, pinn, loss_of)
             return pinn
-        names = (inputs, outputs)
+        settings = (inputs, outputs, given, dtype)
         try:
-            pinn = _translated(model, *names, given, dtype)
-            check_model(model, pinn, loss_of)
+            return _checked(model, *settings)
         except (MismatchError, RuntimeError) as error:
-            why = reason_of(error)
-            pinn = _translated(model, *names, given, dtype, by_autograd=why)
-            check_model(model, pinn, loss_of)
+            return _checked(model, *settings, by_autograd=reason_of(error))
+
+
+def _checked(model: Any, *settings: Any, **named: Any) -> Pinn:
+    """See ``_translated``; its losses and gradients are those of the model."""
+    pinn, offsets = _translated(model, *settings, **named)
+    check_model(model, pinn, loss_of, offsets)
     return pinn
 
 
@@ -101,7 +106,8 @@ def _translated(
     quantities: Mapping[str, FieldFunction],
     dtype: torch.dtype,
     by_autograd: str = "",
-) -> Pinn:
+) -> tuple[Pinn, list[float]]:
+    """The translation, and what each loss of DeepXDE is more than that of the translation."""
     points = training_points(model)
     net = cast_copy(model.net, dtype)
     if next(net.parameters(), None) is None:
@@ -117,13 +123,18 @@ def _translated(
     names = _names(model.data, sample.shape[1], n_outputs, inputs, outputs)
     with input_errors("names"):
         pinn = Pinn(network, *names, equations, quantities)
-    return replace(
+    losses = _expansions(model, pinn, dtype)
+    columns = [_columns(terms, losses) for terms in pinn.names]
+    training = points.sets(equations, columns)
+    pinn = replace(
         pinn,
-        loss_weights=_weights(model, pinn),
-        training=points.sets(equations),
+        equations=tuple(_expanded(equations, training, columns)),
+        loss_weights=_weights(model, pinn, losses),
+        training=training,
         theta=_theta(model, network),
         weight_decay=_weight_decay(model),
     )
+    return pinn, [0.0 if e is None else e.offset for e in losses.values()]
 
 
 def _own_model(
@@ -204,19 +215,54 @@ def _names(
     return tuple(inputs or letters), tuple(outputs or (few if n_outputs <= 3 else many))
 
 
-def _weights(model: Any, pinn: Pinn) -> dict[str, float]:
+def _expansions(model: Any, pinn: Pinn, dtype: torch.dtype) -> dict[str, Expansion | None]:
+    """The losses of a model by name, see ``expansions``."""
+    names, found = list(dict.fromkeys(map(loss_of, pinn.terms))), expansions(model, dtype)
+    if len(names) != len(found):
+        raise InputError(f"DeepXDE has {len(found)} loss terms, found {len(names)}: {names}")
+    return dict(zip(names, found, strict=True))
+
+
+def _weights(
+    model: Any, pinn: Pinn, expansions: Mapping[str, Expansion | None]
+) -> dict[str, float]:
     """Weight of each term: that of its loss, divided by the number of its columns."""
-    losses = list(dict.fromkeys(map(loss_of, pinn.terms)))
-    weights = [1.0] if model.loss_weights is None else np.ravel(model.loss_weights).tolist()
-    numbers = [w.item() if isinstance(w, torch.Tensor) else float(w) for w in weights]
-    given = np.asarray(numbers)
-    if given.size not in (1, len(losses)):
-        raise InputError(f"expected {len(losses)} loss weights, found {given.size}")
-    if not np.isfinite(given).all() or (given < 0).any():
-        raise InputError(f"loss weights must be at least 0, found {given.tolist()}")
-    by_loss = dict(zip(losses, np.broadcast_to(given, len(losses)).tolist(), strict=True))
-    widths = {loss: sum(loss_of(term) == loss for term in pinn.terms) for loss in losses}
+    given = loss_weights(model, len(expansions)).tolist()
+    by_loss = {
+        loss: weight if expansion is None else weight * expansion.weight
+        for (loss, expansion), weight in zip(expansions.items(), given, strict=True)
+    }
+    widths = Counter(map(loss_of, pinn.terms))
     return {term: by_loss[loss_of(term)] / widths[loss_of(term)] for term in pinn.terms}
+
+
+def _expanded(
+    equations: Sequence[Equation], training: PointSet, columns: Sequence[np.ndarray | None]
+) -> Iterator[Equation]:
+    """The equations with the factors and shifts that stand behind their data."""
+    for number, (equation, own) in enumerate(zip(equations, columns, strict=True)):
+        if own is None:
+            yield equation
+            continue
+        data = training.data[number]
+        assert data is not None
+        yield expanded(equation, training.x[training.rows[number]], data[:, -own.shape[1] :])
+
+
+def _columns(names: Sequence[str], expansions: Mapping[str, Expansion | None]) -> np.ndarray | None:
+    """Factors and shifts of the terms of an equation; None where all are means of squares."""
+    losses = Counter(map(loss_of, names))
+    own = [e for e in map(expansions.get, losses) if e is not None and not e.is_square]
+    if not own:
+        return None
+    columns = []
+    for loss, width in losses.items():
+        expansion, shape = expansions[loss], (len(own[0].factors), width)
+        pair = [np.ones(shape), np.zeros(shape)]
+        if expansion is not None:
+            pair = [expansion.factors, expansion.shifts]
+        columns.append(np.stack(pair, 2).reshape(len(pair[0]), 2 * width))
+    return np.hstack(columns)
 
 
 def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:

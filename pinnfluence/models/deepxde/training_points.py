@@ -33,12 +33,16 @@ class PointsOfTraining:
     bcs: tuple[np.ndarray, ...]
     data: Any
 
-    def sets(self, equations: Sequence[Equation]) -> PointSet:
-        """The training points, and the rows, data and images of each equation."""
+    def sets(self, equations: Sequence[Equation], columns: Sequence[np.ndarray | None]) -> PointSet:
+        """The training points, and the rows, data and images of each equation.
+
+        ``columns`` come behind the data, in DeepXDE's order of the points.
+        """
         if not isinstance(self.data, dde.data.PDE):
             targets = as_array(self.data.train_y)
             rows = np.arange(len(self.all))
-            return PointSet(self.all, (rows,), (targets.reshape(len(rows), -1),), (None,))
+            data = _joined(targets.reshape(len(rows), -1), columns[0])
+            return PointSet(self.all, (rows,), (data,), (None,))
         points, chosen, images = [self.all], [], []
         n_points = len(self.all)
         for condition, own in zip(self.data.bcs, self.bcs, strict=True):
@@ -57,7 +61,7 @@ class PointsOfTraining:
             images.append(partner)
         if self.data.pde is not None:
             chosen, images = [np.arange(len(self.all)), *chosen], [None, *images]
-        return self._sorted(np.concatenate(points), chosen, images, equations)
+        return self._sorted(np.concatenate(points), chosen, images, equations, columns)
 
     def _sorted(
         self,
@@ -65,6 +69,7 @@ class PointsOfTraining:
         rows: Sequence[np.ndarray],
         images: Sequence[np.ndarray | None],
         equations: Sequence[Equation],
+        columns: Sequence[np.ndarray | None],
     ) -> PointSet:
         """Rows in rising order, points without a loss term left out, data by the points' order."""
         used = np.unique(np.concatenate(rows))
@@ -77,6 +82,7 @@ class PointsOfTraining:
             condition = self.data.bcs[n - offset] if n >= offset else None
             if given is not None and is_point_set(condition):  # in its order, not by its place
                 given = _in_order(given, condition, x.shape[1])
+            given = _joined(given, columns[n])
             numbers.append(None if given is None else given[order])
         return PointSet(
             x[used],
@@ -130,6 +136,12 @@ def training_points(model: Any) -> PointsOfTraining:
 def _is_resampled(model: Any) -> bool:
     callbacks = [] if model.callbacks is None else model.callbacks.callbacks
     return any(isinstance(callback, dde.callbacks.PDEPointResampler) for callback in callbacks)
+
+
+def _joined(data: np.ndarray | None, columns: np.ndarray | None) -> np.ndarray | None:
+    if columns is None or data is None:
+        return data if columns is None else columns
+    return np.hstack([data, columns])
 
 
 def _rows_by_point(x: np.ndarray) -> defaultdict[bytes, deque[int]]:
