@@ -4,18 +4,33 @@ Reads one JSON request a line: script, arguments, cwd, files for stdout and stde
 beforehand, for instance to replace a function. Answers with the child's pid, then its exit status.
 """
 
+import gc
+import importlib
 import json
 import os
 import runpy
 import sys
 import traceback
 
-import scipy.sparse.linalg  # noqa: F401
 import torch
-import torch._dynamo
 
-import pinnfluence.models.deepxde.model
-import pinnfluence.training.run  # noqa: F401
+ON_DEMAND = (
+    "captum.influence",
+    "matplotlib.backends.backend_agg",
+    "scipy.sparse.linalg",
+    "torch._dynamo",
+    "pinnfluence.diagnosis.report",
+    "pinnfluence.explorer",
+    "pinnfluence.influence.estimate",
+    "pinnfluence.influence.report",
+    "pinnfluence.models.deepxde.model",
+    "pinnfluence.plots.history",
+    "pinnfluence.problems.cylinder_flow",
+    "pinnfluence.training.run",
+    "pinnfluence.validation.report",
+    "pinnfluence.validation.study",
+)
+"""What scripts import when they need it, so that no child has to."""
 
 
 def run(request: dict[str, str]) -> int:
@@ -37,6 +52,9 @@ def run(request: dict[str, str]) -> int:
 
 
 def main() -> None:
+    for name in ON_DEMAND:
+        importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy the memory of all modules
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

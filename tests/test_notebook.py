@@ -1,32 +1,36 @@
-"""The notebook's own cells, run on three small models."""
+"""The notebook's own cells, run on two small models."""
 
 import csv
 import json
 import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from helpers import CALC, ROOT, TRAIN, run_well
 from matplotlib import image
 from nbclient import NotebookClient
 
 from pinnfluence.problem.reference import load_reference
 from pinnfluence.scores.indicators import INDICATORS
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "eval.ipynb"
 REFERENCE = ROOT / "pinnfluence" / "reference" / "cylinder_flow.npz"
-MODELS = ("good", "broken", "bad")
+MODELS = ("good", "broken")
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 SMALL = (
-    "--n_iterations 20 --n_iterations_lbfgs 5 --num_domain 150 --num_boundary 100 --layers 2 8 8 3"
-    " --threads 1"
+    *("--n_iterations", 20, "--n_iterations_lbfgs", 5, "--layers", 2, 8, 8, 3),
+    *("--num_boundary", 100, "--threads", 1),
 )
+SIZES = {"good": ("--num_domain", 150), "broken": ("--broken", "--num_domain", 60)}
+COARSE = """
+from pinnfluence.plots import drawing
+drawing.save.__defaults__ = (60,)
+drawing.STYLE["pdf.fonttype"] = 3
+"""
+"""A cell before the first: pictures of few pixels, letters that need no font of their own."""
+
 A_MODEL = (
     "comparison",
     "prediction",
@@ -49,39 +53,25 @@ ALL_MODELS = (
 TABLES = ("errors.csv", "indicators.csv", "indicators_by_recipe.csv")
 
 
-def run(script, *arguments):
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-
-
 def make_model(zoo, name):
     """Train and attribute a small model as a user does."""
-    options = [*SMALL.split(), *(["--broken"] if name == "broken" else [])]
-    if name == "bad":
-        options[options.index("--num_domain") + 1] = "60"
-    run("train.py", *options, "--save_path", zoo / name)
-    compute = ("calc_influences.py", "--checkpoint", zoo / name, "--threads", 1)
-    points = ("--test_x_path", zoo / "test_x.npy")
-    run(*compute, *points, "--save_path", zoo / f"{name}_influences")
-    if name == "good":  # the others' are left out
-        some = (*points, "--test_points", 300, "--recipe", "gauss-newton")
-        run(*compute, *some, "--save_path", zoo / f"{name}_gauss-newton_influences")
-
-
-def make_zoo(zoo):
-    """Three small models with scores at every fortieth point of the reference."""
-    np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: make_model(zoo, name), MODELS))
+    run_well(TRAIN, *SMALL, *SIZES[name], "--save_path", zoo / name)
+    compute = ("--checkpoint", zoo / name, "--threads", 1, "--test_x_path", zoo / "test_x.npy")
+    run_well(CALC, *compute, "--save_path", zoo / f"{name}_influences")
+    if name == "good":  # the other's are left out
+        some = ("--test_points", 300, "--recipe", "gauss-newton")
+        run_well(CALC, *compute, *some, "--save_path", zoo / f"{name}_gauss-newton_influences")
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """The executed notebook and its folder of figures."""
     zoo, figures = tmp_path_factory.mktemp("zoo"), tmp_path_factory.mktemp("run") / "figures"
-    make_zoo(zoo)
+    np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
+    for name in MODELS:
+        make_model(zoo, name)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(COARSE))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PINNFLUENCE_MODELS", " ".join(MODELS))
         patch.setenv("PINNFLUENCE_ZOO", str(zoo))
