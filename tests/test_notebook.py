@@ -2,15 +2,13 @@
 
 import csv
 import json
-import os
 import re
 
-import nbformat
+import notebooks
 import numpy as np
 import pytest
 from helpers import CALC, ROOT, TRAIN, run_well
 from matplotlib import image
-from nbclient import NotebookClient
 
 from pinnfluence.problem.reference import load_reference
 from pinnfluence.scores.indicators import INDICATORS
@@ -24,13 +22,6 @@ SMALL = (
     *("--num_boundary", 100, "--threads", 1),
 )
 SIZES = {"good": ("--num_domain", 150), "broken": ("--broken", "--num_domain", 60)}
-COARSE = """
-from pinnfluence.plots import drawing
-drawing.save.__defaults__ = (60,)
-drawing.STYLE["pdf.fonttype"] = 3
-"""
-"""A cell before the first: pictures of few pixels, letters that need no font of their own."""
-
 A_MODEL = (
     "comparison",
     "prediction",
@@ -70,15 +61,12 @@ def executed(tmp_path_factory):
     np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
     for name in MODELS:
         make_model(zoo, name)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(COARSE))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PINNFLUENCE_MODELS", " ".join(MODELS))
-        patch.setenv("PINNFLUENCE_ZOO", str(zoo))
-        patch.setenv("PINNFLUENCE_FIGURES", str(figures))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
+    notebook = notebooks.executed(
+        NOTEBOOK,
+        PINNFLUENCE_MODELS=" ".join(MODELS),
+        PINNFLUENCE_ZOO=zoo,
+        PINNFLUENCE_FIGURES=figures,
+    )
     return notebook, figures
 
 
@@ -112,11 +100,6 @@ def test_tables_are_complete(executed):
     assert all(0 < float(row["mean"]) < 100 for row in errors)
 
 
-def printed_in(notebook):
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return "".join(output.get("text", "") for output in outputs)
-
-
 def test_recipes_stand_side_by_side(executed):
     notebook, figures = executed
     with open(figures / "indicators_by_recipe.csv", newline="") as stream:
@@ -127,13 +110,13 @@ def test_recipes_stand_side_by_side(executed):
     assert means[0] != means[1]
     assert all(float(row["lower"]) <= float(row["upper"]) for row in rows)
     assert {int(row["n_points"]) + int(row["n_zero"]) for row in rows} == {300}
-    printed = printed_in(notebook)
+    printed = notebooks.printed_in(notebook)
     for missing in ("broken", "bad", "bad_43", "bad_44"):
         assert f"{missing}: no scores under both recipes yet" in printed
 
 
 def test_provisional_models_are_named(executed):
-    printed = printed_in(executed[0])
+    printed = notebooks.printed_in(executed[0])
     for name in MODELS:
         assert f"{name} is provisional: 20 of 100,000 Adam iterations" in printed
 
