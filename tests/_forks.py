@@ -1,25 +1,46 @@
 """A process that has imported everything once and forks a child for each run of a script.
 
-Reads one JSON request a line: script, arguments, cwd, files for stdout and stderr, and code to run
-beforehand, for instance to replace a function. Answers with the child's pid, then its exit status.
+Reads one JSON request a line. The script to run, its arguments, cwd, files for stdout and stderr,
+and code to run beforehand, for instance to replace a function: answers with the child's pid. The
+pid of a child to wait for: answers with its exit status.
 """
 
+import gc
+import importlib
 import json
 import os
 import runpy
+import signal
 import sys
 import traceback
 
-import scipy.sparse.linalg  # noqa: F401
 import torch
-import torch._dynamo
 
-import pinnfluence.models.deepxde.model
-import pinnfluence.training.run  # noqa: F401
+ON_DEMAND = (
+    "captum.influence",
+    "matplotlib.backends.backend_agg",
+    "scipy.sparse.linalg",
+    "torch._dynamo",
+    "pinnfluence.diagnosis.report",
+    "pinnfluence.explorer",
+    "pinnfluence.influence.estimate",
+    "pinnfluence.influence.report",
+    "pinnfluence.models.deepxde.model",
+    "pinnfluence.plots.history",
+    "pinnfluence.problems.cylinder_flow",
+    "pinnfluence.training.run",
+    "pinnfluence.validation.report",
+    "pinnfluence.validation.study",
+)
+"""What scripts import when they need it, so that no child has to."""
 
 
 def run(request: dict[str, str]) -> int:
     """Run a script in this process as ``python script.py arguments`` does; gives its exit code."""
+    # nohup ignores the first, a shell behind & the others
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     for number, name in ((0, os.devnull), (1, request["stdout"]), (2, request["stderr"])):
         os.dup2(os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY), number)
@@ -37,8 +58,15 @@ def run(request: dict[str, str]) -> int:
 
 
 def main() -> None:
+    for name in ON_DEMAND:
+        importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy the memory of all modules
     for line in sys.stdin:
         request = json.loads(line)
+        if "wait" in request:
+            code = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            print("exit", code, flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             code = run(request)
@@ -46,7 +74,6 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(code)
         print("pid", pid, flush=True)
-        print("exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

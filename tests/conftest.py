@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pinnfluence import MLP, Pinn
 from pinnfluence.problems.cylinder_flow import PROBLEM
 from pinnfluence.runtime import devices
 
+pytest_plugins = ["explorer_browser"]
 PRETENDED = ("pretended", "pretended_without_float64")
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference from float64 on the CPU, relative to the largest entry. That of float64 leaves
@@ -56,15 +57,24 @@ class Device:
         assert difference <= self.tolerance * np.abs(expected).max(initial=0), difference
 
 
-@pytest.fixture(
-    params=[*devices.present(), pytest.param(PRETENDED[0], marks=pytest.mark.slow), PRETENDED[1]]
-)
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """Every device that is present, and two that are pretended on the CPU.
+DEVICES = [*devices.present(), pytest.param(PRETENDED[0], marks=pytest.mark.slow), PRETENDED[1]]
+"""Every device that is present, and two that are pretended on the CPU.
 
-    The one without float64 has all limits of the other.
-    """
-    name, prelude = request.param, ""
+The one without float64 has all limits of the other.
+"""
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """Each of ``DEVICES``."""
+    with device_of(request.param) as found:
+        yield found
+
+
+@contextmanager
+def device_of(name: str) -> Iterator[Device]:
+    """A device by its name, pretended where it must be."""
+    prelude = ""
     double = name not in (PRETENDED[1], *devices.WITHOUT_FLOAT64)
     dtype = torch.float64 if double else torch.float32
     if name in PRETENDED:

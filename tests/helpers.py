@@ -56,13 +56,18 @@ class Result:
 class Child:
     """A running script."""
 
-    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
-        self._server, self._folder = server, folder
-        self.pid = self._answer("pid")
+    def __init__(self, server: subprocess.Popen[str], request: dict[str, Any]) -> None:
+        self._server, self._files = server, (Path(request["stdout"]), Path(request["stderr"]))
+        for path in self._files:
+            path.write_bytes(b"")
+        self.pid = self._ask(request, "pid")
         self._result: Result | None = None
 
-    def _answer(self, word: str) -> int:
+    def _ask(self, request: dict[str, Any], word: str) -> int:
+        assert self._server.stdin is not None
         assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
         found, number = self._server.stdout.readline().split()
         assert found == word
         return int(number)
@@ -76,8 +81,8 @@ class Child:
     def wait(self) -> Result:
         """Wait for its end."""
         if self._result is None:
-            code = self._answer("exit")
-            out, err = ((self._folder / name).read_text() for name in ("out", "err"))
+            code = self._ask({"wait": self.pid}, "exit")
+            out, err = (path.read_text() for path in self._files)
             self._result = Result(code, out, err)
         return self._result
 
@@ -85,7 +90,7 @@ class Child:
         """Wait until the child has written a file."""
         end = time.monotonic() + seconds
         while not path.exists():
-            assert time.monotonic() < end, (path, (self._folder / "err").read_text())
+            assert time.monotonic() < end, (path, self._files[1].read_text())
             time.sleep(0.005)
 
 
@@ -113,33 +118,34 @@ def _server() -> tuple[subprocess.Popen[str], Path]:
     return server, Path(folder.name)
 
 
-def start(script: Path, *arguments: Any, cwd: Path = ROOT, prelude: str = "") -> Child:
-    """Start a script; one at a time. ``prelude`` is code that runs before it in its process."""
+def start(
+    script: Path, *arguments: Any, cwd: Path = ROOT, prelude: str = "", beside: bool = False
+) -> Child:
+    """Start a script. ``prelude`` is code that runs before it in its process.
+
+    What was started before is killed, unless the script is to run ``beside`` it.
+    """
     server, folder = _server()
-    for child in _children:  # of a test that failed
-        child.signal(signal.SIGKILL)
-        child.wait()
-    _children.clear()
-    for name in ("out", "err"):
-        (folder / name).write_bytes(b"")
+    if not beside:
+        for child in _children:  # of a test that failed
+            child.signal(signal.SIGKILL)
+            child.wait()
+        _children.clear()
     request = {
         "script": str(script),
         "arguments": [str(a) for a in arguments],
         "cwd": str(cwd),
-        "stdout": str(folder / "out"),
-        "stderr": str(folder / "err"),
+        "stdout": str(folder / f"out-{len(_children)}"),
+        "stderr": str(folder / f"err-{len(_children)}"),
         "prelude": prelude,
     }
-    assert server.stdin is not None
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-    _children.append(Child(server, folder))
-    return _children[0]
+    _children.append(Child(server, request))
+    return _children[-1]
 
 
-def run(script: Path, *arguments: Any, cwd: Path = ROOT, prelude: str = "") -> Result:
+def run(script: Path, *arguments: Any, **settings: Any) -> Result:
     """Run a script to its end."""
-    return start(script, *arguments, cwd=cwd, prelude=prelude).wait()
+    return start(script, *arguments, **settings).wait()
 
 
 def run_well(script: Path, *arguments: Any, **settings: Any) -> Result:

@@ -89,6 +89,7 @@ def assert_same_scores(a: Path, b: Path, tolerance: float = 1e-5) -> None:
     assert leverages[0] == pytest.approx(leverages[1], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_torchrun(test_x: Path, tmp_path: Path) -> None:
     run_well(CALC, *flags(test_x, tmp_path / "one", "--rank", 5))
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)

@@ -65,12 +65,17 @@ def test_closed_streams(tmp_path: Path, closed: str) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_signals_end_a_script_in_one_line(name: str) -> None:
+    number = getattr(signal, name)
     child = subprocess.Popen(
-        command(WAITS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(WAITS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
     )
     assert child.stdout is not None
     child.stdout.readline()
-    child.send_signal(getattr(signal, name))
+    child.send_signal(number)
     _, err = child.communicate()
     assert (child.returncode, err) == (130, "interrupted; nothing half-written remains\n")
 

@@ -1,8 +1,8 @@
-"""The main paths on every device that is present, against the CPU in float64."""
+"""The main paths on every device but the CPU, against the CPU in float64."""
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Device
+from conftest import DEVICES, Device, device_of
 from deepxde_problems import MODELS
 from helpers import CALC, SMALL, TRAIN, history_of, run_well, short_run
 from pretended_device import without
@@ -36,6 +36,13 @@ from pinnfluence.training.loss_step import loss_step
 LAYERS = (2, 5, 3)
 RECIPES = {"paper": Recipe(rank=8), "gauss-newton": GAUSS_NEWTON}
 NEWTON = recipe_of("gauss-newton", damping=0.1)
+
+
+@pytest.fixture(params=[name for name in DEVICES if name != "cpu"])
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """Each but that which all are compared with."""
+    with device_of(request.param) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

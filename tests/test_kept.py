@@ -63,6 +63,7 @@ def seconds(case, recipe, folder: Path, restart: bool = False) -> float:
 
 @recipes
 def test_all_is_kept_after_a_run(case, tmp_path: Path, recipe) -> None:
+    """Except, for other test points, what depends on the test points."""
     assert parts(case, recipe, tmp_path) == {}
     before = seconds(case, recipe, tmp_path)
     influence_of(case, recipe, tmp_path).influence(case[2])
@@ -70,11 +71,6 @@ def test_all_is_kept_after_a_run(case, tmp_path: Path, recipe) -> None:
     assert parts(case, recipe, tmp_path) == dict.fromkeys(everything, 1.0)
     assert seconds(case, recipe, tmp_path) == 0
     assert seconds(case, recipe, tmp_path, restart=True) == before > 0
-
-
-@recipes
-def test_the_fit_is_kept_for_other_test_points(case, tmp_path: Path, recipe) -> None:
-    influence_of(case, recipe, tmp_path).influence(case[2])
     found = parts(case, recipe, tmp_path, case[2][::2])
     expected = {*WHOLE[recipe], "stationarity"} - {"factorisation", "compression"}
     if recipe in (FULL, HESSIAN, LEVERAGE):  # its damping is given

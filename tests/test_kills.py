@@ -41,6 +41,19 @@ def flags(recipe: str, test_x: Path, folder: Path) -> tuple[Any, ...]:
     return ("--checkpoint", short_run(), *points, *RECIPES[recipe], "--save_path", folder)
 
 
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Path:
+    """A folder of finished scores that a test may spoil."""
+    return shutil.copytree(finished_once, tmp_path / "scores")
+
+
+@pytest.fixture(scope="module")
+def finished_once(test_x: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "scores"
+    run_well(CALC, *flags("paper", test_x, folder))
+    return folder
+
+
 def kill_often(recipe: str, test_x: Path, tmp_path: Path, n_kills: int) -> None:
     """Kill a run at random moments again and again; whenever it gets to its end, compare."""
     untouched, folder = tmp_path / "untouched", tmp_path / "killed"
@@ -85,9 +98,8 @@ def test_what_a_killed_run_was_writing_goes(test_x: Path, tmp_path: Path) -> Non
     assert not [name for name in snapshot(folder) if name.endswith(".tmp")]
 
 
-def test_finished_scores_are_not_made_again(test_x: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "scores"
-    run_well(CALC, *flags("paper", test_x, folder))
+def test_finished_scores_are_not_made_again(test_x: Path, finished: Path) -> None:
+    folder = finished
     before, changed = snapshot(folder), (folder / FILE).stat().st_mtime_ns
     again = run_well(CALC, *flags("paper", test_x, folder))
     assert f"{folder} holds these scores already; --restart makes them again" in again.stdout
@@ -102,12 +114,11 @@ def test_finished_scores_are_not_made_again(test_x: Path, tmp_path: Path) -> Non
     assert snapshot(folder) == before
 
 
-def test_other_settings_make_other_scores(test_x: Path, tmp_path: Path) -> None:
+def test_other_settings_make_other_scores(test_x: Path, finished: Path, tmp_path: Path) -> None:
     """In the same folder: what belongs to the old ones is taken where it fits, else removed."""
-    folder, other = tmp_path / "scores", tmp_path / "other"
+    folder, other = finished, tmp_path / "other"
     few = tmp_path / "few.npy"
     np.save(few, np.load(test_x)[::2])
-    run_well(CALC, *flags("paper", test_x, folder))
     result = run_well(CALC, *flags("paper", few, folder))
     assert "eigenpairs: as saved" in result.stderr
     run_well(CALC, *flags("paper", few, other))
@@ -117,9 +128,8 @@ def test_other_settings_make_other_scores(test_x: Path, tmp_path: Path) -> None:
     assert len(snapshot(folder)) == len(snapshot(other))
 
 
-def test_a_damaged_stage_is_computed_again(test_x: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "scores"
-    run_well(CALC, *flags("paper", test_x, folder))
+def test_a_damaged_stage_is_computed_again(test_x: Path, finished: Path) -> None:
+    folder = finished
     before = snapshot(folder)
     (folder / FILE).unlink()
     damaged = sorted((folder / ".stages").iterdir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from brute_force import TERMS, flow_masks, flow_residuals
 
-from pinnfluence import InputError
+from pinnfluence import MLP, Equation, InputError, Pinn
 from pinnfluence.training import loss_step
 from pinnfluence.training.loss_step import choose, compiled
 
@@ -53,16 +53,24 @@ def test_points_take_the_dtype_of_the_step(flow_pinn, flow_points):
     assert {losses.dtype, *(g.dtype for g in gradients.values())} == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    ("dtype", "layers", "rtol"),
-    [
-        (torch.float32, (2, 5, 3), 1e-4),
-        pytest.param(torch.float64, (2, 8, 8, 3), 1e-10, marks=pytest.mark.slow),
-    ],
-)
-def test_compiled_is_eager(flow_pinn, flow_points, dtype, layers, rtol):
-    pinn, x = flow_pinn(layers, dtype=dtype), flow_points(20)
-    step = loss_step.loss_step(pinn.at(x), dtype, CPU)
+@pytest.mark.slow
+def test_compiled_is_eager_for_the_flow(flow_pinn, flow_points):
+    check_compiled(flow_pinn(), flow_points(20), 1e-10)
+
+
+def test_compiled_is_eager():
+    """Of an equation and a condition: each line of the flow takes the compiler seconds."""
+    heat = Equation(lambda f: {"heat": f.u_t - f.u_xx})
+    edge = Equation(lambda f: {"edge": f.u - f.t}, lambda x: x[:, 0] <= 0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MLP((2, 5, 1), "tanh")
+    pinn = Pinn(network, ("x", "t"), ("u",), (heat, edge))
+    check_compiled(pinn, np.random.default_rng(0).random((20, 2), np.float32), 1e-4)
+
+
+def check_compiled(pinn, x, rtol):
+    step = loss_step.loss_step(pinn.at(x), next(iter(pinn.params.values())).dtype, CPU)
     found = compiled(step, pinn.params)
     for scale in (1.0, 1.3):
         params = {name: scale * p for name, p in pinn.params.items()}

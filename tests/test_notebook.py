@@ -1,32 +1,27 @@
-"""The notebook's own cells, run on three small models."""
+"""The notebook's own cells, run on two small models."""
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import nbformat
+import notebooks
 import numpy as np
 import pytest
+from helpers import CALC, ROOT, TRAIN, run_well
 from matplotlib import image
-from nbclient import NotebookClient
 
 from pinnfluence.problem.reference import load_reference
 from pinnfluence.scores.indicators import INDICATORS
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "eval.ipynb"
 REFERENCE = ROOT / "pinnfluence" / "reference" / "cylinder_flow.npz"
-MODELS = ("good", "broken", "bad")
+MODELS = ("good", "broken")
 QUANTITIES = ("u", "v", "p", "speed", "pde", "bcs", "all")
 SMALL = (
-    "--n_iterations 20 --n_iterations_lbfgs 5 --num_domain 150 --num_boundary 100 --layers 2 8 8 3"
-    " --threads 1"
+    *("--n_iterations", 20, "--n_iterations_lbfgs", 5, "--layers", 2, 8, 8, 3),
+    *("--num_boundary", 100, "--threads", 1),
 )
+SIZES = {"good": ("--num_domain", 150), "broken": ("--broken", "--num_domain", 60)}
 A_MODEL = (
     "comparison",
     "prediction",
@@ -49,46 +44,29 @@ ALL_MODELS = (
 TABLES = ("errors.csv", "indicators.csv", "indicators_by_recipe.csv")
 
 
-def run(script, *arguments):
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-
-
 def make_model(zoo, name):
     """Train and attribute a small model as a user does."""
-    options = [*SMALL.split(), *(["--broken"] if name == "broken" else [])]
-    if name == "bad":
-        options[options.index("--num_domain") + 1] = "60"
-    run("train.py", *options, "--save_path", zoo / name)
-    compute = ("calc_influences.py", "--checkpoint", zoo / name, "--threads", 1)
-    points = ("--test_x_path", zoo / "test_x.npy")
-    run(*compute, *points, "--save_path", zoo / f"{name}_influences")
-    if name == "good":  # the others' are left out
-        some = (*points, "--test_points", 300, "--recipe", "gauss-newton")
-        run(*compute, *some, "--save_path", zoo / f"{name}_gauss-newton_influences")
-
-
-def make_zoo(zoo):
-    """Three small models with scores at every fortieth point of the reference."""
-    np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: make_model(zoo, name), MODELS))
+    run_well(TRAIN, *SMALL, *SIZES[name], "--save_path", zoo / name)
+    compute = ("--checkpoint", zoo / name, "--threads", 1, "--test_x_path", zoo / "test_x.npy")
+    run_well(CALC, *compute, "--save_path", zoo / f"{name}_influences")
+    if name == "good":  # the other's are left out
+        some = ("--test_points", 300, "--recipe", "gauss-newton")
+        run_well(CALC, *compute, *some, "--save_path", zoo / f"{name}_gauss-newton_influences")
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """The executed notebook and its folder of figures."""
     zoo, figures = tmp_path_factory.mktemp("zoo"), tmp_path_factory.mktemp("run") / "figures"
-    make_zoo(zoo)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PINNFLUENCE_MODELS", " ".join(MODELS))
-        patch.setenv("PINNFLUENCE_ZOO", str(zoo))
-        patch.setenv("PINNFLUENCE_FIGURES", str(figures))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
+    np.save(zoo / "test_x.npy", load_reference(REFERENCE).points[::40])
+    for name in MODELS:
+        make_model(zoo, name)
+    notebook = notebooks.executed(
+        NOTEBOOK,
+        PINNFLUENCE_MODELS=" ".join(MODELS),
+        PINNFLUENCE_ZOO=zoo,
+        PINNFLUENCE_FIGURES=figures,
+    )
     return notebook, figures
 
 
@@ -122,11 +100,6 @@ def test_tables_are_complete(executed):
     assert all(0 < float(row["mean"]) < 100 for row in errors)
 
 
-def printed_in(notebook):
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return "".join(output.get("text", "") for output in outputs)
-
-
 def test_recipes_stand_side_by_side(executed):
     notebook, figures = executed
     with open(figures / "indicators_by_recipe.csv", newline="") as stream:
@@ -137,13 +110,13 @@ def test_recipes_stand_side_by_side(executed):
     assert means[0] != means[1]
     assert all(float(row["lower"]) <= float(row["upper"]) for row in rows)
     assert {int(row["n_points"]) + int(row["n_zero"]) for row in rows} == {300}
-    printed = printed_in(notebook)
+    printed = notebooks.printed_in(notebook)
     for missing in ("broken", "bad", "bad_43", "bad_44"):
         assert f"{missing}: no scores under both recipes yet" in printed
 
 
 def test_provisional_models_are_named(executed):
-    printed = printed_in(executed[0])
+    printed = notebooks.printed_in(executed[0])
     for name in MODELS:
         assert f"{name} is provisional: 20 of 100,000 Adam iterations" in printed
 

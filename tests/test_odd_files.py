@@ -159,18 +159,32 @@ def bomb(path: Path, names: list[str]) -> None:
                     member.write(bytes(2**20 * 16 // len(names)))
 
 
-def test_a_checkpoint_that_unpacks_to_gigabytes(model: Path) -> None:
+def claim(path: Path, names: list[str]) -> None:
+    """An archive whose directory says that it does."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(10**6))
+            archive.getinfo(name).file_size = 2**31 // len(names)
+
+
+archives = pytest.mark.parametrize("make", [claim, pytest.param(bomb, marks=pytest.mark.slow)])
+"""A real one takes ten seconds to pack; it is refused for what its directory says, too."""
+
+
+@archives
+def test_a_checkpoint_that_unpacks_to_gigabytes(model: Path, make) -> None:
     path = model / "lbfgs-130.pt"
-    bomb(path, ["archive/data.pkl", "archive/data/0"])
+    make(path, ["archive/data.pkl", "archive/data/0"])
     before = peak_bytes()
     with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB, which no file of numbers"):
         pinnfluence.load_model(model)
     assert peak_bytes() - before < 300e6
-    is_refused(model, f"{path}: 2.09 MB would unpack to 2.15 GB")
+    is_refused(model, f"{path}: ", "MB would unpack to 2.15 GB")
 
 
-def test_scores_that_unpack_to_gigabytes(tmp_path: Path) -> None:
-    bomb(tmp_path / "influence_arrs.npz", ["output_dim_0.npy", "train_x.npy"])
+@archives
+def test_scores_that_unpack_to_gigabytes(tmp_path: Path, make) -> None:
+    make(tmp_path / "influence_arrs.npz", ["output_dim_0.npy", "train_x.npy"])
     before = peak_bytes()
     with pytest.raises(InputError, match=r"MB would unpack to 2.15 GB"):
         pinnfluence.load_scores(tmp_path / "influence_arrs.npz")

@@ -51,7 +51,9 @@ def brute_force(case, curvature: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @by_kind
-@pytest.mark.parametrize("curvature", DAMPING)
+@pytest.mark.parametrize(
+    "curvature", ["gauss-newton", pytest.param("hessian", marks=pytest.mark.slow)]
+)
 def test_scores_are_those_of_the_parameters_that_moved(case, kind, curvature) -> None:
     pinn, train_x, test_x = case
     prefix = "inner." if kind is wrapped else ""

@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 import torch
 from helpers import (
     QUICK,
-    ROOT,
     SHORT,
     SMALL,
     TRAIN,
@@ -25,6 +22,7 @@ from helpers import (
     run_well,
     short_run,
     snapshot,
+    start,
     weights_of,
 )
 
@@ -261,43 +259,32 @@ def running(tmp_path: Path) -> Any:
     """A run in ``tmp_path / run`` that waits in its first step until the flag is removed."""
     flag = tmp_path / "wait"
     flag.touch()
-    script = tmp_path / "waiting.py"
-    script.write_text(
-        QUICK
-        + WAITS.format(flag=str(flag))
-        + f"import runpy\nrunpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
-    )
-    command = [sys.executable, script, *SHORT, "--save_path", tmp_path / "run"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [str(p) for p in command], stdout=pipe, stderr=pipe, text=True, cwd=ROOT
-    ) as process:
-        while not (tmp_path / "run" / "train_x.npy").exists():
-            assert process.poll() is None, process.communicate()
-        yield process, flag
-        flag.unlink(missing_ok=True)
-        process.kill()
+    prelude = QUICK + WAITS.format(flag=str(flag))
+    child = start(TRAIN, *SHORT, "--save_path", tmp_path / "run", prelude=prelude)
+    child.wait_for(tmp_path / "run" / "train_x.npy")
+    yield child, flag
+    child.signal(signal.SIGKILL)
+    child.wait()
 
 
 @pytest.mark.parametrize("flags", [(), ("--seed", 43), ("--restart",)])
 def test_a_second_run_in_the_folder_is_told_who_holds_it(
     running: Any, tmp_path: Path, flags: tuple[Any, ...]
 ) -> None:
-    process, flag = running
-    result = run(TRAIN, *SHORT, *flags, "--save_path", tmp_path / "run")
-    assert_refused(result, f"is in use by process {process.pid} on", "training")
+    child, flag = running
+    result = run(TRAIN, *SHORT, *flags, "--save_path", tmp_path / "run", beside=True)
+    assert_refused(result, f"is in use by process {child.pid} on", "training")
     flag.unlink()
-    assert process.wait(60) == 0
+    assert child.wait().code == 0
     assert_as_undisturbed(tmp_path / "run", short_run())
 
 
 def test_a_folder_that_is_removed_ends_the_run(running: Any, tmp_path: Path) -> None:
-    process, flag = running
+    child, flag = running
     shutil.rmtree(tmp_path / "run")
     flag.unlink()
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path / 'run'} was removed or")
+    assert child.wait().code == 2
+    assert child.wait().last_line.startswith(f"error: {tmp_path / 'run'} was removed or")
     assert not (tmp_path / "run").exists()
 
 
@@ -305,12 +292,11 @@ def test_a_folder_that_is_removed_ends_the_run(running: Any, tmp_path: Path) -> 
 def test_a_closed_terminal_keeps_what_was_reached(
     running: Any, tmp_path: Path, number: int
 ) -> None:
-    process, flag = running
-    process.send_signal(number)
+    child, flag = running
+    child.signal(number)
     flag.unlink()
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.strip().splitlines()[-1].startswith("stopped (adam, step ")
+    assert child.wait().code == 130
+    assert child.wait().last_line.startswith("stopped (adam, step ")
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["step"] >= 1
 
 

@@ -1,16 +1,15 @@
 """The cells of validation.ipynb, run on a small network that was retrained without points."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
+import notebooks
 import numpy as np
 import pytest
 from helpers import run_well
 from matplotlib import image
-from nbclient import NotebookClient
 
 from pinnfluence.validation.results import HEADLINE, SPECTRUM, read
 
@@ -46,16 +45,10 @@ def base(tmp_path_factory):
 
 
 def execute(base, figures):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PINNFLUENCE_VALIDATION", str(base))
-        patch.setenv("PINNFLUENCE_FIGURES", str(figures))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
-    return "".join(
-        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    notebook = notebooks.executed(
+        NOTEBOOK, PINNFLUENCE_VALIDATION=base, PINNFLUENCE_FIGURES=figures
     )
+    return notebooks.printed_in(notebook)
 
 
 def test_one_problem_is_enough(base, tmp_path):

@@ -1,7 +1,7 @@
 """Runs every entry point of one model many times on two threads and compares with one thread.
 
-A script of ``test_threads.py``: prints a line of JSON for each recipe, so that a crash of the
-process tells which one it was.
+A script of ``test_threads.py``: prints a line of JSON for each kind of model and recipe, so that
+a crash of the process tells which one it was.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]], n: int) -> None:
+def report(name: str, ask: Callable[[], dict[str, np.ndarray]], n: int) -> None:
     """Print by how much n repetitions on two threads differ from one thread."""
     torch.set_num_threads(1)
     expected, error = ask(), ""
@@ -98,25 +98,26 @@ def report(recipe: str, ask: Callable[[], dict[str, np.ndarray]], n: int) -> Non
     for _ in range(n):
         try:
             found = ask()
-            for name, values in found.items():
-                worst[name].append(difference(values, expected[name]))
+            for entry, values in found.items():
+                worst[entry].append(difference(values, expected[entry]))
         except Exception as failure:  # whatever the race does
             error = f"{type(failure).__name__}: {failure}".splitlines()[0]
         if torch.get_num_threads() != 2:
             error = f"left {torch.get_num_threads()} threads"
             torch.set_num_threads(2)
-    print(json.dumps({"recipe": recipe, "differences": worst, "error": error}), flush=True)
+    print(json.dumps({"name": name, "differences": worst, "error": error}), flush=True)
 
 
-def main(kind: str, repetitions: dict[str, int]) -> None:
-    """Report on all recipes and entry points of one kind of model."""
+def main(kinds: list[str], repetitions: dict[str, int]) -> None:
+    """Report on all recipes and entry points of some kinds of models."""
     warnings.simplefilter("ignore")
     force_threads()
     with default_float():
-        for recipe, ask in recipes(*read(kind)).items():
-            if recipe in repetitions:
-                report(recipe, ask, repetitions[recipe])
+        for kind in kinds:
+            for recipe, ask in recipes(*read(kind)).items():
+                if recipe in repetitions:
+                    report(f"{kind}, {recipe}", ask, repetitions[recipe])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(json.loads(sys.argv[1]), json.loads(sys.argv[2]))

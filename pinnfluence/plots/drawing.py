@@ -30,6 +30,7 @@ ROBUST_PERCENTILE = 99.5
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
+    "axes.titley": 1.0,  # looking for a free place costs a third of the time to draw
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
@@ -42,7 +43,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "pinnfluence",
 }
 _FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"metadata": {"Software": None}},
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
     "pdf": {"metadata": {"CreationDate": None}},
     "svg": {"metadata": {"Date": None}},
 }
@@ -82,7 +83,7 @@ def _opaque(file: io.BytesIO, dpi: float) -> bytes:
     """A PNG in RGB: full colours, no palette, no alpha."""
     opaque = io.BytesIO()
     with Image.open(file) as image:
-        image.convert("RGB").save(opaque, "PNG", optimize=True, dpi=(dpi, dpi))
+        image.convert("RGB").save(opaque, "PNG", dpi=(dpi, dpi))
     return opaque.getvalue()
 
 
