@@ -19,12 +19,15 @@ GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influenc
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
-.PHONY: help setup demo recipes test test-slow browser lint docs validate bench zoo clean FORCE
+DIAGNOSES := $(MODELS:%=model_zoo/%_diagnosis/report.json)
+
+.PHONY: help setup demo recipes diagnose test test-slow browser lint docs validate bench zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
 	@echo "make demo       influence scores of the models, then the paper's figures and the explorer"
 	@echo "make recipes    scores by the recipe gauss-newton, too; then make demo compares the two"
+	@echo "make diagnose   how wrong these models are, by diagnose.py; then make demo draws it"
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
@@ -69,6 +72,15 @@ recipes: build/recipes
 build/recipes: $(OF_SEEDS) $(GAUSS_NEWTON)
 	@mkdir -p build
 	@touch $@ build/recipes.made
+
+diagnose: build/diagnoses
+
+build/diagnoses: $(DIAGNOSES)
+	@mkdir -p build
+	@touch $@ build/recipes.made
+
+$(DIAGNOSES): model_zoo/%_diagnosis/report.json: $$(call model_files,$$*) diagnose.py $(SOURCES) | $(STAMP)
+	$(BIN)/python diagnose.py --checkpoint model_zoo/$* --save_path $(@D)
 
 # Executes a copy: the committed notebook stays as it is. Again, too, where figures/ is gone.
 build/eval.ipynb: eval.ipynb $(SCORES) $(wildcard build/recipes.made) $(if $(wildcard figures/*),,FORCE) | $(STAMP)

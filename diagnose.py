@@ -4,21 +4,19 @@ python diagnose.py --checkpoint runs/good
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from pinnfluence import problems
-from pinnfluence.diagnosis import correction_file, diagnose
-from pinnfluence.diagnosis.page import page
+from pinnfluence.diagnosis import diagnose, files
 from pinnfluence.errors import InputError
 from pinnfluence.models.trained_model import folder_beside, load_model, load_points_inside
 from pinnfluence.runtime import devices
 from pinnfluence.runtime.progress import ProgressStages
 from pinnfluence.runtime.script import Parser, run_script
-from pinnfluence.storage.files import check_target, write_bytes
+from pinnfluence.storage.files import check_target
 from pinnfluence.storage.lock import held
 from pinnfluence.storage.stage_store import STAGES
 
@@ -79,14 +77,8 @@ def main() -> None:
             folder=folder / STAGES,
         )
         print(report.text())
-        figures = json.dumps(report.to_dict(), indent=2, default=float)
-        write_bytes(folder / "report.json", f"{figures}\n".encode())
-        correction_file.save(report, folder, model.sha256)
-        write_bytes(
-            folder / "report.html",
-            page(report, model, arguments.checkpoint.resolve().stem).encode(),
-        )
-    print(f"wrote {folder / 'report.json'} and {folder / 'report.html'}")
+        paths = files.save(report, model, folder, arguments.checkpoint.resolve().stem)
+    print("\n".join(f"wrote {path}" for path in paths))
 
 
 if __name__ == "__main__":

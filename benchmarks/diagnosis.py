@@ -2,10 +2,10 @@
 
 OMP_NUM_THREADS=2 python benchmarks/diagnosis.py [--models best heat ...] [--seed 0]
 
-Each row is written when it is done; rows of other models stay as they are. "broken, right
-equations" judges the network of ``broken``, which was trained without a term of the equations, by
-those with it. The true errors are those against the problem's reference or exact solution, which
-the diagnosis does not see.
+Each report is saved as by diagnose.py, in model_zoo/. Each row is written when it is done; rows of
+other models stay as they are. "broken, right equations" judges the network of ``broken``, which was
+trained without a term of the equations, by those with it. The true errors are those against the
+problem's reference or exact solution, which the diagnosis does not see.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
 from pinnfluence import TrainedModel, diagnose, load_model
-from pinnfluence.diagnosis import Report
+from pinnfluence.diagnosis import Report, files
 from pinnfluence.diagnosis.fresh import FreshPoints, sampler_of
 from pinnfluence.diagnosis.words import verdict
 from pinnfluence.runtime.memory import peak_bytes
@@ -115,6 +115,8 @@ def figures(name: str, seed: int) -> dict[str, Any]:
     report = diagnose(model, seed=seed)
     seconds, processor = time.perf_counter() - began, time.process_time() - busy
     found: Mapping[str, Any] = report.to_dict()
+    if seed == 0 and name != RIGHT:
+        files.save(report, model, ROOT / "model_zoo" / f"{name}_diagnosis", name)
     return {
         "verdict": verdict(report),
         "errors": error_figures(model, report),

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
-TRAIN, CALC = ROOT / "train.py", ROOT / "calc_influences.py"
+TRAIN, CALC, DIAGNOSE = (ROOT / f"{n}.py" for n in ("train", "calc_influences", "diagnose"))
 
 SHORT_RUN_FILES = [
     "adam-80.pt",

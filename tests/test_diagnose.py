@@ -7,14 +7,14 @@ import deepxde_problems
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, assert_refused, files_below, run, run_well
+from helpers import DIAGNOSE, ROOT, assert_refused, files_below, run, run_well
 
 import pinnfluence
 from pinnfluence.diagnosis import stages
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.problems import heat
 
-DIAGNOSE, HEAT_BAD = ROOT / "diagnose.py", ROOT / "model_zoo" / "heat_bad"
+HEAT_BAD = ROOT / "model_zoo" / "heat_bad"
 
 
 @pytest.fixture(scope="module")

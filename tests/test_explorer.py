@@ -11,7 +11,7 @@ from helpers import assert_refused, run, run_well
 from scipy.spatial import cKDTree
 
 from pinnfluence import InputError, Scores
-from pinnfluence.diagnosis import correction_file
+from pinnfluence.diagnosis import files as files_of_diagnosis
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.explorer import packing, payload, write_explorer
 from pinnfluence.explorer.points import covering_points
@@ -295,7 +295,7 @@ def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(file
     model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
     folder = folder_beside(model.path.parent, "diagnosis")
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
-    path, file = tmp_path / "page.html", folder / correction_file.FILE_NAME
+    path, file = tmp_path / "page.html", folder / files_of_diagnosis.CORRECTION
     try:
         facts = {"sha256_of_checkpoint": model.sha256}
         tensor_file.write(file, {"step": step}, facts)

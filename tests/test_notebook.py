@@ -7,7 +7,7 @@ import re
 import notebooks
 import numpy as np
 import pytest
-from helpers import CALC, ROOT, TRAIN, run_well
+from helpers import CALC, DIAGNOSE, ROOT, TRAIN, run_well
 from matplotlib import image
 
 from pinnfluence.problem.reference import load_reference
@@ -50,6 +50,7 @@ def make_model(zoo, name):
     compute = ("--checkpoint", zoo / name, "--threads", 1, "--test_x_path", zoo / "test_x.npy")
     run_well(CALC, *compute, "--save_path", zoo / f"{name}_influences")
     if name == "good":  # the other's are left out
+        run_well(DIAGNOSE, *compute[:4], "--fresh", 400, "--save_path", zoo / "good_diagnosis")
         some = ("--test_points", 300, "--recipe", "gauss-newton")
         run_well(CALC, *compute, *some, "--save_path", zoo / f"{name}_gauss-newton_influences")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pinnfluence import problems
-from pinnfluence.diagnosis import correction_file
+from pinnfluence.diagnosis import files
 from pinnfluence.diagnosis.quantities import changes, quantities_of
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.models.trained_model import TrainedModel, folder_beside, load_model
@@ -81,7 +81,7 @@ class Source:
             return {}
         with input_errors():
             folder = folder_beside(model.path.parent, "diagnosis")
-            step = correction_file.load(folder, model.sha256, model.pinn.n_params)
+            step = files.load_correction(folder, model.sha256, model.pinn.n_params)
         if step is None:
             return {}
         return changes(model.pinn, step, points, quantities_of(model.pinn, self.outputs, points))

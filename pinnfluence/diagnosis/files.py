@@ -1,0 +1,45 @@
+"""The files of a diagnosis: figures, the page, and the step that corrects the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pinnfluence.diagnosis.page import page
+from pinnfluence.diagnosis.report import Report
+from pinnfluence.models.trained_model import TrainedModel
+from pinnfluence.scores import tensor_file
+from pinnfluence.storage.files import write_bytes
+
+REPORT, PAGE, CORRECTION = "report.json", "report.html", "correction.safetensors"
+
+
+def save(report: Report, model: TrainedModel, folder: Path, title: str) -> list[Path]:
+    """Write all of them; the page last."""
+    figures = json.dumps(report.to_dict(), indent=2, default=float)
+    write_bytes(folder / REPORT, f"{figures}\n".encode())
+    facts = {"sha256_of_checkpoint": model.sha256, "reliable": report.reliable}
+    tensor_file.write(folder / CORRECTION, {"step": report.estimate.best.step}, facts)
+    write_bytes(folder / PAGE, page(report, model, title).encode())
+    return [folder / name for name in (REPORT, CORRECTION, PAGE)]
+
+
+def load_correction(folder: Path, sha256: str, n_params: int) -> np.ndarray | None:
+    """The step d ``[n_params]`` of a diagnosis, or None where there is none of this checkpoint.
+
+    Args:
+        sha256: of the checkpoint.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / CORRECTION
+    if not path.is_file():
+        return None
+    arrays, facts = tensor_file.read(path)
+    step = arrays.get("step", np.zeros(0))
+    if facts.get("sha256_of_checkpoint") != sha256 or step.shape != (n_params,):
+        return None
+    return np.array(step)
