@@ -12,8 +12,11 @@ import pytest
 from explorer_files import load, make_model, read_page
 from scipy.spatial import cKDTree
 
+from pinnfluence.diagnosis.files import CORRECTION
 from pinnfluence.explorer import write_explorer
+from pinnfluence.models.trained_model import load_model
 from pinnfluence.problems import cylinder_flow
+from pinnfluence.scores import tensor_file
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 CHROMIUM = CHROMIUM or shutil.which("google-chrome")
@@ -30,6 +33,10 @@ def files(tmp_path_factory, flow_points):
     test_x = np.concatenate([test_x, points[walls]])
     make_model(folder / "first", cylinder_flow.PROBLEM, flow_points(40, 1), test_x, 1)
     make_model(folder / "second", cylinder_flow.PROBLEM, flow_points(25, 2), test_x, 2)
+    model = load_model(folder / "first")
+    step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
+    facts = {"sha256_of_checkpoint": model.sha256}
+    tensor_file.write(folder / "first_diagnosis" / CORRECTION, {"step": step}, facts)
     return [folder / "first_influences", folder / "second_influences"]
 
 

@@ -207,6 +207,21 @@ def test_rounding_of_float32_is_no_error(page):
         assert shown in page.inner_text("#facts")
 
 
+def test_the_estimated_error_of_a_diagnosis_lies_behind_the_points(page):
+    page.select_option("#background", "estimated:u")
+    settle(page)
+    behind = page.evaluate("""() => {
+        const [first, second] = explorer.page.models;
+        return [Array.from(explorer.background(first)), Array.from(first.estimated.u),
+          explorer.background(second)];
+    }""")
+    np.testing.assert_array_equal(behind[0], np.abs(behind[1]))
+    assert min(behind[0]) >= 0 < max(behind[0])
+    assert behind[2] is None
+    page.mouse.move(*pixel(page, "first", "map", (1.0, 0.2)))
+    assert "estimated error" in page.inner_text("#tooltip")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1366])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):

@@ -173,6 +173,7 @@ window.explorer = {
   page,
   refresh,
   address: toAddress,
+  background,
   pixelOf(name, kind, place) {
     const panel = panels.find((p) => p.model.name === name && p.kind === kind);
     const { left, top } = panel.canvas.getBoundingClientRect(), [x, y] = panel.toPixel(place);
