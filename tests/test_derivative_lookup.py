@@ -36,7 +36,7 @@ def streams(function: Function) -> Streams:
     columns = network(x).unbind(1)
     return {
         index: torch.stack([derivative(y, x, index) for y in columns], 1).detach()
-        for index in closure(needs(function, POINTS[:2], 2)[0])
+        for index in closure(needs(function, POINTS[:2], 2))
     }
 
 
@@ -75,7 +75,7 @@ EXPRESSIONS: dict[str, Function] = {
 def test_looked_up(name):
     """Nothing but what is asked for is needed of the field."""
     function, expected = LOOKED_UP[name]
-    assert needs(function, POINTS[:2], 2) == ({(), *expected}, False)
+    assert closure(needs(function, POINTS[:2], 2)) == closure(expected)
     found = call(function, POINTS, streams(function), {})
     torch.testing.assert_close(found, by_deepxde(function), rtol=1e-10, atol=1e-12)
 
@@ -85,9 +85,8 @@ def test_looked_up(name):
 def test_expressions_are_differentiated_by_the_chain_rule(name, with_graph):
     function = EXPRESSIONS[name]
     given = streams(function)
-    assert needs(function, POINTS[:2], 2) == (set(given), True)
     with torch.set_grad_enabled(with_graph):
-        found = call(function, POINTS, given, {}, has_expressions=True)
+        found = call(function, POINTS, given, {})
     assert found.requires_grad is with_graph
     torch.testing.assert_close(found.detach(), by_deepxde(function), rtol=1e-10, atol=1e-12)
 
@@ -99,18 +98,18 @@ def one_hessian(x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("function", [one_hessian, *EXPRESSIONS.values()])
 def test_under_vmap_and_gradients(function):
     """Still a function of the field: differentiated by it, and vmapped over points."""
-    given, has_expressions = streams(function), function is not one_hessian
+    given = streams(function)
 
     def one(x, values):
         fields = {index: v[None] for index, v in zip(given, values, strict=True)}
-        return call(function, x[None], fields, {}, has_expressions)[0, 0]
+        return call(function, x[None], fields, {})[0, 0]
 
     values = tuple(given.values())
     differentiated = torch.func.grad_and_value(one, argnums=1)
     slopes, found = torch.func.vmap(differentiated)(POINTS, values)
     leaves = [v.clone().requires_grad_() for v in values]
     streamed = dict(zip(given, leaves, strict=True))
-    whole = call(function, POINTS, streamed, {}, has_expressions)[:, 0]
+    whole = call(function, POINTS, streamed, {})[:, 0]
     torch.testing.assert_close(found, whole)
     expected = torch.autograd.grad(whole.sum(), leaves, allow_unused=True, materialize_grads=True)
     for slope, e in zip(slopes, expected, strict=True):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pinnfluence.captum_api.gradients import Loss
 from pinnfluence.errors import InputError
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.runtime.progress import progress_bar
 
 JOINED_SAMPLES = 256
@@ -95,11 +96,10 @@ def _is_sum_of_parts(parts: Sequence[Any], loss: Loss, theta: dict[str, Tensor])
 
 
 def _gradient(loss: Loss, theta: dict[str, Tensor], batch: Any) -> Tensor:
-    leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
+    own = leaves(theta)
     with torch.enable_grad():
-        total = loss.total(loss.outputs(leaves, batch[:-1]), batch[-1])
-        found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
-    return torch.cat([g.flatten() for g in found])
+        total = loss.total(loss.outputs(own, batch[:-1]), batch[-1])
+        return flat_gradient(total, own.values())
 
 
 def _kind(batch: Any) -> list[Any] | None:

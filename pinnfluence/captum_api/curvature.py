@@ -15,7 +15,12 @@ from pinnfluence.captum_api.gradients import Loss
 from pinnfluence.curvature.lanczos import top_eigenpairs
 from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
 from pinnfluence.errors import InputError
-from pinnfluence.loss.differentiators.per_sample import by_batched_backward, by_loop, leaves
+from pinnfluence.loss.differentiators.per_sample import (
+    by_batched_backward,
+    by_loop,
+    flat_gradient,
+    leaves,
+)
 from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.warn_once import reason_of, warn_once
 
@@ -93,13 +98,8 @@ class LossHessian:
     def _gradient(self, batch: Any) -> Tensor:
         with torch.enable_grad():
             outputs = self._loss.outputs(self._theta, batch[:-1])
-            gradients = torch.autograd.grad(
-                self._loss.total(outputs, batch[-1]),
-                list(self._theta.values()),
-                create_graph=True,
-                materialize_grads=True,
-            )
-            return torch.cat([g.flatten() for g in gradients])
+            total = self._loss.total(outputs, batch[-1])
+            return flat_gradient(total, self._theta.values(), create_graph=True)
 
     def _products(self, gradient: Tensor, rows: Tensor) -> Tensor:
         """Products of one batch's Hessian with rows ``[n, n_params]``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from pinnfluence.curvature.matrix_store import MatrixStore
 from pinnfluence.curvature.operator import Curvature, mirror
 from pinnfluence.loss.differentiators import jacobian
-from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.devices import in_float64
@@ -61,13 +60,10 @@ class Gram(Curvature):
             u = torch.zeros_like(stacked, requires_grad=True)
             if not stacked.requires_grad:  # no residual depends on theta
                 return torch.zeros_like(v)
-            pull_back = partial(
-                torch.autograd.grad, stacked, list(theta.values()), materialize_grads=True
-            )
-            pulled = torch.cat([g.flatten() for g in pull_back(u, create_graph=True)])
+            pulled = flat_gradient(stacked, theta.values(), u, create_graph=True)
         (pushed,) = torch.autograd.grad(pulled, u, v)
         d = torch.cat([self._outer_weights(n, r.detach()) for n, r in residuals.items()])
-        return torch.cat([g.flatten() for g in pull_back(d * pushed)])
+        return flat_gradient(stacked, theta.values(), d * pushed)
 
     def _blocks(self) -> Iterator[Collocation]:
         """The points of blocks of rows of A; equation by equation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.devices import tensor_like
 
@@ -33,6 +33,5 @@ def fingerprint(collocation: Collocation) -> list[np.ndarray]:
                 combined = combined + values @ tensor_like(drawn, values)
                 arrays += [np.frombuffer(name.encode(), np.uint8), values.detach().cpu().numpy()]
         if combined.requires_grad:
-            found = torch.autograd.grad(combined, list(theta.values()), materialize_grads=True)
-            total += torch.cat([g.flatten() for g in found])
+            total += flat_gradient(combined, theta.values())
     return [*arrays, total.cpu().numpy()]

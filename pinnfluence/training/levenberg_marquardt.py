@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operators import GaussNewton
-from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.executor import Executor
@@ -127,8 +127,7 @@ class LevenbergMarquardt:
         for chunk in self.loss.chunks(BATCH_SIZE):
             residuals = chunk.scaled_residuals(theta)
             part = vector[start : start + len(residuals)]
-            gradients = torch.autograd.grad(residuals @ part, list(theta.values()))
-            total += float64_array(torch.cat([g.flatten() for g in gradients]))
+            total += float64_array(flat_gradient(residuals @ part, theta.values()))
             start += len(residuals)
         return total
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.curvature.operator import Curvature
-from pinnfluence.loss.differentiators.per_sample import leaves
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime.executor import Executor
@@ -55,23 +55,11 @@ class Hessian(Curvature):
 
     def _gradient(self, chunk: Loss) -> Tensor:
         with torch.enable_grad():
-            gradients = torch.autograd.grad(
-                chunk.value(self._theta),
-                list(self._theta.values()),
-                create_graph=True,
-                materialize_grads=True,
-            )
-            return torch.cat([g.flatten() for g in gradients])
+            value = chunk.value(self._theta)
+            return flat_gradient(value, self._theta.values(), create_graph=True)
 
     def _product(self, gradient: Tensor, v: Tensor) -> Tensor:
-        products = torch.autograd.grad(
-            gradient,
-            list(self._theta.values()),
-            v,
-            retain_graph=self._keep,
-            materialize_grads=True,
-        )
-        return torch.cat([p.flatten() for p in products])
+        return flat_gradient(gradient, self._theta.values(), v, retain_graph=self._keep)
 
 
 def keeps_graph(collocation: Collocation, n_processes: int = 1) -> bool:

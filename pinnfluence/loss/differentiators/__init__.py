@@ -14,6 +14,7 @@ from pinnfluence.field.network import MLP
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.double_backward import DoubleBackward
 from pinnfluence.loss.differentiators.functional import Functional
+from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.differentiators.taylor import Taylor
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
@@ -65,11 +66,10 @@ def loss_gradients(chunk: Loss) -> tuple[Tensor, Tensor]:
 def loss_gradient(loss: Loss, batch_size: int) -> Tensor:
     """``grad L`` ``[n_params]`` by one backward pass a batch, without the single points' rows."""
     pinn = loss.pinn
-    theta = {name: p.detach().requires_grad_() for name, p in pinn.params.items()}
+    theta = leaves(pinn.params)
     total = pinn.like.new_zeros(pinn.n_params)
     for chunk in loss.chunks(batch_size):
         with torch.enable_grad():
             value = chunk.value(theta)
-            found = torch.autograd.grad(value, list(theta.values()), materialize_grads=True)
-        total += torch.cat([g.flatten() for g in found])
+        total += flat_gradient(value, theta.values())
     return total

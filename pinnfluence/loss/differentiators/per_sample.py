@@ -23,6 +23,17 @@ def leaves(theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: p.detach().requires_grad_() for name, p in theta.items()}
 
 
+def flat_gradient(
+    output: Tensor, theta: Iterable[Tensor], vector: Tensor | None = None, **graph: bool
+) -> Tensor:
+    """Gradient ``[n_params]`` of a scalar by theta, or of ``vector . output``.
+
+    graph: ``retain_graph``, ``create_graph`` as for ``torch.autograd.grad``.
+    """
+    found = torch.autograd.grad(output, list(theta), vector, materialize_grads=True, **graph)
+    return torch.cat([g.flatten() for g in found])
+
+
 def by_vmap(
     function: Callable[..., Tensor],
     theta: Mapping[str, Tensor],
@@ -69,14 +80,4 @@ def by_batched_backward(outputs: Tensor, theta: Mapping[str, Tensor], vectors: T
 
 def by_loop(outputs: Iterable[Tensor], theta: Mapping[str, Tensor]) -> list[Tensor]:
     """The gradient ``[n_params]`` of each of some scalars by theta; the graph is kept."""
-    return [
-        torch.cat(
-            [
-                g.flatten()
-                for g in torch.autograd.grad(
-                    output, list(theta.values()), retain_graph=True, materialize_grads=True
-                )
-            ]
-        )
-        for output in outputs
-    ]
+    return [flat_gradient(output, theta.values(), retain_graph=True) for output in outputs]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators import loss_gradient
+from pinnfluence.loss.differentiators.per_sample import flat_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import dde
@@ -110,7 +111,7 @@ def check_model(
         for (name, mine), own in zip(ours.items(), theirs, strict=True):
             _compare_losses(name, mine, own, TOLERANCES[dtype])
         parameters = _parameters(model, pinn)
-        gradients = [_flat_gradient(term, parameters) for term in losses]
+        gradients = [flat_gradient(term, parameters, retain_graph=True) for term in losses]
         direction = _direction(parameters)
         quotients = _quotients(evaluate, parameters, direction)
     scale = max(float(gradient.norm()) for gradient in gradients)
@@ -219,10 +220,3 @@ def _parameters(model: Any, pinn: Pinn) -> list[Tensor]:
     own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
     own |= {f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())}
     return [own[name] for name in pinn.params]
-
-
-def _flat_gradient(loss: Tensor, parameters: list[Tensor]) -> Tensor:
-    if not loss.requires_grad:
-        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-    return torch.cat([g.flatten() for g in gradients])

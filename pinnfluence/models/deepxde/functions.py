@@ -179,14 +179,13 @@ def _looked_up(name: str, function: UserFunction, context: Context, given: Field
         found[:] = [column.shape[1] for column in columns_of(result, name, len(x))]
         return result
 
-    needed, has_expressions = derivative_lookup.needs(trial, context.sample, context.n_outputs)
-    wanted = closure(needed)
+    wanted = closure(derivative_lookup.needs(trial, context.sample, context.n_outputs))
 
     def values(f: Field) -> list[Tensor]:
         streams = {index: f.derivative(index) for index in wanted}
         substitutes = context.unknowns.substitutes(f.params)
         bound = lambda x, y: function(x, y, f)  # noqa: E731
-        result = derivative_lookup.call(bound, f.points, streams, substitutes, has_expressions)
+        result = derivative_lookup.call(bound, f.points, streams, substitutes)
         parts = columns_of(result, name, len(f.points))
         _check_dtype(parts, f.points.dtype, name)
         return [column for part in parts for column in part.unbind(1)]
