@@ -207,8 +207,7 @@ def test_rounding_of_float32_is_no_error(page):
         assert shown in page.inner_text("#facts")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1366), ("dark", 390)])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     with opened(browser, written, **settings) as page:
