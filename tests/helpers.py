@@ -119,11 +119,17 @@ def _server() -> tuple[subprocess.Popen[str], Path]:
 
 
 def start(
-    script: Path, *arguments: Any, cwd: Path = ROOT, prelude: str = "", beside: bool = False
+    script: Path,
+    *arguments: Any,
+    cwd: Path = ROOT,
+    prelude: str = "",
+    beside: bool = False,
+    draws: bool = False,
 ) -> Child:
     """Start a script. ``prelude`` is code that runs before it in its process.
 
-    What was started before is killed, unless the script is to run ``beside`` it.
+    What was started before is killed, unless the script is to run ``beside`` it. The curves of a
+    training are an empty picture, unless it ``draws``.
     """
     server, folder = _server()
     if not beside:
@@ -138,6 +144,7 @@ def start(
         "stdout": str(folder / f"out-{len(_children)}"),
         "stderr": str(folder / f"err-{len(_children)}"),
         "prelude": prelude,
+        "draws": draws,
     }
     _children.append(Child(server, request))
     return _children[-1]

@@ -11,9 +11,10 @@ from nbclient import NotebookClient
 COARSE = """
 from pinnfluence.plots import drawing
 drawing.save.__defaults__ = (60,)
-drawing.STYLE["pdf.fonttype"] = 3
+png = drawing.render
+drawing.render = lambda figure, form, dpi: png(figure, form, dpi) if form == "png" else b"%PDF"
 """
-"""A cell before the first: pictures of few pixels, letters that need no font of their own."""
+"""A cell before the first: pictures of few pixels, once each (``test_plots.py`` is about PDF)."""
 
 
 def executed(notebook: Path, **environment: object) -> nbformat.NotebookNode:

@@ -26,6 +26,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_everything_on_tiny_networks(module, tmp_path: Path, capsys):
     path = tmp_path / "influence.json"
     module("influence").main(["--small", "--results", str(path)])

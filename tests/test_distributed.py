@@ -112,7 +112,9 @@ def test_torchrun(test_x: Path, tmp_path: Path) -> None:
     [
         pytest.param(("--rank", 5), LANCZOS, id="lanczos"),
         pytest.param(("--recipe", "gauss-newton"), FEW, id="full rank"),
-        pytest.param(("--recipe", "gauss-newton", "--leverage"), FEW, id="leverage"),
+        pytest.param(
+            ("--recipe", "gauss-newton", "--leverage"), FEW, id="leverage", marks=pytest.mark.slow
+        ),
         pytest.param(
             ("--rank", 5, "--damping", "auto", "--curvature", "gauss-newton"),
             LANCZOS,

@@ -222,8 +222,7 @@ def test_the_estimated_error_of_a_diagnosis_lies_behind_the_points(page):
     assert "estimated error" in page.inner_text("#tooltip")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1366), ("dark", 390)])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     with opened(browser, written, **settings) as page:

@@ -291,8 +291,9 @@ def by_the_rest(pinn, train_x, test_x, batch_size):
     return np.stack(changes, 1), np.array(own)
 
 
-@pytest.mark.parametrize("batch_size", [3, 17, None])
-@pytest.mark.parametrize("layers", [LAYERS, (2, 20, 20, 3)])
+@pytest.mark.parametrize(
+    ("layers", "batch_size"), [(LAYERS, 17), ((2, 20, 20, 3), 3), ((2, 20, 20, 3), None)]
+)
 def test_leverage_is_the_curvature_of_the_rest(
     flow_pinn, flow_points, layers, batch_size, monkeypatch
 ):

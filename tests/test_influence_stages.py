@@ -71,7 +71,15 @@ class Stops:
         monkeypatch.setattr(StageStore, "save", counted)
 
 
-@pytest.mark.parametrize("recipe", [PAPER, FULL, AUTO, recipe_of("paper", rank=4, damping="auto")])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        PAPER,
+        AUTO,
+        pytest.param(FULL, marks=pytest.mark.slow),
+        pytest.param(recipe_of("paper", rank=4, damping="auto"), marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_behind_each_save_and_gone_on(case, tmp_path, quick, monkeypatch, recipe) -> None:
     """Every stage begins where it was, and gives the bytes of a run that nothing stopped."""
     untouched = scores_of(case, recipe, None)

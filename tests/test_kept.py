@@ -29,7 +29,14 @@ WHOLE = {
     LEVERAGE: ("curvature", "damping", "factorisation", "leverage", "compression"),
     AUTO: ("curvature", "damping", "factorisation", "compression"),
 }
-recipes = pytest.mark.parametrize("recipe", WHOLE, ids=lambda recipe: recipe.name)
+recipes = pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=pytest.mark.slow) if recipe in (HESSIAN, LOW_AUTO) else recipe
+        for recipe in WHOLE
+    ],
+    ids=lambda recipe: recipe.name,
+)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from helpers import (
     snapshot,
     weights_of,
 )
+from PIL import Image
 
 from pinnfluence import MLP
 from pinnfluence.models.deepxde import model as deepxde_model
@@ -66,6 +67,13 @@ def small_model(*widths: int) -> deepxde_model.PinnModel:
 
 def test_a_run_writes_its_files_and_nothing_else() -> None:
     assert files_below(short_run()) == SHORT_RUN_FILES
+
+
+def test_the_course_of_a_training_is_drawn(tmp_path: Path) -> None:
+    steps = ("--n_iterations", 10, "--n_iterations_lbfgs", 0)
+    run_well(TRAIN, *SMALL, *steps, "--save_path", tmp_path / "run", draws=True)
+    with Image.open(tmp_path / "run" / "history.png") as picture:
+        assert len(picture.getcolors(10**6) or []) > 1000
 
 
 def test_train_x_is_deepxdes_train_x_all() -> None:

@@ -27,7 +27,9 @@ def test_the_page_runs(blocks, tmp_path, monkeypatch, capsys):
     plt.switch_backend("agg")
     dde.config.set_random_seed(0)
     names: dict = {}
-    for block in blocks:
+    shorter = [re.sub(r"(iterations|maxiter)=500", r"\1=60", block) for block in blocks]
+    assert shorter[0] != blocks[0]  # a minimum is not needed to see that the page runs
+    for block in shorter:
         exec(compile(block, str(PAGE), "exec"), names)
     plt.close("all")
     picture = plt.imread(tmp_path / "influence.png")
