@@ -49,10 +49,14 @@ class Source:
         named = named if self.problem is None else self.problem.outputs
         return tuple(name for name in self.fields if name in named)
 
-    def predicted(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
+    def predicted(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """The network's fields at some of the test points, by their numbers; ``[n]`` by name.
+
+        As the checkpoint gives them; without one, those that the file has.
+        """
         if self.checkpoint is None or self.problem is None:
-            return {}
+            return {name: values[chosen] for name, values in self.scores.predicted.items()}
+        points = self.scores.test_x[chosen]
         config = self.scores.metadata.get("config", {})
         names = ("problem", "variant", "conditions", "activation", "scale")
         settings = {name: config[name] for name in names if name in config}
