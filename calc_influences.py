@@ -1,28 +1,24 @@
 """Influence of every training point on every prediction and loss of a trained model.
 
 python calc_influences.py --checkpoint runs/good --save_path runs/good_influences
+python calc_influences.py --model my_script.py:make_model --recipe gauss-newton
 torchrun --nproc_per_node 2 calc_influences.py --checkpoint runs/good
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnfluence import problems
-from pinnfluence.errors import InputError
+from pinnfluence.models import flags
 from pinnfluence.runtime.script import Parser, run_script
 
 if TYPE_CHECKING:
     from pinnfluence.curvature.recipe import Recipe
-    from pinnfluence.models.trained_model import TrainedModel
-    from pinnfluence.runtime.progress import ProgressStages
-    from pinnfluence.scores.file import Scores
+    from pinnfluence.models.model import Model
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,15 +29,15 @@ def parse_arguments() -> argparse.Namespace:
         "training side are taken from there. It may be removed. Scores that are there are not "
         "made again. Under torchrun, all processes share the points.",
     )
+    flags.add_model_flags(parser)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a .pt file of DeepXDE, or its folder")
-    add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
-    add("--test_x_path", type=Path, help="test points, .npy (default: the reference's points)")
+    add(
+        "--test_x_path",
+        type=Path,
+        help="test points, .npy (default: the reference's; with --model the training's)",
+    )
     add("--test_points", type=int, help="so many of the test points, drawn at random")
-    add("--problem", choices=problems.names(), help="what was trained")
-    add("--variant", help="the variant that was trained")
     add("--broken", action="store_true", help="short for --variant broken")
-    add("--conditions", help="the set of conditions that was trained")
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help="gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
@@ -53,8 +49,12 @@ def parse_arguments() -> argparse.Namespace:
     leverage = "a removed point takes its curvature along (gauss-newton at full rank)"
     add("--leverage", action="store_true", default=None, help=leverage)
     add("--batch_size", type=int, help="points whose derivatives are held at a time")
-    add("--save_path", type=Path, help="folder of the scores (default: <checkpoint>_influences)")
-    add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
+    add("--save_path", type=Path, help="folder of the scores (default: <model>_influences)")
+    add(
+        "--device",
+        default="auto",
+        help="auto (an accelerator if any; of --model, where it is), cpu, ...",
+    )
     add("--dtype", default="float64", choices=("float32", "float64"), help="of gradients")
     add("--threads", type=int, help="processor threads (default: all)")
     add("--dense", action="store_true", help="write influence_arrs.npz with whole matrices, too")
@@ -63,43 +63,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(arguments: argparse.Namespace) -> TrainedModel:
-    import torch
-
-    from pinnfluence.models.trained_model import load_model
-    from pinnfluence.runtime import devices
-
-    dtype = getattr(torch, arguments.dtype)
-    device = devices.select(arguments.device, dtype)
-    if arguments.broken and arguments.variant not in (None, "broken"):
-        raise InputError(f"--broken contradicts --variant {arguments.variant}; give one of them")
-    return load_model(
-        arguments.checkpoint,
-        arguments.train_x_path,
-        dtype,
-        device,
-        problem=arguments.problem,
-        variant="broken" if arguments.broken else arguments.variant,
-        conditions=arguments.conditions,
-        layers=arguments.layers,
-        activation=arguments.activation,
-        scale=arguments.scale,
-    )
-
-
-def target(arguments: argparse.Namespace) -> Path:
-    """The folder of the scores."""
-    from pinnfluence.models.trained_model import folder_beside
-
-    if arguments.save_path is None:
-        return folder_beside(arguments.checkpoint, "influences")
-    if arguments.save_path.suffix in (".safetensors", ".npz"):
-        raise InputError(f"--save_path must be a folder, found {arguments.save_path}")
-    return arguments.save_path
-
-
-def describe(model: TrainedModel) -> None:
-    print(f"{model.path}: {model.settings()}")
+def describe(model: Model) -> None:
+    print(f"{model.title}: {model.settings()}")
     for name, loss in model.mean_losses().items():
         print(f"  {name:12s} {loss:.3e}")
     for warning in model.warnings():
@@ -121,80 +86,26 @@ def recipe(arguments: argparse.Namespace) -> Recipe:
 def main() -> None:
     arguments = parse_arguments()
 
-    import numpy as np  # here, and in the functions: the help comes at once
-
-    from pinnfluence.influence import Influence, estimate
-    from pinnfluence.models.trained_model import load_test_points
-    from pinnfluence.runtime import devices, distributed
+    from pinnfluence.influence import Influence  # here, and in functions: the help comes at once
+    from pinnfluence.influence.score_folder import ScoreFolder
+    from pinnfluence.runtime import devices
     from pinnfluence.runtime.progress import ProgressStages
-    from pinnfluence.scores.dense import DENSE_FILE_NAME
-    from pinnfluence.scores.file import FILE_NAME, find_scores
-    from pinnfluence.storage.files import check_target
     from pinnfluence.storage.stage_store import STAGES
 
     devices.set_threads(arguments.threads)
     chosen = recipe(arguments)
-    model = load(arguments)
-    test_x = load_test_points(arguments.test_x_path, model.problem, arguments.test_points)
-    folder, stages = target(arguments), ProgressStages()
+    model = flags.model_of(arguments)
+    test_x = model.test_points(arguments.test_x_path, arguments.test_points)
+    folder, stages = flags.folder_of(arguments, "influences"), ProgressStages()
     settings = model.pinn, model.train_x, chosen, arguments.batch_size, stages
     influence = Influence(*settings, folder / STAGES, model.provenance())
     describe(model)
-    if not (arguments.restart or arguments.dry_run):
-        scores = find_scores(folder, influence.key(test_x)) if distributed.is_first() else None
-        if distributed.from_first(scores is not None):
-            print(f"{folder} holds these scores already; --restart makes them again")
-            if scores is not None and arguments.dense:
-                check_target(folder, 0, [DENSE_FILE_NAME])
-                with writing_into(folder):
-                    print(f"wrote {scores.save_dense(folder)}")
-            return
-    print(f"batch size {influence.executor.batch_size}")
-    cost = estimate.cost(influence, test_x, arguments.dense, arguments.restart)
-    print(cost)
-    if arguments.dry_run:
+    scores = ScoreFolder(model, influence, test_x, folder, stages, arguments.dense)
+    if not (arguments.restart or arguments.dry_run) and scores.has_scores():
         return
-    files = [FILE_NAME, *([DENSE_FILE_NAME] if arguments.dense else [])]
-    check_target(folder, cost.disk_bytes + cost.passing_bytes, files)
-    with writing_into(folder):
-        if arguments.restart:
-            influence.discard_stages()
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow are refused
-            scores = influence.influence(test_x)
-        if distributed.is_first():
-            scores.metadata |= model.provenance()
-            write(scores, folder, stages, arguments.dense)
-            influence.discard_test_stages()
-
-
-@contextlib.contextmanager
-def writing_into(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes, and sweep what killed ones left in it."""
-    from pinnfluence.runtime import distributed
-    from pinnfluence.storage.files import sweep
-    from pinnfluence.storage.lock import held
-    from pinnfluence.storage.stage_store import STAGES
-
-    if not distributed.is_first():
-        yield
-        return
-    with held(folder, "influence scores"):
-        sweep(folder, "influence*")
-        sweep(folder / STAGES, "*")
-        yield
-
-
-def write(scores: Scores, folder: Path, stages: ProgressStages, dense: bool) -> None:
-    """Write the files of the scores, and say what is in them."""
-    from pinnfluence.influence.report import report
-
-    with stages.stage("file", 1) as advance:
-        paths = [scores.save(folder), *([scores.save_dense(folder)] if dense else [])]
-        advance(1)
-    lines, warnings = report(scores, stages.seconds)
-    print("\n".join(lines))
-    print("".join(f"warning: {warning}\n" for warning in warnings), end="", file=sys.stderr)
-    print("\n".join(f"wrote {path}" for path in paths))
+    cost = scores.cost(arguments.restart)
+    if not arguments.dry_run:
+        scores.compute(cost, arguments.restart)
 
 
 def together() -> None:

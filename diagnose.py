@@ -1,6 +1,7 @@
 """How wrong a trained network is, where, and why; no reference is needed.
 
 python diagnose.py --checkpoint runs/good
+python diagnose.py --model my_script.py:make_model --fresh_model my_script.py:make_fresh
 """
 
 import argparse
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pinnfluence import problems
 from pinnfluence.diagnosis import diagnose, files
 from pinnfluence.errors import InputError
-from pinnfluence.models.trained_model import folder_beside, load_model, load_points_inside
+from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models import flags
+from pinnfluence.models.script import load_script
 from pinnfluence.runtime import devices
 from pinnfluence.runtime.progress import ProgressStages
 from pinnfluence.runtime.script import Parser, run_script
@@ -26,14 +28,17 @@ def parse_arguments() -> argparse.Namespace:
         description="How wrong a trained network is, where, and why, without a reference.",
         epilog="Writes report.json and report.html, which works offline, into --save_path.",
     )
+    flags.add_model_flags(parser)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a .pt file of DeepXDE, or its folder")
-    add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
-    add("--problem", choices=problems.names(), help="what was trained")
-    add("--variant", help="the variant that was trained")
-    add("--conditions", help="the set of conditions that was trained")
     add("--fresh", type=int, help="fresh points to draw (default: twice the training's)")
-    add("--fresh_x_path", type=Path, help="fresh points of your own, .npy")
+    own = parser.add_mutually_exclusive_group()
+    own.add_argument("--fresh_x_path", type=Path, help="fresh points of your own, .npy")
+    own.add_argument(
+        "--fresh_model",
+        metavar="SCRIPT.PY:FUNCTION",
+        help="where --model is of torch_model: a function that returns what torch_model makes of "
+        "the same network at fresh points of each term",
+    )
     add("--seed", type=int, default=0, help="of the fresh points")
     add(
         "--quantities",
@@ -41,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         help="whose errors are asked for: outputs, derived quantities such as speed, derivatives "
         "such as u_x (default: the outputs)",
     )
-    add("--save_path", type=Path, help="folder of the report (default: <checkpoint>_diagnosis)")
+    add("--save_path", type=Path, help="folder of the report (default: <model>_diagnosis)")
     add("--threads", type=int, help="processor threads (default: all)")
     return parser.parse_args()
 
@@ -53,19 +58,16 @@ def main() -> None:
         raise InputError(f"expected --fresh of at least 2, found {arguments.fresh}")
     if not 0 <= arguments.seed < 2**31:
         raise InputError(f"expected --seed from 0 to {2**31 - 1}, found {arguments.seed}")
-    model = load_model(
-        arguments.checkpoint,
-        arguments.train_x_path,
-        problem=arguments.problem,
-        variant=arguments.variant,
-        conditions=arguments.conditions,
-    )
-    fresh_x: np.ndarray | None = None
+    model = flags.model_of(arguments)
+    fresh_x: np.ndarray | Pinn | None = None
     if arguments.fresh_x_path is not None:
-        fresh_x = load_points_inside(arguments.fresh_x_path, model.problem, "fresh")
-    folder = arguments.save_path or folder_beside(arguments.checkpoint, "diagnosis")
+        fresh_x = model.points_of(arguments.fresh_x_path, "fresh")
+    elif arguments.fresh_model is not None:
+        fresh_x = load_script(arguments.fresh_model).pinn
+    folder = flags.folder_of(arguments, "diagnosis")
     check_target(folder)
-    print(f"{model.path}: {model.settings()}", file=sys.stderr)
+    print(f"{model.title}: {model.settings()}", file=sys.stderr)
+    title = folder.name.removesuffix("_diagnosis")
     with held(folder, "a diagnosis"):
         report = diagnose(
             model,
@@ -77,7 +79,7 @@ def main() -> None:
             folder=folder / STAGES,
         )
         print(report.text())
-        paths = files.save(report, model, folder, arguments.checkpoint.resolve().stem)
+        paths = files.save(report, model, folder, title)
     print("\n".join(f"wrote {path}" for path in paths))
 
 

@@ -45,10 +45,12 @@ def main() -> None:
         arguments.rank,
     )
     for source in sources:
-        checkpoint = (
-            source.checkpoint or "no checkpoint of these scores beside them, so no predicted fields"
+        fields = source.checkpoint or (
+            "predicted fields as the score file has them"
+            if source.scores.predicted
+            else "no checkpoint of these scores beside them, so no predicted fields"
         )
-        print(f"{source.name}: rank {source.scores.rank}, {checkpoint}")
+        print(f"{source.name}: rank {source.scores.rank}, {fields}")
     size = arguments.output.stat().st_size / 1e6
     print(f"wrote {arguments.output} ({size:.3g} MB)")
 

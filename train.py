@@ -15,18 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnfluence import problems
-from pinnfluence.errors import InputError, input_errors
-from pinnfluence.problem.parts import DISTRIBUTIONS, NUMBERS, Schedule
+from pinnfluence.problem.parts import DISTRIBUTIONS, Schedule
 from pinnfluence.runtime.script import Parser, run_script
 from pinnfluence.training import optimizers
 
 if TYPE_CHECKING:
-    from pinnfluence.loss.pinn import Pinn
     from pinnfluence.problem.problem import Problem
     from pinnfluence.training.objective import TrainingLoss
-
-CHANGES = ("layers", *NUMBERS, "distribution", "lr", "dtype")
-"""Flags that change a field of the problem or of its parts."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,45 +57,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def configure(arguments: argparse.Namespace) -> tuple[Problem, dict[str, Any]]:
-    """The problem as it is trained, and every setting of the run that the results depend on."""
-    from pinnfluence.storage.checkpoint import find_checkpoint
-    from pinnfluence.storage.files import sha256
-
-    given = vars(arguments)
-    whole = problems.load(arguments.problem)
-    if arguments.broken and arguments.variant not in (None, "broken"):
-        raise InputError(f"--broken contradicts --variant {arguments.variant}; give one of them")
-    variant = "broken" if arguments.broken else arguments.variant or next(iter(whole.variants))
-    conditions = arguments.conditions or next(iter(whole.conditions))
-    changes = {name: given[name] for name in CHANGES if given[name] is not None}
-    if "layers" in changes:
-        changes["layers"] = tuple(changes["layers"])
-    with input_errors():
-        problem = whole.variant(variant)
-        asked = {name: given[optimizers.flag(name)] for name in optimizers.names()}
-        iterations = {name: n for name, n in asked.items() if n is not None}
-        changes["iterations"] = {**problem.schedule.iterations, **iterations}
-        problem = problem.changed(**changes)
-        problem.equations(conditions)
-    first, schedule, network = arguments.start_from, problem.schedule, problem.network
-    return problem, {
-        "problem": problem.name,
-        "variant": whole.variant_with(variant, problem.sampling.numbers),
-        "conditions": conditions,
-        "seed": arguments.seed,
-        **vars(problem.sampling),
-        "layers": list(network.layers),
-        "activation": network.activation,
-        "scale": list(network.scale),
-        "loss_weights": dict(problem.loss_weights),
-        **{optimizers.flag(name): schedule.iterations.get(name, 0) for name in optimizers.names()},
-        "lr": schedule.lr,
-        "dtype": schedule.dtype,
-        "start_from": sha256(find_checkpoint(first)) if first else None,
-    }
-
-
 def folder_of(settings: dict[str, Any]) -> Path:
     """Where a run lives by default; the flow's variants bear the paper's names alone."""
     of_problem = "" if settings["problem"] == problems.DEFAULT else f"{settings['problem']}_"
@@ -119,9 +75,10 @@ def main() -> None:
     from pinnfluence.training import run_folder
     from pinnfluence.training.objective import TrainingLoss
     from pinnfluence.training.run import check_seconds
+    from pinnfluence.training.settings import configure, start_from
 
     check_seconds(arguments.save_seconds)
-    problem, settings = configure(arguments)
+    problem, settings = configure(vars(arguments))
     dtype = getattr(torch, settings["dtype"])
     device = devices.select(arguments.device, dtype)
     devices.set_threads(arguments.threads)
@@ -136,19 +93,6 @@ def main() -> None:
             print(note)
         loss = TrainingLoss(model.pinn, model.train_x)
         train(loss, problem, folder, arguments)
-
-
-def start_from(pinn: Pinn, path: Path) -> None:
-    """Give a network the weights of a checkpoint, which must be of a network like it."""
-    from pinnfluence.storage import checkpoint
-
-    path = checkpoint.find_checkpoint(path)
-    weights = checkpoint.load_weights(path, len(pinn.inputs), len(pinn.outputs))
-    found = checkpoint.layers_of(weights)
-    expected = checkpoint.layers_of(pinn.network.state_dict())
-    if found != expected:
-        raise InputError(f"expected --start_from of layers {expected}, found {found} in {path}")
-    pinn.network.load_state_dict(weights)
 
 
 def train(

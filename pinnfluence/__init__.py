@@ -18,6 +18,7 @@ os.environ["DDE_BACKEND"] = "pytorch"
 if TYPE_CHECKING:
     from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
     from pinnfluence.diagnosis import diagnose
+    from pinnfluence.diagnosis.arrays import from_arrays
     from pinnfluence.errors import InputError
     from pinnfluence.field.field import Field
     from pinnfluence.field.network import MLP
@@ -43,6 +44,7 @@ _MODULES = {
     "Recipe": "curvature.recipe",
     "Scores": "scores.file",
     "TrainedModel": "models.trained_model",
+    "from_arrays": "diagnosis.arrays",
     "from_deepxde": "models.deepxde.reader",
     "load_model": "models.trained_model",
     "load_scores": "scores.file",
@@ -65,6 +67,7 @@ __all__ = [
     "Scores",
     "TrainedModel",
     "diagnose",
+    "from_arrays",
     "from_deepxde",
     "load_model",
     "load_scores",

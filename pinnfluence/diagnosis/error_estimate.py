@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -174,7 +175,7 @@ def _newton(
         start = None if found is None else found[0].best.step
         here = fit if start is None else fit.of(corrected(pinn, start))
         inverse = inverse_of(here, start, advance)
-        estimate = ErrorEstimate(pinn, (*_trials(inverse, check), nothing), before, number)
+        estimate = ErrorEstimate(pinn, (*trials(inverse, check), nothing), before, number)
         gain = 1.0 if found is None else estimate.best.loss / found[0].best.loss
         if found is None or gain < 1:
             found = estimate, NewtonStep(pinn, here, inverse, start, estimate.best)
@@ -185,9 +186,17 @@ def _newton(
     return found
 
 
-def _trials(inverse: Inverse, check: PointLoss) -> list[Trial]:
+class Check(Protocol):
+    """A second set of rows, on which dampings are compared."""
+
+    def after(self, d: np.ndarray) -> np.ndarray:
+        """Its scaled residuals after a step of the parameters, ``[n_rows]``."""
+        ...
+
+
+def trials(inverse: Inverse, check: Check) -> list[Trial]:
     """From the least damping on, until the loss of the second set has risen twice in turn."""
-    trials: list[Trial] = []
+    tried: list[Trial] = []
     for part in _parts(inverse.least):
         try:
             step = inverse.step(part)
@@ -195,11 +204,11 @@ def _trials(inverse: Inverse, check: PointLoss) -> list[Trial]:
             continue
         s = check.after(step)
         loss = float(0.5 * (s @ s))
-        trials.append(Trial(part, loss if np.isfinite(loss) else np.inf, step))
-        least = min(trial.loss for trial in trials)
-        if len(trials) > 2 and all(trial.loss > NEAR * least for trial in trials[-2:]):
+        tried.append(Trial(part, loss if np.isfinite(loss) else np.inf, step))
+        least = min(trial.loss for trial in tried)
+        if len(tried) > 2 and all(trial.loss > NEAR * least for trial in tried[-2:]):
             break
-    return trials
+    return tried
 
 
 def _parts(least: float) -> Iterator[float]:

@@ -46,6 +46,18 @@ class Inverse(Protocol):
         ...
 
 
+class Rows(Protocol):
+    """A loss ``|s|^2 / 2`` with s and its Jacobian A."""
+
+    def jacobian(self, advance: Advance = ...) -> np.ndarray:
+        """A ``[n_rows, n_params]``, which may be overwritten."""
+        ...
+
+    def residuals(self) -> np.ndarray:
+        """s ``[n_rows]``."""
+        ...
+
+
 class SingularValues:
     """Inverses from the singular values of A: exact down to dampings far below the rounding of G.
 
@@ -57,7 +69,7 @@ class SingularValues:
 
     def __init__(
         self,
-        loss: PointLoss,
+        loss: Rows,
         start: np.ndarray | None = None,
         advance: Advance = lambda n: None,
     ) -> None:

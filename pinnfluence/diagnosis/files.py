@@ -9,18 +9,19 @@ import numpy as np
 
 from pinnfluence.diagnosis.page import page
 from pinnfluence.diagnosis.report import Report
-from pinnfluence.models.trained_model import TrainedModel
+from pinnfluence.models.model import Model
 from pinnfluence.scores import tensor_file
 from pinnfluence.storage.files import write_bytes
 
 REPORT, PAGE, CORRECTION = "report.json", "report.html", "correction.safetensors"
 
 
-def save(report: Report, model: TrainedModel, folder: Path, title: str) -> list[Path]:
+def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     """Write all of them; the page last."""
     figures = json.dumps(report.to_dict(), indent=2, default=float)
     write_bytes(folder / REPORT, f"{figures}\n".encode())
-    facts = {"sha256_of_checkpoint": model.sha256, "reliable": report.reliable}
+    checkpoint = model.provenance().get("checkpoint", {})  # a user's own script has none
+    facts = {"sha256_of_checkpoint": checkpoint.get("sha256"), "reliable": report.reliable}
     tensor_file.write(folder / CORRECTION, {"step": report.estimate.best.step}, facts)
     write_bytes(folder / PAGE, page(report, model, title).encode())
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]

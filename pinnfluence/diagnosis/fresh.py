@@ -127,7 +127,9 @@ def _systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def sampler_of(model: Any, inside: bool = False) -> Sampler:
-    """Draws points as the training of a ``TrainedModel`` or a ``dde.Model`` did.
+    """Draws points as the training of a model did that knows its domain.
+
+    That is a ``TrainedModel``, a ``dde.Model``, or a script's model that is one.
 
     Pseudo-random ones: DeepXDE's Hammersley points do not depend on the seed.
 
@@ -139,8 +141,8 @@ def sampler_of(model: Any, inside: bool = False) -> Sampler:
     """
     from pinnfluence.models.deepxde.model import geometry  # DeepXDE takes seconds to import
 
-    data: Any = getattr(model, "data", None)
-    if hasattr(model, "problem"):
+    data: Any = getattr(getattr(model, "given", model), "data", None)
+    if getattr(model, "problem", None) is not None:
         domain = geometry(model.problem.domain)
         found = model.problem.sampling.numbers | {
             name: n for name, n in model.config.stated().items() if name in NUMBERS

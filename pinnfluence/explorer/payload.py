@@ -132,7 +132,7 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
     train, test = reduced(*exact, rank)
     shown_train, terms = _halves(train, len(scores.train_x), blob)
     shown_test, quantities = _derived_halves(test, source, len(chosen), blob)
-    predicted = source.predicted(scores.test_x[chosen])
+    predicted = source.predicted(chosen)
     estimated = source.estimated(scores.test_x[chosen])
     return {
         "name": source.name,

@@ -60,11 +60,15 @@ class Source:
         settings = {name: config[name] for name in names if name in config}
         return load_model(self.checkpoint, self.scores.train_x, **settings)
 
-    def predicted(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The network's fields at points ``[n, 2]``, by name; none without checkpoint."""
+    def predicted(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """The network's fields at some of the test points, by their numbers; ``[n]`` by name.
+
+        As the checkpoint gives them; without one, those that the file has.
+        """
         model = self.model()
         if model is None or self.problem is None:
-            return {}
+            return {name: values[chosen] for name, values in self.scores.predicted.items()}
+        points = self.scores.test_x[chosen]
         return with_quantities(self.problem, points, model.predict(points))
 
     def estimated(self, points: np.ndarray) -> dict[str, np.ndarray]:

@@ -50,10 +50,11 @@ def _embedded(
     for stage, points in sides:
         part = _whole(store, stage)
         if not part:
-            part = len(store.arrays_of_parts(stage)) / n_arrays(points, influence.executor)
+            n = max(1, n_arrays(points, influence.executor))  # no term need act there
+            part = len(store.arrays_of_parts(stage)) / n
         done += part * points.n_residuals
         total += points.n_residuals
-    return done / total
+    return done / total if total else 1.0
 
 
 def _whole(store: StageStore, stage: str) -> float:

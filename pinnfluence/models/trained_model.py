@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +15,19 @@ import torch
 from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.network import MLP
-from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models.model import Model, some_of, versions
 from pinnfluence.problem.domain import TOLERANCE
-from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.problem import Problem
-from pinnfluence.reference.comparison import BATCH_SIZE, predict
-from pinnfluence.runtime.devices import as_array, float64_array
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.config import CONFIG, RunConfig, load_config
 from pinnfluence.storage.points import check_points, repeats_warning
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
-PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(Model):
     """A network with its equations, training points and settings.
 
     pinn: the network and its equations. problem: the problem with its variant's changes.
@@ -49,33 +44,9 @@ class TrainedModel:
     sha256: str
     assumed: tuple[str, ...] = ()
 
-    def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs at points ``[n, n_inputs]``, by name, float64 ``[n]``."""
-        return predict(self.pinn.network, self._checked(points), self.pinn.outputs)
-
-    def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
-        wanted = Equation(lambda f: {name: getattr(f, name) for name in names})
-        parts = []
-        for chunk in self.pinn.at(self._checked(points), [wanted]).chunks(BATCH_SIZE):
-            with torch.no_grad():
-                parts.append(chunk.residuals(self.pinn.params))
-        return {name: float64_array(torch.cat([part[name] for part in parts])) for name in names}
-
-    def loss_density(self, points: np.ndarray) -> np.ndarray:
-        """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""
-        return Loss.uniform(self.pinn.at(self._checked(points))).density(BATCH_SIZE)
-
-    def mean_losses(self) -> dict[str, float]:
-        """Mean squared residual of each loss term over the training points on which it acts."""
-        return Loss.of_means(self.pinn.at(self.train_x)).term_sums(BATCH_SIZE)
-
     def warnings(self) -> list[str]:
         """What looks implausible: no points of a term, many repeated, a loss above that of 0."""
-        rows = self.pinn.at(self.train_x).term_rows()
-        found = [
-            f"loss term {name} acts on no training point" for name in rows if not len(rows[name])
-        ]
+        found = super().warnings()
         if repeats := repeats_warning(self.train_x):
             found.append(repeats)
         loss = sum(self.mean_losses().values())
@@ -86,6 +57,19 @@ class TrainedModel:
                 "--activation, --conditions and the variant against the training of this checkpoint"
             )
         return found
+
+    @property
+    def title(self) -> str:
+        """The checkpoint."""
+        return str(self.path)
+
+    def points_of(self, path: Path, what: str) -> np.ndarray:
+        """Points of a file, all inside the problem's domain, see ``load_points_inside``."""
+        return load_points_inside(path, self.problem, what)
+
+    def test_points(self, path: Path | None, n: int | None = None) -> np.ndarray:
+        """Test points of a file, else those of the reference, see ``load_test_points``."""
+        return load_test_points(path, self.problem, n)
 
     def settings(self) -> str:
         """The settings in one line; those that nothing stated are called assumed."""
@@ -99,13 +83,8 @@ class TrainedModel:
         return {
             "checkpoint": {"name": self.path.name, "sha256": self.sha256},
             "config": self.config.stated(),
-            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "versions": versions(),
         }
-
-    def _checked(self, points: np.ndarray) -> np.ndarray:
-        points = as_array(points)
-        check_points(points, len(self.pinn.inputs), "given")
-        return points
 
     def _of_zeros(self) -> TrainedModel:
         network = copy.deepcopy(self.pinn.network)
@@ -234,17 +213,13 @@ def load_test_points(
     Raises:
         InputError: see ``load_points_inside``; neither file nor reference; n below 1.
     """
-    if n is not None and n < 1:
-        raise InputError(f"expected --test_points of at least 1, found {n}")
     if path is not None:
         points = load_points_inside(path, problem, "test")
     elif problem.reference is None:
         raise InputError(f"{problem.name} has no reference points; give --test_x_path")
     else:
         points = problem.reference().points
-    if n is None or n >= len(points):
-        return points
-    return points[np.sort(np.random.default_rng(seed).choice(len(points), n, replace=False))]
+    return some_of(points, n, seed)
 
 
 def _refuse_contradictions(given: Mapping[str, Any], config: RunConfig, config_file: Path) -> None:

@@ -48,6 +48,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         metadata: loss terms, their sums, recipe and whatever else is known.
         eigenvalues: ``[rank]``, of the curvature; none for scores of full rank, whose embeddings
             are compressed: their errors are in ``metadata["compression"]``.
+        predicted: the network's outputs ``[n_test]`` by name, where the file is to show them alone.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Scores(Mapping[str, ScoreMatrix]):
         test: Mapping[str, Embedding],
         metadata: Mapping[str, Any],
         eigenvalues: np.ndarray | None = None,
+        predicted: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.train_x, self.test_x = train_x, test_x
         self.train, self.test = dict(train), dict(test)
         self.metadata = dict(metadata)
         self.eigenvalues = np.zeros(0) if eigenvalues is None else eigenvalues
+        self.predicted = dict(predicted or {})
         for side, n_points in ((self.train, len(train_x)), (self.test, len(test_x))):
             for name, embedding in side.items():
                 embedding.check(name, n_points, self.rank)
@@ -168,6 +171,7 @@ class Scores(Mapping[str, ScoreMatrix]):
             for name, embedding in embeddings.items():
                 tensors[f"{side}/{name}/embedding"] = embedding.values
                 tensors[f"{side}/{name}/rows"] = embedding.rows
+        tensors |= {f"predicted/{n}": v.astype(np.float32) for n, v in self.predicted.items()}
         tensor_file.write(path, tensors, self.metadata | {"test_quantities": list(self.test)})
         return path
 
@@ -178,7 +182,9 @@ class Scores(Mapping[str, ScoreMatrix]):
         ``bcs``, ``all_loss_terms``. Written block by block.
         """
         outputs = [name for name in self.test if name not in self.terms]
-        matrices = {key: self[name] for key, name in published_keys(outputs).items()}
+        matrices = {
+            key: self[name] for key, name in published_keys(outputs).items() if name in self
+        }
         return write_dense(path, matrices, self.train_x, self.test_x)
 
     def to_vtk(
@@ -267,9 +273,9 @@ def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
     n_inputs = tensors["train_x"].shape[-1]
     check_points(tensors["train_x"], n_inputs, "training")
     check_points(tensors["test_x"], n_inputs, "test")
-    for name in PUBLISHED_LOSSES:
+    for name in PUBLISHED_LOSSES:  # without one that is a loss term itself
         known = set(metadata["terms"]) & set(metadata["test_quantities"])
-        unknown = set(metadata["groups"][name]) - known
+        unknown = set(metadata["groups"].get(name, [])) - known
         if unknown:
             raise ValueError(f"{name} has unknown loss terms {sorted(map(str, unknown))}")
     sides = {
@@ -279,14 +285,12 @@ def _assemble(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
         }
         for side, names in (("train", metadata["terms"]), ("test", metadata["test_quantities"]))
     }
-    return Scores(
-        tensors["train_x"],
-        tensors["test_x"],
-        sides["train"],
-        sides["test"],
-        metadata,
-        tensors["eigenvalues"],
-    )
+    keys = {name: f"predicted/{name}" for name in metadata.get("outputs", [])}
+    predicted = {name: tensors[key] for name, key in keys.items() if key in tensors}
+    if any(values.shape != (len(tensors["test_x"]),) for values in predicted.values()):
+        raise ValueError("predicted values are not one a test point")
+    points, eigenvalues = (tensors["train_x"], tensors["test_x"]), tensors["eigenvalues"]
+    return Scores(*points, sides["train"], sides["test"], metadata, eigenvalues, predicted)
 
 
 def _score_path(path: str | Path) -> Path:
