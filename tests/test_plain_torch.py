@@ -181,6 +181,26 @@ def test_scores_are_those_of_brute_force(name):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * abs(expected).max())
 
 
+def test_named_quantities_of_several_networks_are_those_of_brute_force():
+    networks, terms, _ = two_networks()
+    speed = lambda n, x: torch.hypot(n[0](x), n[1](x))  # noqa: E731
+    named = {"u": lambda n, x: n[0](x), "speed": speed}
+    model = pinnfluence.torch_model(networks, terms, inputs="xt", quantities=named)
+    assert model.inputs == ("x", "t")
+    x = grid(3, 9)
+    expected = brute_force(networks, terms, [], x, lambda n, x: speed(n, x)[:, 0])
+    influence = pinnfluence.Influence(model, recipe="gauss-newton", damping=DAMPING)
+    found = influence.scores(x, "speed")
+    for term in terms:
+        np.testing.assert_allclose(found.term(term), expected[term], rtol=1e-8, atol=1e-12)
+    assert {"u", "speed"} <= set(influence.influence(x))
+
+
+def test_inputs_are_a_letter_a_coordinate():
+    with pytest.raises(InputError, match="2 inputs of one letter"):
+        pinnfluence.torch_model(nested()[0], nested()[1], inputs="xyt")
+
+
 def test_frozen_parameters_are_constants():
     network, terms, _ = nested()
     network[0].requires_grad_(False)

@@ -89,12 +89,13 @@ class OwnNetwork:
         The names are those of the network, with or without ``net.`` before them, and
         ``unknowns.0``, ...
         """
-        net, dtype = self.net, next(iter(params.values())).dtype
+        net, like = self.net, next(iter(params.values()))
         values = {n if n.startswith("net.") else f"net.{n}": p for n, p in params.items()}
         values = {n: p for n, p in values.items() if not n.startswith("net.unknowns.")}
         by_identity = {id(p): values[f"net.{n}"] for n, p in net.named_parameters()}
         by_identity |= self.unknowns.substitutes(params)
-        values |= {f"net.{n}": cast(b, dtype) for n, b in net.named_buffers()}
+        buffers = {f"net.{n}": b.to(like.device) for n, b in net.named_buffers()}
+        values |= {name: cast(buffer, like.dtype) for name, buffer in buffers.items()}
         training = net.training
         net.eval()
         try:

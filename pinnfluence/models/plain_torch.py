@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.field.field import Declared, Field
+from pinnfluence.field.field import Declared, Field, FieldFunction
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
@@ -34,6 +34,8 @@ def torch_model(
     terms: Mapping[str, tuple[Any, ...]],
     parameters: Sequence[Tensor] = (),
     dtype: torch.dtype = torch.float64,
+    inputs: Sequence[str] | None = None,
+    quantities: Mapping[str, Residual] | None = None,
 ) -> Pinn:
     """A trained PINN in plain PyTorch, as ``Influence`` takes it.
 
@@ -52,6 +54,9 @@ def torch_model(
         parameters: further tensors that were trained, such as the unknowns of an inverse problem,
             which the residual functions hold.
         dtype: in which everything is computed. The model is left as it is.
+        inputs: a letter a coordinate; default x, y, z, t.
+        quantities: what is predicted, by name: ``quantity(network, x)`` gives ``[n]`` or
+            ``[n, 1]``. Several networks have no outputs of their own, so name theirs here.
 
     Parameters with ``requires_grad`` are theta, the others constants. A term of the name ``pde``
     makes up the sum of that name; all others are conditions.
@@ -73,15 +78,18 @@ def torch_model(
     container = PlainModel(cast_copy(modules, dtype), own, network)
     parts = {name: _Term(name, *term) for name, term in terms.items()}
     width = max(part.coordinates.shape[1] for part in parts.values())
-    inputs = tuple(LETTERS[:width])
+    letters = tuple(LETTERS[:width] if inputs is None else inputs)
+    if len(letters) != width or any(len(letter) != 1 for letter in letters):
+        raise InputError(f"expected {width} inputs of one letter, found {', '.join(letters)}")
     outputs = container.output_names(parts, dtype)
     equations = tuple(part.equation(container) for part in parts.values())
     with input_errors("terms"):
         pinn = Pinn(
             container,
-            inputs,
+            letters,
             outputs,
             equations,
+            {name: container.quantity(f) for name, f in (quantities or {}).items()},
             loss_weights={name: part.weight for name, part in parts.items()},
             training=_training_points(list(parts.values()), width),
             theta=_theta(container, own),
@@ -118,6 +126,10 @@ class PlainModel(ByAutograd):
             params = dict(self.named_parameters())
             outputs: Tensor = self._own(params, lambda modules: modules[0](x))
         return outputs if outputs.ndim == 2 else outputs[:, None]
+
+    def quantity(self, function: Residual) -> FieldFunction:
+        """A function of the network and of points as one of the field."""
+        return lambda f: self.call(function, f, f.points).reshape(-1)
 
     def output_names(self, parts: Mapping[str, _Term], dtype: torch.dtype) -> tuple[str, ...]:
         """Names of the outputs of a single module that takes points ``[n, d]``; else none."""
