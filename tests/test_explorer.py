@@ -363,7 +363,7 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
         scores.eigenvalues,
     )
     wide.save(tmp_path / "wide")
-    with pytest.raises(InputError, match=r"two coordinates, found 3.*to_vtk"):
+    with pytest.raises(InputError, match=r"coordinates x, y of cylinder_flow, found 3"):
         write_explorer(path, [tmp_path / "wide"])
     with pytest.raises(InputError, match="a checkpoint for each of the 2"):
         write_explorer(path, files, [tmp_path])

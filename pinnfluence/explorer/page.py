@@ -49,6 +49,9 @@ def write_explorer(
     means that removing z_j raises f. The page multiplies embeddings in half precision and says how
     far its numbers are from the files'. The same files give the same bytes.
 
+    Points of one coordinate are drawn as high as their influence. Of three or four, the first two
+    are drawn, at the points in a slice of the others that sliders choose.
+
     Args:
         path: the file to write.
         score_files: score files or their folders, one a model, all of one problem.

@@ -40,6 +40,8 @@ BYTES_PER_NUMBER = 2.45
 LEAST_POINTS = 500
 """But no fewer test points than these, whatever the size."""
 
+NO_TRIANGLES = np.zeros((0, 3), np.int32)
+
 ERROR_ROWS = 250
 """Test points at which the error of the page's scores is measured."""
 
@@ -205,21 +207,23 @@ def _halves(side: Side, n_points: int, blob: Blob) -> tuple[dict[str, Embedding]
 
 
 def _mesh(source: Source, chosen: np.ndarray, blob: Blob) -> dict[str, Any]:
-    """Test points, their triangles, and the reference's fields."""
+    """Test points, in a plane their triangles, and the reference's fields."""
     points, extent = source.scores.test_x[chosen], _extent(source)
     reference = source.reference(points)
     domain = None if source.problem is None else source.problem.domain
     return {
         "points": blob.add(points.astype(np.float32)),
-        "triangles": blob.add(triangles_of(points, domain, extent)),
+        "triangles": blob.add(
+            triangles_of(points, domain, extent) if points.shape[1] == 2 else NO_TRIANGLES
+        ),
         "reference": {k: blob.add(v.astype(np.float32)) for k, v in reference.items()},
     }
 
 
 def _extent(source: Source) -> np.ndarray:
-    """Lengths of the axes that drawings make equal, ``[2]``: 1 where both are lengths in space."""
+    """Lengths of the axes that drawings make equal, ``[n_inputs]``: 1 where all are in space."""
     if source.problem is not None and not source.problem.has_time:
-        return np.ones(2)
+        return np.ones(len(source.inputs))
     size = np.ptp(source.scores.test_x.astype(np.float64), axis=0)
     return np.where(size > 0, size, 1.0)
 

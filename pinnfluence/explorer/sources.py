@@ -24,6 +24,10 @@ SUFFIX = "_influences"
 """Scores of the model ``good`` lie in the folder ``good_influences`` beside it."""
 
 
+LETTERS = "xyzt"
+"""Coordinates of a file that does not name them; there are no more than these."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A score file with its model's name, its problem (None for an unknown one) and checkpoint."""
@@ -35,8 +39,8 @@ class Source:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the two coordinates: the problem's, the file's, or x and y."""
-        named = self.scores.metadata.get("inputs", ("x", "y"))
+        """Names of the coordinates: the problem's, the file's, or x, y, z, t."""
+        named = self.scores.metadata.get("inputs", LETTERS[: self.scores.test_x.shape[1]])
         return tuple(named) if self.problem is None else self.problem.inputs
 
     @property
@@ -111,7 +115,7 @@ def find_sources(
     """Open score files and find their networks, by default in the folder that they are named after.
 
     Raises:
-        InputError: unreadable or dense files, points that are not of two dimensions, models of
+        InputError: unreadable or dense files, points of more than four coordinates, models of
             different problems, a number of checkpoints that is not that of files.
     """
     if checkpoints and len(checkpoints) != len(paths):
@@ -157,11 +161,6 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
             f"expected embeddings, found whole matrices in {path}; "
             "give the influences.safetensors that calc_influences.py writes"
         )
-    if scores.train_x.shape[1] != 2:
-        raise InputError(
-            f"expected points of two coordinates, found {scores.train_x.shape[1]} in {path}; "
-            "write what ParaView reads with scores.to_vtk"
-        )
     for what, side in (("term", scores.train), ("quantity", scores.test)):
         for key, embedding in side.items():
             if n_bad := int((~np.isfinite(embedding.values)).any(1).sum()):
@@ -171,6 +170,17 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
                 )
     named = scores.metadata.get("config", {}).get("problem")
     problem = problems.load(named) if named in problems.names() else None
+    n, most = scores.test_x.shape[1], len(LETTERS)
+    if problem is not None and n != len(problem.inputs):
+        raise InputError(
+            f"expected points of the coordinates {', '.join(problem.inputs)} of {problem.name}, "
+            f"found {n} in {path}"
+        )
+    if n > most:
+        raise InputError(
+            f"expected points of at most {most} coordinates, found {n} in {path}; leave the page "
+            "and take scores.top, or scores.matrix"
+        )
     return Source(name, scores, problem, _checkpoint_of(path, scores, checkpoint))
 
 

@@ -24,6 +24,7 @@ function toAddress() {
     same: state.same ? 1 : "",
     tool: state.lasso ? "lasso" : "",
     lasso: state.polygon ? state.polygon.flat().join() : "",
+    slice: short(state.slice, 6),
     view: zoomedIn ? short([view.x0, view.x1, view.y0, view.y1], 6) : "",
   };
   return "#" + new URLSearchParams(Object.entries(entries).filter(([, value]) => value !== "")).toString();
@@ -89,8 +90,15 @@ const READERS = {
     const values = numbers(text), polygon = [];
     for (let k = 0; k + 1 < values.length; k += 2) polygon.push([values[k], values[k + 1]]);
     if (values.length % 2 || polygon.length < 3) return false;
-    if (!state.shown.some((i) => inside(page.models[i].points, polygon).length)) return false;
+    if (!state.shown.some((i) => groupOf(page.models[i], polygon).length)) return false;
     state.polygon = polygon;
+    return true;
+  },
+  slice(text) {
+    const slice = numbers(text);
+    if (slice.length !== page.ranges.length) return false;
+    if (slice.some((value, k) => !(value >= page.ranges[k][0] && value <= page.ranges[k][1]))) return false;
+    state.slice = slice;
     return true;
   },
   view(text) {
@@ -106,7 +114,8 @@ const READERS = {
 function fromAddress(hash) {
   begin();
   const given = [...new URLSearchParams(hash.slice(1))].filter(([, text]) => text !== "");
-  given.sort(([a], [b]) => (b === "models") - (a === "models")); // before what depends on them
+  const first = (name) => name === "models" || name === "slice"; // before what depends on them
+  given.sort(([a], [b]) => first(b) - first(a));
   const refused = given.filter(([name, text]) => !(Object.hasOwn(READERS, name) && READERS[name](text)));
   byId("problem").hidden = refused.length === 0;
   byId("problem").textContent = "Ignored in the address, because this page has nothing of that kind: " +

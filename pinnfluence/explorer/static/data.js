@@ -40,9 +40,18 @@ function readArray(buffer, { type, start, shape, scale }) {
 const readFields = (buffer, entries) =>
   Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, readArray(buffer, entry)]));
 
+// Points as they are drawn, [x0, y0, x1, y1, ...], y = 0 on a line; and the other coordinates.
+function readPoints(buffer, entry) {
+  const all = readArray(buffer, entry), [n, d] = entry.shape, points = new Float32Array(2 * n);
+  for (let i = 0; i < n; i++) for (let k = 0; k < Math.min(2, d); k++) points[2 * i + k] = all[i * d + k];
+  const others = Array.from({ length: Math.max(0, d - 2) }, (_, k) =>
+    Float32Array.from({ length: n }, (_, i) => all[i * d + 2 + k]));
+  return { points, others };
+}
+
 class Mesh {
   constructor(description, buffer) {
-    this.points = readArray(buffer, description.points);
+    Object.assign(this, readPoints(buffer, description.points));
     this.triangles = readArray(buffer, description.triangles);
     this.reference = readFields(buffer, description.reference);
     this.n = this.points.length / 2;
@@ -56,7 +65,7 @@ class Model {
     Object.assign(this, description);
     this.buffer = buffer;
     this.mesh = mesh;
-    this.points = readArray(buffer, description.train_x);
+    Object.assign(this, readPoints(buffer, description.train_x));
     this.testIndex = readArray(buffer, description.test_index);
     this.predicted = readFields(buffer, description.predicted);
     this.estimated = readFields(buffer, description.estimated);
@@ -64,8 +73,10 @@ class Model {
     this.cache = new Map();
   }
 
+  // Whether there is a quantity; some loss terms act at no test point.
   has(quantity) {
-    return quantity in this.quantities || quantity in this.groups;
+    const names = this.groups[quantity] ?? [quantity];
+    return names.some((name) => name in this.quantities && this.quantities[name].rows?.shape[0] !== 0);
   }
 
   kept(key, make) {

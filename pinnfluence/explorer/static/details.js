@@ -59,14 +59,14 @@ function showDetails(look) {
   byId("note").textContent = model.note;
   byId("sentence").textContent = sentence(look);
   byId("expression").textContent = expression(look);
-  const test = at(model.mesh.points, look.test), placeApart = apartWords(state.place, test);
+  const test = coordinatesOf(model.mesh, look.test), placeApart = apartWords(state.place, at(model.mesh.points, look.test));
   const facts = [["✛ test point", `${model.testIndex[look.test]} at ${pair(test)}${placeApart && `, ${placeApart}`}`]];
   if (state.polygon) facts.push(["training points", `${count(look.group.length)} inside the lasso`]);
   else {
     const apart = pointApart(look), { model: other, index } = state.point;
     const nearestTo = page.models[other] === model ? "" : apart
       ? `, nearest to ${index} of ${page.models[other].name}, ${apart}` : `, the place of ${index} of ${page.models[other].name}`;
-    facts.push(["◯ training point", `${look.point} at ${pair(at(model.points, look.point))}${nearestTo}`]);
+    facts.push(["◯ training point", `${look.point} at ${pair(coordinatesOf(model, look.point))}${nearestTo}`]);
   }
   byId("facts").replaceChildren(...[...facts, ...fieldsAt(model, look.test)].flatMap(([name, text]) =>
     [element("dt", name), element("dd", text)]));
@@ -111,8 +111,8 @@ function showTerms(look, unit) {
 function showList(id, look, order) {
   const items = order.map((i) => {
     const button = element("button", [element("span", signed(look.row[i]), { class: "number" }),
-      element("span", pair(at(look.model.points, i)), { class: "place" })],
-      { type: "button", "aria-label": `training point ${i}: ${signed(look.row[i])} at ${placed(at(look.model.points, i))}` });
+      element("span", pair(coordinatesOf(look.model, i)), { class: "place" })],
+      { type: "button", "aria-label": `training point ${i}: ${signed(look.row[i])} at ${placed(coordinatesOf(look.model, i))}` });
     if (i === look.point && !state.polygon) button.setAttribute("aria-current", "true");
     const panel = panels.find((p) => p.kind === "points" && p.model === look.model);
     const mark = (index) => () => { panel.hovered = index; panel.draw(panel.look); };

@@ -33,7 +33,7 @@ function savePicture() {
   const lines = [notes, `loss terms: ${terms}; colours to the ${state.percent}th percentile${state.log ? ", logarithmic" : ""}`];
   c.fillStyle = ink.ink;
   c.font = `600 14px ${FONT}`;
-  c.fillText(fitted(c, `${labelOf(state.quantity)} at ${placed(at(model.mesh.points, test))} (✛): ${scale}`, width), edge, 21);
+  c.fillText(fitted(c, `${labelOf(state.quantity)} at ${placed(coordinatesOf(model.mesh, test))} (✛): ${scale}`, width), edge, 21);
   c.fillStyle = ink.faint;
   c.font = `11px ${FONT}`;
   lines.forEach((line, k) => c.fillText(fitted(c, line, width), edge, height + head + 12 + 16 * k));
@@ -57,11 +57,11 @@ function heading(look, what) {
 function rowTable() {
   const look = focused(), { model } = look, terms = state.terms.filter((t) => t in model.terms);
   const parts = terms.map((term) => model.row(state.quantity, [term], look.test, scaleOf(model)));
-  const place = at(model.mesh.points, look.test).join(", ");
+  const place = coordinatesOf(model.mesh, look.test).join(", ");
   const lines = heading(look, `influence of training points on ${state.quantity} at test point ${model.testIndex[look.test]} (${place})`);
   lines.push(["train_index", ...page.description.axes, "influence", ...terms].join());
   for (let j = 0; j < model.nTrain; j++) {
-    lines.push([j, ...at(model.points, j), look.row[j], ...parts.map((part) => part[j])].join());
+    lines.push([j, ...coordinatesOf(model, j), look.row[j], ...parts.map((part) => part[j])].join());
   }
   return lines.join("\n") + "\n";
 }
@@ -73,7 +73,7 @@ function mapTable() {
   const lines = heading(look, `influence of ${who} on ${state.quantity}`);
   lines.push(["test_index", ...page.description.axes, "influence"].join());
   for (let i = 0; i < mesh.n; i++) {
-    if (!look.acts || look.acts[i]) lines.push([model.testIndex[i], ...at(mesh.points, i), look.column[i]].join());
+    if (!look.acts || look.acts[i]) lines.push([model.testIndex[i], ...coordinatesOf(mesh, i), look.column[i]].join());
   }
   return lines.join("\n") + "\n";
 }

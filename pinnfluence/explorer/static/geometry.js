@@ -69,13 +69,14 @@ class Raster {
   }
 }
 
-// The nearest of the points [x0, y0, x1, y1, ...] that count, with the axes scaled.
-function nearest(points, [x, y], [scaleX, scaleY], acts) {
+// The nearest of the points [x0, y0, x1, y1, ...] that count, with the axes scaled; far are squares
+// of further distances.
+function nearest(points, [x, y], [scaleX, scaleY], acts, far) {
   let best = -1, least = Infinity;
   for (let i = 0; i < points.length / 2; i++) {
     if (acts && !acts[i]) continue;
     const dx = (points[2 * i] - x) * scaleX, dy = (points[2 * i + 1] - y) * scaleY;
-    const square = dx * dx + dy * dy;
+    const square = dx * dx + dy * dy + (far ? far[i] : 0);
     if (square < least) [least, best] = [square, i];
   }
   return best;

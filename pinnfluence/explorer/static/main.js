@@ -59,6 +59,10 @@ function showChoices() {
   byId("background").value = state.background;
   byId("percent").value = state.percent;
   byId("percent-value").textContent = `${state.percent} %`;
+  state.slice.forEach((value, k) => {
+    byId(`slice-${k}`).value = value;
+    byId(`slice-value-${k}`).textContent = words(value, 3);
+  });
   byId("log").checked = state.log;
   byId("same").checked = state.same;
   byId("same").disabled = state.shown.length < 2;
@@ -84,7 +88,8 @@ function fillChoices() {
     byId("focus-choice").append(choice("radio", "focus", i, model.name));
   });
   byId("terms").append(...allTerms().map((term) => choice("checkbox", "term", term, term)));
-  const names = [...new Set(page.models.flatMap((m) => [...Object.keys(m.quantities), ...Object.keys(m.groups)]))];
+  const names = [...new Set(page.models.flatMap((m) =>
+    [...Object.keys(m.quantities), ...Object.keys(m.groups)].filter((name) => m.has(name))))];
   const sums = names.filter((name) => page.models.some((m) => name in m.groups));
   const fields = names.filter((name) => !sums.includes(name) && !isLoss(name));
   const losses = names.filter((name) => !sums.includes(name) && isLoss(name));
@@ -100,7 +105,23 @@ function fillChoices() {
     error: behind("error", (name) => predicted.has(name) && reference.has(name)),
     "estimated error, without a reference": behind("estimated", (name) => estimated.has(name)),
   }, (value) => backgroundName(...value.split(":")));
-  byId("background-choice").hidden = byId("background").options.length < 2;
+  const drawn = page.meshes.some((mesh) => mesh.triangles.length);
+  byId("background-choice").hidden = !drawn || byId("background").options.length < 2;
+  fillSlices();
+}
+
+// A slider for each coordinate that is not drawn.
+function fillSlices() {
+  byId("slices").append(...page.ranges.map(([low, high], k) => {
+    const name = page.description.axes[k + 2], half = halfThickness([low, high]);
+    const slider = element("input", [], { type: "range", id: `slice-${k}`, step: "any", min: low + half, max: high - half });
+    slider.addEventListener("input", () => {
+      state.slice = state.slice.map((value, i) => (i === k ? Number(slider.value) : value));
+      refresh();
+    });
+    return element("div", [element("label", [`points around ${nameWithUnit(name)} `, element("output", [], { id: `slice-value-${k}` })],
+      { for: `slice-${k}` }), slider], { class: "field" });
+  }));
 }
 
 function options(select, groups, text) {
@@ -196,9 +217,13 @@ async function start() {
     x0: Math.min(...everything.map((v) => v.x0)), x1: Math.max(...everything.map((v) => v.x1)),
     y0: Math.min(...everything.map((v) => v.y0)), y1: Math.max(...everything.map((v) => v.y1)),
   };
+  if (onLine()) Object.assign(page.whole, { y0: -1.05, y1: 1.05 });
+  page.ranges = description.axes.slice(2).map((_, k) =>
+    range([...page.meshes, ...page.models].flatMap(({ others }) => range(others[k]))));
   const shape = (page.whole.x1 - page.whole.x0) / (page.whole.y1 - page.whole.y0);
   document.body.dataset.shape = description.equal && shape > 2 ? "wide" : "square";
   byId("axes-names").textContent = description.axes.join(", ");
+  byId("slices").hidden = !page.ranges.length;
   readInk();
   fillChoices();
   for (const model of page.models) {

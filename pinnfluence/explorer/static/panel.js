@@ -46,6 +46,7 @@ class Panel {
   // equal axes stay equal.
   seen() {
     const { x0, x1, y0, y1 } = state.view;
+    if (onLine()) return { x0, x1, y0: page.whole.y0, y1: page.whole.y1 };
     if (!page.description.equal) return state.view;
     const half = ((this.h / this.w) * (x1 - x0)) / 2, middle = (y0 + y1) / 2;
     if (Math.abs(2 * half - (y1 - y0)) * this.h < 2 * half) return state.view; // less than a pixel
@@ -148,6 +149,9 @@ class Panel {
     const size = [this.w, this.h].map((length) => Math.round(length * this.ratio));
     const scales = this.scales().map((scale) => scale * this.ratio);
     const places = normalised(values, limit, state.log);
+    if (onLine()) { // heights stand for the influence, as colours do
+      points = points.map((c, k) => (k % 2 ? Math.max(-1, Math.min(1, places[(k - 1) / 2])) : c));
+    }
     this.putImage(paintDots(points, places, acts, size, this.view, scales, radius * this.ratio));
   }
 
@@ -204,7 +208,7 @@ class Panel {
 
   drawAxes() {
     const c = this.context, { left, top } = this.box, { x0, x1, y0, y1 } = this.view, { whole } = page;
-    const [nameX, nameY] = page.description.axes, end = left + this.w, base = top + this.h;
+    const [nameX, nameY = "influence"] = page.description.axes, end = left + this.w, base = top + this.h;
     c.font = `11px ${FONT}`;
     c.fillStyle = c.strokeStyle = ink.faint;
     c.lineWidth = 1;
@@ -219,7 +223,8 @@ class Panel {
     }
     c.textAlign = "right";
     c.textBaseline = "middle";
-    for (const tick of ticks(Math.max(y0, whole.y0), Math.min(y1, whole.y1), Math.max(2, this.h / 45))) {
+    const heights = onLine() ? [] : ticks(Math.max(y0, whole.y0), Math.min(y1, whole.y1), Math.max(2, this.h / 45));
+    for (const tick of heights) {
       const [, y] = this.toPixel([x0, tick]);
       c.moveTo(left, y);
       c.lineTo(left - 4, y);
@@ -263,10 +268,11 @@ class Panel {
 
   title(look) {
     const what = labelOf(state.quantity);
-    if (!look) return `has no ${what}`;
-    if (this.kind === "points") return `influence of each point on ${what} at ✛`;
+    const slice = state.slice.length ? `, slice ${sliceWords()}` : "";
+    if (!look) return this.model.has(state.quantity) ? `no test point${slice}` : `has no ${what}`;
+    if (this.kind === "points") return `influence of each point on ${what} at ✛${slice}`;
     const who = state.polygon ? `${count(look.group.length)} points together` : `point ◯ ${[look.point, pointApart(look)].filter(Boolean).join(", ")}`;
-    return `influence of ${who} on ${what}`;
+    return `influence of ${who} on ${what}${slice}`;
   }
 
   // The colour scale with its marks, their power of ten and unit; gives its width.

@@ -96,10 +96,17 @@ function group(panel, drawn) {
     last = pixel;
     return true;
   }).map((place) => place.map((c) => Number(c.toPrecision(5))));
-  if (inside(panel.model.points, polygon).length === 0) return announce("No training points inside.");
-  state.polygon = polygon;
+  const lasso = onLine() ? widened(polygon) : polygon;
+  if (groupOf(panel.model, lasso).length === 0) return announce("No training points inside.");
+  state.polygon = lasso;
   state.focus = page.models.indexOf(panel.model);
   refresh("choose");
+}
+
+// On a line a lasso means all points from its left to its right end.
+function widened(polygon) {
+  const [x0, x1] = range(polygon.map(([x]) => x)), { y0, y1 } = page.whole;
+  return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
 }
 
 function pan(panel, from, to, view) {
@@ -163,8 +170,8 @@ function hover(panel, now, event) {
   const unit = isLoss(state.quantity) ? "" : unitOf(state.quantity);
   const value = (panel.kind === "points" ? look.row : look.column)[i];
   const lines = [["influence", withUnit(signed(value), unit)]];
-  page.description.axes.forEach((name, k) =>
-    lines.push([name, withUnit(words(pointsOf(panel)[2 * i + k]), unitOf(name))]));
+  const coordinates = coordinatesOf(panel.kind === "points" ? model : model.mesh, i);
+  page.description.axes.forEach((name, k) => lines.push([name, withUnit(words(coordinates[k]), unitOf(name))]));
   if (panel.kind === "map") lines.push(...fieldsAt(model, i));
   const named = panel.kind === "points" ? `training point ${i}` : `test point ${model.testIndex[i]}`;
   showTooltip(event, named, lines);
