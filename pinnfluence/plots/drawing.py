@@ -136,6 +136,12 @@ def draw_isolines(
         axis.tricontour(triangulation, values, inside, **style)
 
 
+def circle(disk: Disk, **style: Any) -> Circle:
+    """The rim of a disk, or its face."""
+    x, y = disk.center
+    return Circle((x, y), disk.radius, **style)
+
+
 def draw_field(
     axis: Axes,
     triangulation: Triangulation,
@@ -155,7 +161,7 @@ def draw_field(
         rasterized=True,
     )
     if obstacle is not None:
-        outline = Circle(obstacle.center, obstacle.radius, facecolor="white", edgecolor="black")
+        outline = circle(obstacle, facecolor="white", edgecolor="black")
         axis.add_patch(outline).set_linewidth(0.6)
     add_colour_bar(axis, mappable, values, label)
     return mappable

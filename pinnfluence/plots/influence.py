@@ -6,20 +6,23 @@ of the influenced quantity. Positive means that removing the point raises the qu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from pinnfluence.plots.drawing import (
     add_colour_bar,
+    circle,
     draw_field,
     panels,
     styled,
     symmetric_limits,
     triangulate,
 )
+from pinnfluence.plots.slices import in_slice
 from pinnfluence.problem.domain import Disk
 from pinnfluence.problem.labels import PLAIN, Labels
 
@@ -44,16 +47,17 @@ def influence_figure(
     name: str = "",
     labels: Labels = PLAIN,
     limits: tuple[float, float] | None = None,
+    at: Mapping[int, float] | None = None,
 ) -> Figure:
     """Influence of one training point on a quantity over the whole domain, the point marked.
 
     Diverging colours, zero in the middle; the limits leave out the largest half percent.
 
     Args:
-        test_x: test points ``[n_test, 2]``.
+        test_x: test points ``[n_test, 2]``; of more coordinates those near a slice are drawn.
         influence: ``N Inf(f(x_i); z_j)`` of the training point at all test points, ``[n_test]``:
             ``scores.matrix("u", scale="paper")[:, j]``.
-        train_point: its coordinates ``[2]``.
+        train_point: its coordinates, of which the first two are drawn.
         quantity: name of f, for the label.
         obstacle: a hole in the domain, such as the cylinder.
         flow_direction: draw an arrow along x.
@@ -61,21 +65,22 @@ def influence_figure(
         labels: symbols and units.
         limits: of the colours, such as ``common_limits`` of several models' ``symmetric_limits``;
             by default the influence's own.
+        at: the slice, see ``in_slice``.
     """
+    index, test_x = in_slice(test_x, at)
+    influence = influence[index]
     figure, axes = panels(test_x, 1, 1, labels, name)
     axis = axes[0, 0]
     label = r"$N\,\mathrm{Inf}$" + labels.unit(quantity)
     limits = limits or symmetric_limits(influence)
     triangulation = triangulate(test_x, obstacle)
     draw_field(axis, triangulation, influence, SIGNED_MAP, limits, label, obstacle)
-    (marker,) = axis.plot(*train_point, "x", color="black", markersize=6, markeredgewidth=1.4)
+    (marker,) = axis.plot(*train_point[:2], "x", color="black", markersize=6, markeredgewidth=1.4)
     marker.set(path_effects=_OUTLINE, clip_on=False, zorder=5, label="training point")
     if flow_direction:
         _draw_arrow(axis)
-    x, y = train_point
-    axis.set_title(
-        f"Influence of the training point ({x:.3f}, {y:.3f}) on {labels.symbol(quantity)}"
-    )
+    place = ", ".join(f"{c:.3f}" for c in train_point)
+    axis.set_title(f"Influence of the training point ({place}) on {labels.symbol(quantity)}")
     return figure
 
 
@@ -89,11 +94,12 @@ def training_influence_figure(
     name: str = "",
     labels: Labels = PLAIN,
     limits: tuple[float, float] | None = None,
+    at: Mapping[int, float] | None = None,
 ) -> Figure:
     """Log of the mean absolute influence of each training point, the object's region drawn in.
 
     Args:
-        train_x: training points ``[n_train, 2]``.
+        train_x: training points ``[n_train, 2]``; of more coordinates those near a slice are drawn.
         mean_influence: ``N mean_i |Inf(f(x_i); z_j)|``, ``[n_train]``:
             ``scores.matrix("speed", scale="paper").abs_mean(axis=0)``.
         region: the disc of the object indicator (the paper: 1.5 radii of the cylinder), or None.
@@ -103,7 +109,10 @@ def training_influence_figure(
         labels: symbols and units.
         limits: of the colours, in decades, such as ``common_limits`` of several models'
             ``decades_of``; by default the influence's own.
+        at: the slice, see ``in_slice``.
     """
+    index, train_x = in_slice(train_x, at)
+    mean_influence = mean_influence[index]
     figure, axes = panels(train_x, 1, 1, labels, name)
     axis = axes[0, 0]
     values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
@@ -115,10 +124,10 @@ def training_influence_figure(
         linewidths=0, rasterized=True, clip_on=False,
     )  # fmt: skip
     if obstacle is not None:
-        axis.add_patch(Circle(obstacle.center, obstacle.radius, fill=False, linewidth=0.6))
+        axis.add_patch(circle(obstacle, fill=False, linewidth=0.6))
     if region is not None:
-        circle = Circle(region.center, region.radius, fill=False, edgecolor="black", linewidth=0.9)
-        axis.add_patch(circle).set(linestyle=(0, (3, 2)), label="object region", zorder=5)
+        rim = circle(region, fill=False, edgecolor="black", linewidth=0.9)
+        axis.add_patch(rim).set(linestyle=(0, (3, 2)), label="object region", zorder=5)
     label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
     add_colour_bar(axis, mappable, values, label)
     axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -48,14 +49,14 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Disk:
-    """Disk with a centre and a radius."""
+    """Disk with a centre and a radius; of three coordinates a ball, of one an interval."""
 
-    center: tuple[float, float]
+    center: tuple[float, ...]
     radius: float
 
     def excess(self, x: np.ndarray) -> np.ndarray:
         """Distance to the circle, positive outside, ``[n]``."""
-        return np.hypot(*(np.subtract(x, self.center).T)) - self.radius
+        return reduce(np.hypot, np.abs(np.subtract(x, self.center)).T) - self.radius
 
     def contains(self, x: np.ndarray) -> np.ndarray:
         """Mask ``[n]`` of the points ``[n, 2]`` in the disk, its rim included up to rounding."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,38 +24,43 @@ OBJECT_RADII = 1.5
 class Places:
     """What an indicator may look at.
 
-    train_x, test_x: points ``[n_train, 2]`` and ``[n_test, 2]`` of one dtype. region: the disc of
-    an object, for the paper 1.5 radii of the cylinder. direction: coordinate along which the flow
-    runs.
+    train_x, test_x: points ``[n_train, d]`` and ``[n_test, d]`` of one dtype. region: the disc of
+    an object, for the paper 1.5 radii of the cylinder; None without an object. Its centre may have
+    fewer coordinates than the points, of which the first then count: at all times, say.
+    direction: coordinate along which the flow runs.
     """
 
     train_x: np.ndarray
     test_x: np.ndarray
-    region: Disk
+    region: Disk | None
     direction: int = 0
+
+
+Select = Callable[[Places], Selection | None]
 
 
 @dataclass(frozen=True)
 class Indicator:
     """The share of |Inf| at a test point that comes from the training points that count for it.
 
-    about: which ones, for the reader of a table. selection: the same as a function of the places.
+    about: which ones, for the reader of a table. selection: the same as a function of the places;
+    None where it does not apply.
     """
 
     about: str
-    selection: Callable[[Places], Selection]
+    selection: Select
 
+
+S = TypeVar("S", bound=Select)
 
 INDICATORS: dict[str, Indicator] = {}
 """All indicators by name, in the order of this file."""
 
 
-def indicator(
-    name: str, about: str
-) -> Callable[[Callable[[Places], Selection]], Callable[[Places], Selection]]:
+def indicator(name: str, about: str) -> Callable[[S], S]:
     """Register a function from ``Places`` to the training points that count: see ``shares``."""
 
-    def register(selection: Callable[[Places], Selection]) -> Callable[[Places], Selection]:
+    def register(selection: S) -> S:
         INDICATORS[name] = Indicator(about, selection)
         return selection
 
@@ -69,9 +75,11 @@ def upstream(places: Places) -> Selection:
 
 
 @indicator("object", "training points around the object")
-def around_object(places: Places) -> Selection:
+def around_object(places: Places) -> Selection | None:
     """Training points in the region, its rim included."""
-    return Fixed(places.region.contains(places.train_x))
+    if places.region is None:
+        return None
+    return Fixed(places.region.contains(places.train_x[:, : len(places.region.center)]))
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def point_indicators(
     matrix: ScoreMatrix,
     train_x: np.ndarray,
     test_x: np.ndarray,
-    region: Disk,
+    region: Disk | None,
     direction: int = 0,
     n_rows: int | None = None,
 ) -> dict[str, np.ndarray]:
@@ -139,8 +147,7 @@ def directional_indicator(
 ) -> np.ndarray:
     """Share ``[n_test]`` of |Inf| from training points with a strictly smaller x-coordinate."""
     _check_shapes(matrix, train_x, test_x)
-    nowhere = Disk((0.0, 0.0), -np.inf)
-    places = Places(train_x, test_x, nowhere, direction)
+    places = Places(train_x, test_x, None, direction)
     return shares(matrix, {"directional": upstream(places)})["directional"]
 
 
@@ -152,7 +159,7 @@ def object_indicator(
 
 
 def uniform_indicators(
-    train_x: np.ndarray, test_x: np.ndarray, region: Disk, direction: int = 0
+    train_x: np.ndarray, test_x: np.ndarray, region: Disk | None, direction: int = 0
 ) -> dict[str, np.ndarray]:
     """The indicators that equal influence of all training points gives: shares of their number."""
     selections = _selections(Places(train_x, test_x, region, direction))
@@ -207,7 +214,7 @@ def indicator_rows(
     train_x: np.ndarray,
     test_x: np.ndarray,
     area: np.ndarray,
-    region: Disk,
+    region: Disk | None,
     model: str,
     quantities: Sequence[str],
     recipe: str,
@@ -216,9 +223,9 @@ def indicator_rows(
 
     Args:
         scores: score matrices ``[n_test, n_train]`` by quantity, as ``load_scores`` gives them.
-        train_x, test_x: their points ``[n_train, 2]`` and ``[n_test, 2]``.
+        train_x, test_x: their points ``[n_train, d]`` and ``[n_test, d]``.
         area: area ``[n_test]`` that each test point stands for.
-        region: the disc of the object indicator.
+        region: the disc of the object indicator; None leaves it out.
         model: the model's name, for the table.
         quantities: keys of ``scores``; in the paper outputs, speed, and ``pde``, ``bcs``, ``all``.
         recipe: the name of the recipe that made the scores.
@@ -232,7 +239,8 @@ def indicator_rows(
 
 
 def _selections(places: Places) -> dict[str, Selection]:
-    return {name: one.selection(places) for name, one in INDICATORS.items()}
+    chosen = {name: one.selection(places) for name, one in INDICATORS.items()}
+    return {name: selection for name, selection in chosen.items() if selection is not None}
 
 
 def _check_shapes(matrix: ScoreMatrix, train_x: np.ndarray, test_x: np.ndarray) -> None:
