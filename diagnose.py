@@ -4,23 +4,15 @@ python diagnose.py --checkpoint runs/good
 python diagnose.py --model my_script.py:make_model --fresh_model my_script.py:make_fresh
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from pinnfluence.diagnosis import diagnose, files
 from pinnfluence.errors import InputError
-from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models import flags
-from pinnfluence.models.script import load_script
-from pinnfluence.runtime import devices
-from pinnfluence.runtime.progress import ProgressStages
 from pinnfluence.runtime.script import Parser, run_script
-from pinnfluence.storage.files import check_target
-from pinnfluence.storage.lock import held
-from pinnfluence.storage.stage_store import STAGES
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,6 +45,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+
+    import numpy as np  # here: the help comes at once
+
+    from pinnfluence.diagnosis import diagnose, files
+    from pinnfluence.loss.pinn import Pinn
+    from pinnfluence.models.script import load_script
+    from pinnfluence.runtime import devices
+    from pinnfluence.runtime.progress import ProgressStages
+    from pinnfluence.storage.files import check_target
+    from pinnfluence.storage.lock import held
+    from pinnfluence.storage.stage_store import STAGES
+
     devices.set_threads(arguments.threads)
     if arguments.fresh is not None and arguments.fresh < 2:
         raise InputError(f"expected --fresh of at least 2, found {arguments.fresh}")

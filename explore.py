@@ -7,8 +7,6 @@ import argparse
 from pathlib import Path
 
 from pinnfluence.errors import InputError
-from pinnfluence.explorer import write_explorer
-from pinnfluence.explorer.payload import RANK, TEST_POINTS
 from pinnfluence.runtime.script import Parser, run_script
 
 
@@ -25,15 +23,19 @@ def parse_arguments() -> argparse.Namespace:
         help="the models, in the order of the scores (default: x for x_influences); for the "
         "predicted fields",
     )
-    add("--test_points", type=int, default=TEST_POINTS, help="at most so many a model")
-    add("--rank", type=int, default=RANK, help="embeddings of more factors are reduced to so many")
+    add("--test_points", type=int, help="at most so many a model (default: 4000)")
+    add("--rank", type=int, help="embeddings of more factors are reduced to so many (default: 64)")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
+
+    from pinnfluence.explorer import write_explorer  # here: the help comes at once
+    from pinnfluence.explorer.payload import RANK, TEST_POINTS
+
     for name in ("test_points", "rank"):
-        if getattr(arguments, name) < 1:
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise InputError(f"--{name} must be at least 1, found {getattr(arguments, name)}")
     if arguments.output.is_dir() or arguments.output.suffix != ".html":
         raise InputError(f"--output must be a file name in .html, found {arguments.output}")
@@ -41,8 +43,8 @@ def main() -> None:
         arguments.output,
         arguments.scores,
         arguments.checkpoint,
-        arguments.test_points,
-        arguments.rank,
+        arguments.test_points or TEST_POINTS,
+        arguments.rank or RANK,
     )
     for source in sources:
         fields = source.checkpoint or (
