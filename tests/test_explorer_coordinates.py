@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-import test_explorer_browser
 import torch
+from explorer_browser import click, opened, row_of, settle, value_of
 from explorer_files import load
-from test_explorer_browser import click, opened, row_of, settle, value_of
 from torch import nn
 
 import pinnfluence
 from pinnfluence.explorer import write_explorer
-
-browser, pytestmark = test_explorer_browser.browser, test_explorer_browser.pytestmark
 
 
 @pytest.fixture(scope="module")
