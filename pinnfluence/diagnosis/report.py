@@ -30,7 +30,9 @@ from pinnfluence.storage.points import check_points
 class QuantityError:
     """The estimated error of one quantity, and what the estimate is worth.
 
-    relative: its norm over that of the corrected quantity. rms, largest: in its unit. place: where
+    relative: its norm over that of the corrected quantity. least: its norm over that of the
+    corrected or of the network's, whichever is larger: far from the solution both say little of its
+    size. rms, largest: in its unit. place: where
     it is largest. unexplained: part of the residuals of the second set of fresh points that the
     correction leaves. by_damping, by_points: by what part of itself the map of the error changes
     with dampings that fit about as well, and with other fresh points. terms: part of the error that
@@ -38,6 +40,7 @@ class QuantityError:
     """
 
     relative: float
+    least: float
     rms: float
     largest: float
     place: tuple[float, ...]
@@ -59,7 +62,7 @@ class QuantityError:
     @property
     def at_least(self) -> float:
         """What the relative error is at least."""
-        return self.relative * (1 - min(self.doubt, 0.5))
+        return self.least * (1 - min(self.doubt, 0.5))
 
 
 @dataclass(frozen=True)
@@ -243,8 +246,12 @@ def _errors(
         norm, worst = max(float(np.linalg.norm(error)), 1e-300), int(np.argmax(np.abs(error)))
         shares = estimated.term_shares[:, number]
         total = float(shares.sum()) or 1.0
+        sizes = [
+            max(float(np.linalg.norm(v)), 1e-300) for v in (values[name] + error, values[name])
+        ]
         found[name] = QuantityError(
-            relative=norm / max(float(np.linalg.norm(values[name] + error)), 1e-300),
+            relative=norm / sizes[0],
+            least=norm / max(sizes),
             rms=norm / len(x) ** 0.5,
             largest=float(error[worst]),
             place=tuple(float(c) for c in x[worst]),
