@@ -75,6 +75,7 @@ def test_every_figure_is_made(executed):
     _, figures = executed
     expected = {f"{name}_{figure}.png" for name in MODELS for figure in A_MODEL}
     expected |= {f"{figure}.png" for figure in ALL_MODELS} | set(TABLES)
+    expected |= {"good_estimated_error.png"}  # the other has no diagnosis
     expected |= {name.replace(".png", ".pdf") for name in expected}
     assert {path.name for path in figures.iterdir()} == expected
     for path in figures.glob("*.png"):
@@ -130,6 +131,6 @@ def test_committed_notebook_is_whole_and_small():
     assert all(cell["outputs"] for cell in code[1:])
     assert not any(output["output_type"] == "error" for cell in code for output in cell["outputs"])
     assert not any("execution" in cell["metadata"] for cell in code)
-    assert NOTEBOOK.stat().st_size < 6e6
+    assert NOTEBOOK.stat().st_size < 6.5e6
     printed = "".join(map(str, (o.get("text", "") for cell in code for o in cell["outputs"])))
     assert not re.search(r"/(home|root|tmp|work|Users)/", printed)

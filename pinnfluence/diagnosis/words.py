@@ -123,8 +123,11 @@ def _table(report: Report) -> list[str]:
     for name, term in report.terms.items():
         shares = "".join(f"{100 * output.terms[name]:12.0f} %" for output in outputs.values())
         lines.append(f"{name:14s}{term.training:11.2e}{term.press:11.2e}{term.fresh:11.2e}{shares}")
+    press, fresh = (sum(getattr(t, k) for t in report.terms.values()) for k in ("press", "fresh"))
     if report.press.interpolated > 0.05:
         lines.append("PRESS is no estimate here: the network goes through too many of its points.")
+    elif press < fresh / BETWEEN:
+        lines.append("PRESS is too small here: no training point is where the residuals are large.")
     return lines
 
 
