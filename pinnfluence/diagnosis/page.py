@@ -104,7 +104,7 @@ def _between(report: Report, labels: Labels) -> Iterable[str]:
             f"{term.training:.2e}",
             f"{term.press:.2e}",
             f"{term.fresh:.2e}",
-            *(f"{100 * error.terms[name]:.0f} %" for error in report.errors.values()),
+            *(f"{round(100 * error.terms[name])} %" for error in report.errors.values()),
         )
         for name, term in report.terms.items()
     ]

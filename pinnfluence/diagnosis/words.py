@@ -121,7 +121,7 @@ def _table(report: Report) -> list[str]:
     head = "".join(f"{f'error of {name}':>14s}" for name in outputs)
     lines = [f"{'loss term':14s}{'training':>11s}{'PRESS':>11s}{'fresh':>11s}{head}"]
     for name, term in report.terms.items():
-        shares = "".join(f"{100 * output.terms[name]:12.0f} %" for output in outputs.values())
+        shares = "".join(f"{round(100 * output.terms[name]):12d} %" for output in outputs.values())
         lines.append(f"{name:14s}{term.training:11.2e}{term.press:11.2e}{term.fresh:11.2e}{shares}")
     press, fresh = (sum(getattr(t, k) for t in report.terms.values()) for k in ("press", "fresh"))
     if report.press.interpolated > 0.05:
