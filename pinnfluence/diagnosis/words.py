@@ -110,9 +110,9 @@ def fit(report: Report) -> list[str]:
         f"The network {between}: loss {new:.2g} on fresh points, {own:.2g} on its own"
         + (f" ({ratio:.3g} times)." if own > NOTHING * new else "."),
         f"Training {at_end}: {end}",
-        f"{report.press.effective:.0f} of {report.pinn.n_params} parameters are determined by "
-        f"{len(report.train_x)} points; {percent(report.press.interpolated)} of their residuals "
-        "are held by a point of their own.",
+        f"The {len(report.train_x)} training points determine {report.press.effective:.0f} of "
+        f"{report.pinn.n_params} parameters (effective number); for "
+        f"{percent(report.press.interpolated)} of their residuals one point alone decides.",
     ]
 
 
