@@ -118,7 +118,7 @@ def fit(report: Report) -> list[str]:
 
 def _table(report: Report) -> list[str]:
     outputs = report.errors
-    head = "".join(f"{f'error of {name}':>14s}" for name in outputs)
+    head = "".join(f"{f'share of {name}':>14s}" for name in outputs)
     lines = [f"{'loss term':14s}{'training':>11s}{'PRESS':>11s}{'fresh':>11s}{head}"]
     for name, term in report.terms.items():
         shares = "".join(f"{round(100 * output.terms[name]):12d} %" for output in outputs.values())
