@@ -9,10 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinnfluence.errors import InputError
 from pinnfluence.models import flags
 from pinnfluence.runtime.script import Parser, run_script
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pinnfluence.loss.pinn import Pinn
+    from pinnfluence.models.model import Model
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,14 +50,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def fresh_points(arguments: argparse.Namespace, model: Model) -> np.ndarray | Pinn | None:
+    """Those of the user's own; None: they are drawn."""
+    from pinnfluence.models.script import load_script
+
+    if arguments.fresh_x_path is not None:
+        return model.points_of(arguments.fresh_x_path, "fresh")
+    return load_script(arguments.fresh_model).pinn if arguments.fresh_model is not None else None
+
+
 def main() -> None:
     arguments = parse_arguments()
 
-    import numpy as np  # here: the help comes at once
-
-    from pinnfluence.diagnosis import diagnose, files
-    from pinnfluence.loss.pinn import Pinn
-    from pinnfluence.models.script import load_script
+    from pinnfluence.diagnosis import diagnose, files  # here: the help comes at once
     from pinnfluence.runtime import devices
     from pinnfluence.runtime.progress import ProgressStages
     from pinnfluence.storage.files import check_target
@@ -63,11 +75,6 @@ def main() -> None:
     if not 0 <= arguments.seed < 2**31:
         raise InputError(f"expected --seed from 0 to {2**31 - 1}, found {arguments.seed}")
     model = flags.model_of(arguments)
-    fresh_x: np.ndarray | Pinn | None = None
-    if arguments.fresh_x_path is not None:
-        fresh_x = model.points_of(arguments.fresh_x_path, "fresh")
-    elif arguments.fresh_model is not None:
-        fresh_x = load_script(arguments.fresh_model).pinn
     folder = flags.folder_of(arguments, "diagnosis")
     check_target(folder)
     print(f"{model.title}: {model.settings()}", file=sys.stderr)
@@ -76,7 +83,7 @@ def main() -> None:
         report = diagnose(
             model,
             arguments.fresh,
-            fresh_x,
+            fresh_points(arguments, model),
             arguments.seed,
             arguments.quantities,
             stages=ProgressStages(),

@@ -194,10 +194,6 @@ def diagnose(
     errors = changes(pinn, estimated.estimate.best.step, x, functions)
     trained = long.trained(errors)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
-    slopes = {
-        term: error_slopes(errors, changes(pinn, step, x, functions))
-        for term, step in trained.weight_steps.items()
-    }
     return Report(
         pinn,
         functions,
@@ -211,7 +207,7 @@ def diagnose(
         estimated.point_shares / norms,
         trained.holding / norms,
         trained.press,
-        {name: {term: found[name] for term, found in slopes.items()} for name in functions},
+        _slopes(pinn, trained.weight_steps, errors, x, functions),
         _measures(model, estimated.estimate),
         trained.unknowns,
         trained.decrease,
@@ -261,6 +257,21 @@ def _errors(
             terms={term: float(part) / total for term, part in zip(terms, shares, strict=True)},
         )
     return found
+
+
+def _slopes(
+    pinn: Pinn,
+    steps: Mapping[str, np.ndarray],
+    errors: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    quantities: Quantities,
+) -> dict[str, dict[str, float]]:
+    """``d log |error| / d log c_k`` by quantity and loss term."""
+    by_term = {
+        term: error_slopes(dict(errors), changes(pinn, step, x, quantities))
+        for term, step in steps.items()
+    }
+    return {name: {term: found[name] for term, found in by_term.items()} for name in quantities}
 
 
 def _terms(training: PointLoss, found: Press, fresh: PointLoss) -> dict[str, TermLoss]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ class Source:
         named = named if self.problem is None else self.problem.outputs
         return tuple(name for name in self.fields if name in named)
 
+    @cached_property
     def model(self) -> TrainedModel | None:
         """The network; None without checkpoint."""
         if self.checkpoint is None or self.problem is None:
@@ -69,7 +71,7 @@ class Source:
 
         As the checkpoint gives them; without one, those that the file has.
         """
-        model = self.model()
+        model = self.model
         if model is None or self.problem is None:
             return {name: values[chosen] for name, values in self.scores.predicted.items()}
         points = self.scores.test_x[chosen]
@@ -84,7 +86,7 @@ class Source:
         Raises:
             InputError: the file there is damaged.
         """
-        model = self.model()
+        model = self.model
         if model is None:
             return {}
         with input_errors():
