@@ -201,6 +201,32 @@ def test_an_error_in_one_process_ends_both(test_x: Path, tmp_path: Path, rank: i
     assert not (tmp_path / "no" / "influences.safetensors").exists()
 
 
+SECOND = """
+from pinnfluence.errors import InputError
+from pinnfluence.influence import embeddings
+from pinnfluence.runtime.distributed import _Group
+followed, counted = _Group._followed, threading.Event()
+def slowly(group):
+    followed(group)
+    counted.set()
+    time.sleep(2)
+def fail(*arguments):
+    if os.environ["RANK"] == "1":
+        _Group._followed = slowly
+        counted.wait()
+        time.sleep(1)  # the first process, and its store, end
+    raise InputError("a cat on the keyboard")
+embeddings.project = fail
+"""
+
+
+def test_an_error_met_while_ending_for_another_is_not_printed(test_x: Path, tmp_path: Path) -> None:
+    prelude = "import threading, time\n" + SECOND
+    codes, result = pair(tmp_path, *flags(test_x, tmp_path / "no"), prelude=prelude)
+    assert codes == [2, 2]
+    assert result.stderr.count("error: ") == 1
+
+
 def test_a_killed_process_ends_the_other(test_x: Path, tmp_path: Path) -> None:
     prelude = FAILS.format(rank=1, statement="os.kill(os.getpid(), 9)")
     prelude += "from pinnfluence.runtime import distributed\ndistributed.SECONDS_TO_FOLLOW = 0.5\n"

@@ -199,6 +199,7 @@ class _Group:
     def __init__(self) -> None:
         global _size, _rank
         self._ending = threading.Event()
+        self._decision = threading.Lock()  # an error of one's own, or the end of another's
         cuda = torch.cuda.is_available()
         if cuda:
             local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -218,16 +219,22 @@ class _Group:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        """End this process when another has failed, whatever it is waiting for."""
+        """End this process when another has failed, whatever it is waiting for.
+
+        An error that this process meets meanwhile waits at the lock, and is never printed.
+        """
         while not self._ending.wait(0.2):
             try:
                 if not self._store.check(["failed"]):
                     continue
                 code = int(self._store.get("failed"))
-                self._followed()
             except RuntimeError:  # the store's process is gone
                 code = EXIT_BAD_INPUT
-            if not self._ending.is_set():
+            with self._decision:
+                if self._ending.is_set():
+                    return
+                with contextlib.suppress(RuntimeError):
+                    self._followed()
                 os._exit(code)
 
     def _followed(self) -> None:
@@ -240,9 +247,10 @@ class _Group:
 
     def fail(self, error: BaseException) -> None:
         """Tell the others; only the first to fail returns, to say why."""
-        self._ending.set()
         for number in SIGNALS:  # what ends one process ends all at once
             signal.signal(number, signal.SIG_IGN)
+        with self._decision:
+            self._ending.set()
         code = EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_BAD_INPUT
         with contextlib.suppress(RuntimeError):
             is_first_to_fail = self._store.add("failures", 1) == 1
