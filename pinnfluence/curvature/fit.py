@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.curvature.damping import Damping, automatic_damping, criteria_at, rounding
+from pinnfluence.curvature.damping import (
+    Damping,
+    automatic_damping,
+    neglected_part,
+    open_part,
+    rounding,
+)
 from pinnfluence.curvature.damping import signed_gradients as gradients_of
 from pinnfluence.curvature.inverse import Inverse, InverseMethod, method_of
 from pinnfluence.curvature.operators import OPERATORS, Curvature, Hessian
@@ -66,6 +72,8 @@ def invert(
 
     chosen = _choose(method, at) if recipe.is_automatic else None
     damping = chosen.value if chosen else float(recipe.damping)
+    last.clear()
+    method.prepare(damping + loss.weight_decay)
     if method.everywhere:
         inverse = at(damping)
     else:
@@ -99,7 +107,8 @@ def _choose(method: InverseMethod, at: Callable[[float], Inverse]) -> Damping:
             method.largest,
             min(0.0, method.lowest),
             rounding(curvature.loss.pinn),
-            lambda damping: criteria_at(at(damping), gradients, hessian),
+            lambda damping: open_part(at(damping), gradients),
+            lambda damping: neglected_part(at(damping), gradients, hessian),
         )
 
     with executor.stage("damping", 1):

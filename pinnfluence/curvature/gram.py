@@ -114,6 +114,23 @@ class Gram(Curvature):
         mirror(total)
         return total
 
+    def row_blocks(self, done: int = 0) -> Iterator[dict[str, tuple[slice, Tensor]]]:
+        """This process's rows of A in float64, without the first ``done`` of ``n_parts`` blocks.
+
+        By loss term: which of the rows of A they are, and the rows ``[n, n_params]``.
+        """
+        places = np.cumsum([0, *map(len, self.loss.collocation.term_rows().values())])
+        first = dict(zip(self.loss.collocation.term_rows(), places.tolist(), strict=False))
+        numbered = []
+        for chunk in self._blocks():
+            slices = {k: slice(first[k], first[k] + len(chunk)) for k in chunk.names[0]}
+            first |= {name: rows.stop for name, rows in slices.items()}
+            numbered.append((chunk, slices))
+        for number, (chunk, slices) in enumerate(self.executor.share(numbered), 1):
+            if number > done:
+                yield {name: (slices[name], rows) for name, rows in self._block(chunk).items()}
+            self.executor.advance(chunk.n_residuals)
+
     def rows(self) -> np.ndarray:
         """A itself, ``[n_residuals, n_params]``, term by term."""
         whole: dict[str, list[np.ndarray]] = {

@@ -16,6 +16,19 @@ Solve = Callable[[np.ndarray], np.ndarray]
 """From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
 
 
+@dataclass(frozen=True)
+class Projected:
+    """``(M + damping I)^-1 ~ Q K Q^T`` for gradients that lie, nearly, in the span of Q.
+
+    basis: Q ``[n_params, rank]``, orthonormal. rows: ``A Q``, ``[n_residuals, rank]``, A with
+    ``M = A^T A`` the Jacobian of the loss's scaled residuals. inner: K ``[rank, rank]``.
+    """
+
+    basis: np.ndarray
+    rows: np.ndarray
+    inner: np.ndarray
+
+
 class Inverse(ABC):
     """``(M + damping I)^-1``, or what is left of it on some eigenpairs."""
 
@@ -34,6 +47,11 @@ class Inverse(ABC):
     def eigenvalues(self) -> np.ndarray:
         """Damped eigenvalues that are inverted, ``[rank]``; none where the whole matrix is."""
         return np.zeros(0)
+
+    @property
+    def projected(self) -> Projected | None:
+        """The same on few directions that hold the gradients of the loss, if it knows them."""
+        return None
 
     has_rows: bool = False
     """Whether it knows A, the Jacobian of the loss's scaled residuals, with ``M = A^T A``. Then the
@@ -120,6 +138,9 @@ class InverseMethod(ABC):
         Raises:
             InputError: NaN or infinite values, no convergence, no curvature at all.
         """
+
+    def prepare(self, damping: float) -> None:  # noqa: B027
+        """Do what only the chosen damping says is needed; all of several processes call it."""
 
     @abstractmethod
     def at(self, damping: float) -> Inverse:
