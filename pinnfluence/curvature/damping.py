@@ -164,10 +164,11 @@ def neglected_part(inverse: Inverse, gradients: np.ndarray, hessian: Curvature |
         return 0.0
     gradients = gradients[:, 1 : 1 + N_TRIED]
     neglected = kept = 0.0
-    for s, g in zip(inverse.solve(gradients).T, gradients.T, strict=True):
+    steps = inverse.solve(gradients)
+    for s, g, product in zip(steps.T, gradients.T, hessian.matmat(steps).T, strict=True):
         energy = float(s @ g)
         curved = energy - inverse.damping * float(s @ s)  # s^T M s
-        neglected += abs(float(s @ hessian.matvec(s)) - curved)
+        neglected += abs(float(s @ product) - curved)
         kept += energy
     return neglected / kept if kept else 0.0
 

@@ -106,7 +106,9 @@ class Curvature(LinearOperator):
         mirror(total)
         return total
 
-    def row_blocks(self, done: int = 0) -> Iterator[dict[str, tuple[slice, Tensor]]]:
+    def row_blocks(
+        self, dtype: torch.dtype, done: int = 0
+    ) -> Iterator[list[tuple[str, slice, Tensor]]]:
         """The rows of A block by block, see ``Gram``.
 
         Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from scipy.linalg import eigh
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from pinnfluence.curvature.operator import Curvature
@@ -40,26 +40,26 @@ class Sketch:
             buckets.append(rng.integers(0, rank, shape)[place[rows]])
             signs.append(rng.choice([-1.0, 1.0], shape)[place[rows]])
             chance.append(rng.random(len(place))[place[rows]])
+        n = curvature.n_residuals
         self._buckets, self._signs = np.concatenate(buckets), np.concatenate(signs)
-        if curvature.n_residuals <= rank:
-            self._buckets = np.arange(curvature.n_residuals)[:, None]
-            self._signs = np.ones((curvature.n_residuals, 1))
+        if n <= rank:
+            self._buckets, self._signs = np.arange(n)[:, None], np.ones((n, 1))
         drawn = np.argsort(np.concatenate(chance))[:N_PROBES]
-        self._probe = np.full(curvature.n_residuals, -1)
+        self._probe = np.full(n, -1)
         self._probe[drawn] = np.arange(len(drawn))
 
-    def add(self, arrays: dict[str, np.ndarray], where: slice, _: str, rows: Tensor) -> None:
+    def add(self, arrays: dict[str, np.ndarray], where: slice, rows: Tensor) -> None:
         """Add rows of A to the sums, and take the probes from them."""
-        norms = rows.norm(dim=1, keepdim=True)
+        norms = rows.norm(dim=1).cpu().numpy()
         norms[norms == 0] = 1
-        sums = torch.from_numpy(arrays["sketch"])
-        weighted = (rows / norms.sqrt()).cpu().to(sums.dtype)
-        for buckets, signs in zip(self._buckets[where].T, self._signs[where].T, strict=True):
-            signed = weighted * torch.from_numpy(signs).to(sums.dtype)[:, None]
-            sums.index_add_(0, torch.from_numpy(buckets), signed)
-        probe = self._probe[where]
+        A, sums = rows.cpu().numpy(), arrays["sketch"]
+        signs = (self._signs[where] / np.sqrt(norms)[:, None]).astype(sums.dtype)
+        number = np.repeat(np.arange(len(A)), signs.shape[1])
+        places = (self._buckets[where].ravel(), number)
+        sums += csr_array((signs.ravel(), places), shape=(len(sums), len(A))) @ A
         if len(arrays["probes"]):
-            arrays["probes"][probe[probe >= 0]] = (rows / norms).cpu().numpy()[probe >= 0]
+            (here,) = np.nonzero(self._probe[where] >= 0)
+            arrays["probes"][self._probe[where][here]] = A[here] / norms[here, None]
 
 
 def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

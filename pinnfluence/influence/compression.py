@@ -72,6 +72,7 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
         more = order.take(n_asked) if error.worst(rank) > ERROR else np.zeros(0, int)
         if len(more) == 0:
             break
+        del span, error
         samples += source.scores([test_x[more]])
         n_asked *= 2
     V, D = span.V[:, :rank], span.norms[:, None]

@@ -21,6 +21,7 @@ from pinnfluence.influence.training_gradients import (
 )
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import tensor_like
+from pinnfluence.runtime.executor import Executor
 
 BLOCK_ROWS = 4096
 """Training rows that are multiplied in float64 at a time."""
@@ -84,7 +85,7 @@ class FactoredScores(SampledScores):
     """
 
     def __init__(
-        self, left: np.ndarray, gram: np.ndarray, right: np.ndarray, rows: Rows, n_points: int
+        self, left: _Left, gram: np.ndarray, right: np.ndarray, rows: Rows, n_points: int
     ) -> None:
         super().__init__(rows, n_points)
         self._left, self._gram, self.right = left, gram, right
@@ -92,11 +93,11 @@ class FactoredScores(SampledScores):
     @cached_property
     def scores(self) -> np.ndarray:  # type: ignore[override]
         """``L C``."""
-        return _product(self._left, self.right)
+        return self._left.times(self.right)
 
     def _mean_square(self, columns: np.ndarray) -> float:
         C = self.right[:, columns]
-        return float((C * (self._gram @ C)).sum() / (len(self._left) * len(columns)))
+        return float((C * (self._gram @ C)).sum() / (len(self._left.rows) * len(columns)))
 
 
 class ScoreSource(ABC):
@@ -164,10 +165,11 @@ class _OnDirections(ScoreSource):
     def __init__(self, projected: Projected, pinn: Pinn, train: TrainingGradients) -> None:
         self._projected, self._pinn, self._train = projected, pinn, train
         rows = projected.rows
-        self._left = train.factors()[:, None].astype(rows.dtype) * rows
-        self._gram = sum(
-            (block.T @ block for block in _blocks(self._left)), np.zeros_like(projected.inner)
-        )
+        factors = train.factors()[:, None].astype(rows.dtype)
+        self._left = _Left(factors * rows, train.executor)
+        self._gram = np.zeros_like(projected.inner)
+        for _, block in self._left.blocks():
+            self._gram += block.T @ block
         like = pinn.like.float() if rows.dtype == np.float32 else pinn.like
         self._basis = tensor_like(projected.basis, like)
 
@@ -189,15 +191,37 @@ class _OnDirections(ScoreSource):
             C = sample.right / sample.sizes()
             total += C @ C.T
         values, vectors = eigh(total, driver="evr", check_finite=False)
-        return _product(self._left, vectors * np.sqrt(values.clip(0)))
+        return self._left.times(vectors * np.sqrt(values.clip(0)))
 
     def solve(self, coefficients: np.ndarray) -> np.ndarray:
-        inner = np.zeros((self._left.shape[1], coefficients.shape[1]))
-        for start, block in enumerate(_blocks(self._left)):
-            here = slice(start * BLOCK_ROWS, (start + 1) * BLOCK_ROWS)
+        inner = np.zeros((len(self._gram), coefficients.shape[1]))
+        for here, block in self._left.blocks():
             inner += block.T @ coefficients[here]
         inner = self._projected.inner @ inner
-        return self._projected.basis @ inner.astype(self._left.dtype)
+        return self._projected.basis @ inner.astype(self._projected.basis.dtype)
+
+
+class _Left:
+    """A tall matrix ``[n_rows, rank]``, of which a block at a time is multiplied in float64."""
+
+    def __init__(self, rows: np.ndarray, executor: Executor) -> None:
+        self.rows, self._executor = rows, executor
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Blocks of rows, and which."""
+        self._executor.expect(len(self.rows))
+        for start in range(0, len(self.rows), BLOCK_ROWS):
+            here = slice(start, start + BLOCK_ROWS)
+            block = self.rows[here].astype(np.float64)
+            yield here, block
+            self._executor.advance(len(block))
+
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """The product with ``[rank, k]``, kept in float32."""
+        product = np.empty((len(self.rows), right.shape[1]), np.float32)
+        for here, block in self.blocks():
+            product[here] = block @ right
+        return product
 
 
 def _columns(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Rows, int]:
@@ -207,20 +231,6 @@ def _columns(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Rows, 
         rows[name] = points, np.arange(end, end + len(G))
         end += len(G)
     return rows, end
-
-
-def _blocks(left: np.ndarray) -> Iterator[np.ndarray]:
-    starts = range(0, len(left), BLOCK_ROWS)
-    return (left[s : s + BLOCK_ROWS].astype(np.float64) for s in starts)
-
-
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """``L C`` by blocks in float64, kept in float32."""
-    product = np.empty((len(left), right.shape[1]), np.float32)
-    for start in range(0, len(left), BLOCK_ROWS):
-        block = left[start : start + BLOCK_ROWS].astype(np.float64)
-        product[start : start + BLOCK_ROWS] = block @ right
-    return product
 
 
 def _check_finite(scores: np.ndarray) -> None:

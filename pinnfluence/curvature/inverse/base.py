@@ -85,11 +85,15 @@ class UnitCosts:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk."""
+    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk.
+
+    n_directions: that stand for the whole space, of a method that takes some.
+    """
 
     seconds: Mapping[str, float]
     memory_bytes: float
     kept_bytes: float
+    n_directions: int = 0
 
 
 class InverseMethod(ABC):
@@ -110,6 +114,9 @@ class InverseMethod(ABC):
 
     needs_rows: ClassVar[bool] = False
     """Whether it is for matrices ``A^T A`` with a row of A a residual alone."""
+
+    refines: ClassVar[bool] = False
+    """Whether ``prepare`` makes the factor finer, where a damping needs that."""
 
     everywhere: ClassVar[bool] = False
     """Whether all of several processes have the inverse; else only the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from pinnfluence.curvature.operator import Curvature
 from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
+from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.executor import Executor
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -53,6 +55,17 @@ class Hessian(Curvature):
             lambda g: self._product(g, v), self._gradients, in_threads, self.n_params
         )
 
+    def _matmat(self, vectors: np.ndarray) -> np.ndarray:
+        if self._keep:
+            return super()._matmat(vectors)
+        self.n_products += vectors.shape[1]
+        columns = tensor_like(np.asarray(vectors, np.float64).T, self.loss.pinn.like)
+        total = torch.zeros_like(columns)
+        for chunk in self._chunks():  # the graph of a chunk serves all columns
+            gradient = self._gradient(chunk)
+            total += torch.stack([self._product(gradient, v, True) for v in columns])
+        return float64_array(self.executor.sum(total)).T
+
     def _gradient(self, chunk: Loss) -> Tensor:
         with torch.enable_grad():
             gradients = torch.autograd.grad(
@@ -63,12 +76,12 @@ class Hessian(Curvature):
             )
             return torch.cat([g.flatten() for g in gradients])
 
-    def _product(self, gradient: Tensor, v: Tensor) -> Tensor:
+    def _product(self, gradient: Tensor, v: Tensor, again: bool = False) -> Tensor:
         products = torch.autograd.grad(
             gradient,
             list(self._theta.values()),
             v,
-            retain_graph=self._keep,
+            retain_graph=self._keep or again,
             materialize_grads=True,
         )
         return torch.cat([p.flatten() for p in products])

@@ -70,8 +70,14 @@ def weighted_sums(chunk: Loss, weights: Tensor) -> Tensor:
     From the single points' rows where Taylor mode gives them in one backward pass, else by a
     backward pass a column.
     """
-    if len(chunk) and isinstance(differentiator_of(chunk.collocation), Taylor):
-        return point_loss_rows(chunk).T @ weights
+    if isinstance(differentiator_of(chunk.collocation), Taylor):
+        total = weights.new_zeros(chunk.pinn.n_params, weights.shape[1])
+        for here, one in zip(
+            chunk.collocation.points.rows, chunk.collocation.singles(), strict=True
+        ):
+            for name, (values, rows) in (jacobian(one) if len(one) else {}).items():
+                total += rows.T @ (chunk.slopes(name, values)[:, None] * weights[here])
+        return total
     theta = leaves(chunk.pinn.params)
     with torch.enable_grad():
         losses = chunk.point_losses(theta)
