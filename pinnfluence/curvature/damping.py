@@ -189,6 +189,7 @@ def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
     for start, chunk in executor.share(list(chunks)):
         columns = tensor_like(signs[start : start + len(chunk)], total)
         total += weighted_sums(chunk, columns)
+        executor.advance(len(chunk))
     total = executor.sum(total)
     total[:, 0] += loss.decay_gradient()
     return float64_array(total)

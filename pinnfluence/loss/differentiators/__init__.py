@@ -71,13 +71,13 @@ def weighted_sums(chunk: Loss, weights: Tensor) -> Tensor:
     backward pass a column.
     """
     if isinstance(differentiator_of(chunk.collocation), Taylor):
-        total = weights.new_zeros(chunk.pinn.n_params, weights.shape[1])
+        total = weights.new_zeros(weights.shape[1], chunk.pinn.n_params)
         for here, one in zip(
             chunk.collocation.points.rows, chunk.collocation.singles(), strict=True
         ):
             for name, (values, rows) in (jacobian(one) if len(one) else {}).items():
-                total += rows.T @ (chunk.slopes(name, values)[:, None] * weights[here])
-        return total
+                total += (chunk.slopes(name, values)[:, None] * weights[here]).T @ rows
+        return total.T
     theta = leaves(chunk.pinn.params)
     with torch.enable_grad():
         losses = chunk.point_losses(theta)
