@@ -265,7 +265,7 @@ class Randomised(InverseMethod):
         rank, part = len(self._Q), 0.75
         fewer = int((1 - part) * len(self._sums))
         fall = log(max(self._error(damping, part), 1.1 * error) / error) / max(1, fewer)
-        needed = ceil(log(1.25 * error / ERROR) / fall)
+        needed = ceil(log(2 * error / ERROR) / fall)  # with room: another round costs two passes
         return min(max(needed, 64), rank, most - rank) if self._sums.shape[1] else 0
 
     @classmethod
