@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from scipy.sparse import csr_array
 
 from pinnfluence.curvature.gram import add_gram
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.errors import InputError
-from pinnfluence.influence.training_gradients import (
-    TrainingGradients,
-    solve_training,
-    test_gradients,
-    training_scores,
-)
+from pinnfluence.influence.sampled_scores import SampledScores, score_source
+from pinnfluence.influence.training_gradients import TrainingGradients
 from pinnfluence.loss.pinn import Pinn
 
 ERROR = 0.01
@@ -52,67 +46,6 @@ class Factors:
     eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-@dataclass(frozen=True)
-class ExactScores:
-    """Exact scores of single test rows: a quantity at one of the sampled points.
-
-    scores: ``[n_rows, k]``, training rows (see ``TrainingGradients``) by test rows.
-    rows: for each quantity its points (numbers in the sample) and its columns of ``scores``.
-    """
-
-    scores: np.ndarray
-    rows: dict[str, tuple[np.ndarray, np.ndarray]]
-    n_points: int
-
-    def incidence(self, terms: list[str]) -> csr_array:
-        """Sums of terms at a point as a matrix ``[k, n]``; n points at which one of them acts."""
-        points = np.concatenate([self.rows[term][0] for term in terms])
-        columns = np.concatenate([self.rows[term][1] for term in terms])
-        _, number = np.unique(points, return_inverse=True)
-        shape = (self.scores.shape[1], number.max(initial=-1) + 1)
-        return csr_array((np.ones(len(points)), (columns, number)), shape=shape)
-
-    def sizes(self) -> np.ndarray:
-        """Root mean square of the scores of each row's quantity, ``[k]``; 1 where it is 0."""
-        sizes = np.ones(self.scores.shape[1])
-        for _, columns in self.rows.values():
-            if len(columns):
-                squares = np.square(self.scores[:, columns], dtype=np.float64)
-                sizes[columns] = np.sqrt(squares.mean()) or 1.0
-        return sizes
-
-    def balanced(self) -> np.ndarray:
-        """The scores over the sizes, float32 ``[n_rows, k]``."""
-        return (self.scores / self.sizes()).astype(np.float32)
-
-
-def exact_scores(
-    samples: list[np.ndarray], inverse: Inverse, pinn: Pinn, train: TrainingGradients
-) -> list[ExactScores]:
-    """Exact scores ``G_f (M + damping I)^-1 G_train^T`` of samples of points, in one pass.
-
-    Raises:
-        InputError: NaN or infinite scores.
-    """
-    gradients = [test_gradients(pinn, x, train.executor) for x in samples]
-    stacked = [G for found in gradients for _, G in found.values()]
-    product = training_scores(train, inverse, np.concatenate(stacked).T)
-    if not np.isfinite(product).all():
-        n_wrong = int((~np.isfinite(product).all(0)).sum())
-        raise InputError(
-            f"{n_wrong} of {product.shape[1]} quantities at sampled test points have NaN or "
-            "infinite scores: check the points, or give a larger --damping"
-        )
-    results, start = [], 0
-    for x, found in zip(samples, gradients, strict=True):
-        rows, first = {}, start
-        for name, (points, G) in found.items():
-            rows[name] = points, np.arange(start - first, start - first + len(G))
-            start += len(G)
-        results.append(ExactScores(product[:, first:start], rows, len(x)))
-    return results
-
-
 def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.ndarray) -> Factors:
     """Factors of the influence of all training points at the test points.
 
@@ -129,22 +62,21 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
     error (over test points that were held out) of at most ``ERROR``. Where no rank reaches that,
     twice as many points are sampled.
     """
-    order = _SampleOrder(pinn, test_x)
-    held, *samples = exact_scores(
-        [test_x[order.held], test_x[order.take(SAMPLE_POINTS)]], inverse, pinn, train
-    )
-    n_asked = SAMPLE_POINTS
+    order, source = _SampleOrder(pinn, test_x), score_source(inverse, pinn, train)
+    n_asked = source.cheapness * SAMPLE_POINTS
+    held, *samples = source.scores([test_x[order.held], test_x[order.take(n_asked)]])
     while True:
-        span = _Span(samples, train)
+        span = _Span(source.balanced(samples))
         error = _Error(held, span, train, pinn)
         rank = error.least_rank()
         more = order.take(n_asked) if error.worst(rank) > ERROR else np.zeros(0, int)
         if len(more) == 0:
             break
-        samples += exact_scores([test_x[more]], inverse, pinn, train)
+        del span, error
+        samples += source.scores([test_x[more]])
         n_asked *= 2
     V, D = span.V[:, :rank], span.norms[:, None]
-    basis = solve_training(train, inverse, V / D).astype(np.float32, order="C")
+    basis = source.solve(V / D).astype(np.float32, order="C")
     by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
     facts = {
         "rank": rank,
@@ -198,8 +130,7 @@ class _Span:
     V: ``[n_rows, k]``, the leading ones first. norms: D, ``[n_rows]``.
     """
 
-    def __init__(self, samples: list[ExactScores], train: TrainingGradients) -> None:
-        balanced = np.concatenate([s.balanced() for s in samples], axis=1)
+    def __init__(self, balanced: np.ndarray) -> None:
         self.norms = np.sqrt(np.square(balanced, dtype=np.float64).sum(1))
         self.norms[self.norms == 0] = 1.0
         balanced /= self.norms[:, None].astype(np.float32)
@@ -229,7 +160,7 @@ class _Error:
     """Relative errors of the held-out scores as a function of the rank."""
 
     def __init__(
-        self, held: ExactScores, span: _Span, train: TrainingGradients, pinn: Pinn
+        self, held: SampledScores, span: _Span, train: TrainingGradients, pinn: Pinn
     ) -> None:
         self._held, self._train, self._span = held, train, span
         self._inner = span.V.T @ (held.scores / span.norms[:, None])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pinnfluence.curvature.damping import N_TRIED
 from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
 from pinnfluence.curvature.inverse import method_of
 from pinnfluence.curvature.inverse.base import UnitCosts
@@ -103,8 +104,14 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
     else:
         del seconds["training points"]
         passing += 8 * curvature.n_params * rank
-        seconds |= _compression(curvature, unit, recipe.is_automatic, recipe.leverage)
-        sketch = 16 * (curvature.n_residuals + curvature.n_params) * unit.sampled
+        order = method.n_directions
+        if not order:
+            order = curvature.n_params
+            order = min(curvature.n_residuals, order) if curvature.has_rows else order
+        chosen = recipe.is_automatic, recipe.leverage, order
+        seconds |= _compression(curvature, unit, *chosen, bool(method.n_directions))
+        width = order if method.n_directions else unit.sampled
+        sketch = 16 * (curvature.n_residuals + curvature.n_params) * width
         memory += max(sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * recipe.is_automatic)
     itemsize = pinn.like.element_size()
     embedding = 2 * unit.batch * curvature.n_params * itemsize + 3 * scores * itemsize / 4
@@ -127,17 +134,27 @@ def _sizes(influence: Influence, test_x: np.ndarray) -> _Sizes:
 
 
 def _compression(
-    curvature: Curvature, unit: UnitCosts, automatic: bool, leverage: bool
+    curvature: Curvature,
+    unit: UnitCosts,
+    automatic: bool,
+    leverage: bool,
+    order: int,
+    on_directions: bool,
 ) -> dict[str, float]:
-    """Seconds of what a whole inverse is used for: damping, leverage, compression."""
+    """Seconds of what a whole inverse is used for: damping, leverage, compression.
+
+    order: of the matrix that is factored; or the number of directions that take its place.
+    """
     n, p, sampled = curvature.n_residuals, curvature.n_params, unit.sampled
-    order = min(n, p) if curvature.has_rows else p
-    operations = 2.0 * n * p * sampled + 2.0 * p * order * sampled
-    operations += float(n) * sampled**2 + 2.0 * sampled**3
+    if on_directions:
+        operations = 2.0 * p * order * sampled + 12.0 * n * order**2 + 20.0 * order**3
+    else:
+        operations = 2.0 * n * p * sampled + 2.0 * p * order * sampled
+        operations += float(n) * sampled**2 + 2.0 * sampled**3
     seconds = {"compression": operations * unit.operation + 2 * unit.losses}
     if automatic:
-        factors = (FACTORISATIONS - 1) * order**3 / 3 * unit.operation
-        seconds["damping"] = factors + 100 * unit.product
+        factors = 0.0 if on_directions else (FACTORISATIONS - 1) * order**3 / 3 * unit.operation
+        seconds["damping"] = factors + N_TRIED * unit.product + unit.losses
     if leverage:
         solves = 2.0 * n * order * (p if order == p else order + 2 * p)
         seconds["leverage"] = solves * unit.operation + unit.losses

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.loss.differentiators import jacobian, projection
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.devices import float64_array, tensor_like
@@ -128,22 +128,27 @@ def solve_training(
 
 
 def test_gradients(
-    pinn: Pinn, x: np.ndarray, executor: Executor
+    pinn: Pinn,
+    x: np.ndarray,
+    executor: Executor,
+    basis: Tensor | None = None,  # noqa: PT028
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Gradients of all quantities at the points ``x``, except sums: by name, points and rows.
 
     The points ``[n]`` on which the quantity acts, and the gradients ``[n, n_params]`` of outputs,
-    derived quantities, and squared residuals ``r_k(x)^2``.
+    derived quantities, and squared residuals ``r_k(x)^2``; with a basis ``[n_params, rank]`` the
+    gradients times it, ``[n, rank]``.
     """
-    found = {}
+    found, width = {}, pinn.n_params if basis is None else basis.shape[1]
     squares = Loss.uniform(pinn.at(x))
     for collocation, loss in ((pinn.at(x, [pinn.observables]), None), (pinn.at(x), squares)):
         for rows, one in zip(collocation.points.rows, collocation.singles(), strict=True):
             parts: dict[str, list[np.ndarray]] = {name: [] for name in one.names[0]}
             for chunk in one.chunks(executor.batch_size):
-                for name, (values, gradients) in jacobian(chunk).items():
+                gradients_of = jacobian(chunk) if basis is None else projection(chunk, basis)
+                for name, (values, gradients) in gradients_of.items():
                     slopes = loss.slopes(name, values)[:, None] * gradients if loss else gradients
                     parts[name].append(float64_array(slopes))
             for name, blocks in parts.items():
-                found[name] = rows, np.concatenate([np.empty((0, pinn.n_params)), *blocks])
+                found[name] = rows, np.concatenate([np.empty((0, width)), *blocks])
     return found

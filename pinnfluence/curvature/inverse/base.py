@@ -16,6 +16,19 @@ Solve = Callable[[np.ndarray], np.ndarray]
 """From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
 
 
+@dataclass(frozen=True)
+class Projected:
+    """``(M + damping I)^-1 ~ Q K Q^T`` for gradients that lie, nearly, in the span of Q.
+
+    basis: Q ``[n_params, rank]``, orthonormal. rows: ``A Q``, ``[n_residuals, rank]``, A with
+    ``M = A^T A`` the Jacobian of the loss's scaled residuals. inner: K ``[rank, rank]``.
+    """
+
+    basis: np.ndarray
+    rows: np.ndarray
+    inner: np.ndarray
+
+
 class Inverse(ABC):
     """``(M + damping I)^-1``, or what is left of it on some eigenpairs."""
 
@@ -34,6 +47,11 @@ class Inverse(ABC):
     def eigenvalues(self) -> np.ndarray:
         """Damped eigenvalues that are inverted, ``[rank]``; none where the whole matrix is."""
         return np.zeros(0)
+
+    @property
+    def projected(self) -> Projected | None:
+        """The same on few directions that hold the gradients of the loss, if it knows them."""
+        return None
 
     has_rows: bool = False
     """Whether it knows A, the Jacobian of the loss's scaled residuals, with ``M = A^T A``. Then the
@@ -67,11 +85,15 @@ class UnitCosts:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk."""
+    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk.
+
+    n_directions: that stand for the whole space, of a method that takes some.
+    """
 
     seconds: Mapping[str, float]
     memory_bytes: float
     kept_bytes: float
+    n_directions: int = 0
 
 
 class InverseMethod(ABC):
@@ -92,6 +114,9 @@ class InverseMethod(ABC):
 
     needs_rows: ClassVar[bool] = False
     """Whether it is for matrices ``A^T A`` with a row of A a residual alone."""
+
+    refines: ClassVar[bool] = False
+    """Whether ``prepare`` makes the factor finer, where a damping needs that."""
 
     everywhere: ClassVar[bool] = False
     """Whether all of several processes have the inverse; else only the first."""
@@ -120,6 +145,9 @@ class InverseMethod(ABC):
         Raises:
             InputError: NaN or infinite values, no convergence, no curvature at all.
         """
+
+    def prepare(self, damping: float) -> None:  # noqa: B027
+        """Do what only the chosen damping says is needed; all of several processes call it."""
 
     @abstractmethod
     def at(self, damping: float) -> Inverse:
