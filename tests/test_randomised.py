@@ -46,10 +46,9 @@ def prepared(pinn, x, batch_size: int = 70, store: StageStore = CLOSED):
     return method, damping
 
 
-def scores(method, damping, G) -> np.ndarray:
+def scores(method, damping, G):
     """Of gradients ``[n_params, k]`` with all rows of A."""
-    found = method.at(damping).projected
-    return found.rows @ (found.inner @ (found.basis.T @ G))
+    return method.at(damping).rows_solve(G)
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh
+from scipy.sparse import csr_array
 
-from pinnfluence.curvature.gram import add_gram
+from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.influence.sampled_scores import SampledScores, score_source
-from pinnfluence.influence.training_gradients import TrainingGradients
+from pinnfluence.errors import InputError
+from pinnfluence.influence.training_gradients import (
+    TrainingGradients,
+    solve_training,
+    test_gradients,
+    training_scores,
+)
 from pinnfluence.loss.pinn import Pinn
 
 ERROR = 0.01
@@ -23,6 +30,9 @@ SAMPLE_POINTS = 300
 
 HELD_OUT_POINTS = 60
 """Other test points on which the error is measured; a quarter as many of each condition."""
+
+LEAST_POINTS = 16
+"""Sampled points whose gradients are made at a time, at least; of small networks more."""
 
 BLOCK_ROWS = 4096
 """Training rows that are multiplied in float64 at a time; exact scores are kept in float32."""
@@ -46,6 +56,82 @@ class Factors:
     eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
+@dataclass(frozen=True)
+class ExactScores:
+    """Exact scores of single test rows: a quantity at one of the sampled points.
+
+    scores: ``[n_rows, k]``, training rows (see ``TrainingGradients``) by test rows.
+    rows: for each quantity its points (numbers in the sample) and its columns of ``scores``.
+    """
+
+    scores: np.ndarray
+    rows: dict[str, tuple[np.ndarray, np.ndarray]]
+    n_points: int
+
+    def incidence(self, terms: list[str]) -> csr_array:
+        """Sums of terms at a point as a matrix ``[k, n]``; n points at which one of them acts."""
+        points = np.concatenate([self.rows[term][0] for term in terms])
+        columns = np.concatenate([self.rows[term][1] for term in terms])
+        _, number = np.unique(points, return_inverse=True)
+        shape = (self.scores.shape[1], number.max(initial=-1) + 1)
+        return csr_array((np.ones(len(points)), (columns, number)), shape=shape)
+
+    def sizes(self) -> np.ndarray:
+        """Root mean square of the scores of each row's quantity, ``[k]``; 1 where it is 0."""
+        sizes = np.ones(self.scores.shape[1])
+        for _, columns in self.rows.values():
+            if len(columns):
+                squares = np.square(self.scores[:, columns], dtype=np.float64)
+                sizes[columns] = np.sqrt(squares.mean()) or 1.0
+        return sizes
+
+    def balanced(self) -> np.ndarray:
+        """The scores over the sizes, float32 ``[n_rows, k]``."""
+        return (self.scores / self.sizes()).astype(np.float32)
+
+
+def exact_scores(
+    samples: list[np.ndarray], inverse: Inverse, pinn: Pinn, train: TrainingGradients
+) -> list[ExactScores]:
+    """Exact scores ``G_f (M + damping I)^-1 G_train^T`` of samples of points, in one pass.
+
+    Raises:
+        InputError: NaN or infinite scores.
+    """
+    rows: list[dict[str, list[tuple[np.ndarray, np.ndarray]]]] = [{} for _ in samples]
+    ends = [0]
+
+    def columns() -> Iterator[np.ndarray]:
+        n_points = max(LEAST_POINTS, BLOCK_BYTES // (8 * pinn.n_params))
+        for x, of_sample in zip(samples, rows, strict=True):
+            end = 0
+            for start in range(0, len(x), n_points):
+                block = x[start : start + n_points]
+                for name, (points, G) in test_gradients(pinn, block, train.executor).items():
+                    here = np.arange(end, end + len(G))
+                    of_sample.setdefault(name, []).append((start + points, here))
+                    end += len(G)
+                    yield G.T
+            ends.append(ends[-1] + end)
+
+    product = training_scores(train, inverse, columns())
+    if not np.isfinite(product).all():
+        n_wrong = int((~np.isfinite(product).all(0)).sum())
+        raise InputError(
+            f"{n_wrong} of {product.shape[1]} quantities at sampled test points have NaN or "
+            "infinite scores: check the points, or give a larger --damping"
+        )
+    results = []
+    for number, of_sample in enumerate(rows):
+        joined = {
+            name: (np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts]))
+            for name, parts in of_sample.items()
+        }
+        scores = product[:, ends[number] : ends[number + 1]]
+        results.append(ExactScores(scores, joined, len(samples[number])))
+    return results
+
+
 def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.ndarray) -> Factors:
     """Factors of the influence of all training points at the test points.
 
@@ -62,21 +148,25 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
     error (over test points that were held out) of at most ``ERROR``. Where no rank reaches that,
     twice as many points are sampled.
     """
-    order, source = _SampleOrder(pinn, test_x), score_source(inverse, pinn, train)
-    n_asked = source.cheapness * SAMPLE_POINTS
-    held, *samples = source.scores([test_x[order.held], test_x[order.take(n_asked)]])
+    order, n_asked = _SampleOrder(pinn, test_x), SAMPLE_POINTS
+    whitened = inverse.whitened_rows
+    asked = [order.held] if whitened is not None else [order.held, order.take(n_asked)]
+    held, *samples = exact_scores([test_x[points] for points in asked], inverse, pinn, train)
     while True:
-        span = _Span(source.balanced(samples))
+        if whitened is None:
+            span = _Span(np.concatenate([sample.balanced() for sample in samples], axis=1))
+        else:
+            span = _Span(train.factors()[:, None].astype(np.float32) * whitened)
         error = _Error(held, span, train, pinn)
         rank = error.least_rank()
-        more = order.take(n_asked) if error.worst(rank) > ERROR else np.zeros(0, int)
+        enough = whitened is not None or error.worst(rank) <= ERROR
+        more = np.zeros(0, int) if enough else order.take(n_asked)
         if len(more) == 0:
             break
-        del span, error
-        samples += source.scores([test_x[more]])
+        samples += exact_scores([test_x[more]], inverse, pinn, train)
         n_asked *= 2
     V, D = span.V[:, :rank], span.norms[:, None]
-    basis = source.solve(V / D).astype(np.float32, order="C")
+    basis = solve_training(train, inverse, V / D).astype(np.float32, order="C")
     by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
     facts = {
         "rank": rank,
@@ -160,16 +250,15 @@ class _Error:
     """Relative errors of the held-out scores as a function of the rank."""
 
     def __init__(
-        self, held: SampledScores, span: _Span, train: TrainingGradients, pinn: Pinn
+        self, held: ExactScores, span: _Span, train: TrainingGradients, pinn: Pinn
     ) -> None:
         self._held, self._train, self._span = held, train, span
         self._inner = span.V.T @ (held.scores / span.norms[:, None])
         self._right = train.totals(span.V * span.norms[:, None])
-        self._exact = train.totals(held.scores)
         groups = {name: terms for name, terms in pinn.groups.items() if terms}
-        self._sums = {
-            name: held.incidence(groups.get(name, [name])) for name in [*held.rows, *groups]
-        }
+        self._sums = {name: held.incidence(terms) for name, terms in groups.items()}
+        exact = train.totals(held.scores)
+        self._exact = {name: self._of(name, exact) for name in [*held.rows, *groups]}
 
     def least_rank(self) -> int:
         """The least rank whose worst quantity is within the limit, by bisection; else all."""
@@ -186,15 +275,20 @@ class _Error:
 
     def by_quantity(self, rank: int) -> dict[str, dict[str, dict[str, float]]]:
         """Median and 95th percentile over training points (columns) and test points (rows)."""
-        difference = self._right[:, :rank] @ self._inner[:rank] - self._exact
-        found = {}
-        for name, total in self._sums.items():
-            wrong, right = difference @ total, self._exact @ total
+        totals, found = self._right[:, :rank] @ self._inner[:rank], {}
+        for name, exact in self._exact.items():
+            wrong = self._of(name, totals) - exact
             found[name] = {
-                "training_points": _percentiles(wrong, right, 1),
-                "test_points": _percentiles(wrong, right, 0),
+                "training_points": _percentiles(wrong, exact, 1),
+                "test_points": _percentiles(wrong, exact, 0),
             }
         return found
+
+    def _of(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """Scores of a quantity or a sum of them, from ``[n_train, k]`` of all test rows."""
+        if name in self._sums:
+            return scores @ self._sums[name]
+        return scores[:, self._held.rows[name][1]]
 
     def by_term(self, rank: int) -> dict[str, dict[str, float]]:
         """The same over training points, of each loss term alone and all quantities, balanced."""

@@ -141,10 +141,7 @@ class Fitter:
         if self.recipe.leverage:
             about["leverage"] = self.leverage().summary()
         gradients, pinn = self.training_gradients(), self.loss.pinn
-        total = 2 * gradients.n_rows // self.executor.n_processes
-        if fitted.inverse.projected is not None:  # its products, of the first process alone
-            total = 4 * gradients.n_rows
-        with self.executor.stage("compression", total):
+        with self.executor.stage("compression", 2 * gradients.n_rows // self.executor.n_processes):
             factors = self.executor.on_first(
                 lambda gradients: compress(fitted.inverse, pinn, gradients, test_x),
                 gradients,

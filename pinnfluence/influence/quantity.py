@@ -104,7 +104,7 @@ def exact_scores_of(
                 total += weights[start : start + len(block)] @ block
                 start += len(block)
             blocks = iter([total[None]])
-        rows = np.hstack([training_scores(train, inverse, b.T, np.float64) for b in blocks])
+        rows = np.hstack([training_scores(train, inverse, [b.T], np.float64) for b in blocks])
         parts = {term: rows[here].T for term, here in train.slices.items()}
         found.append(ExactMatrix(parts, train.points, train.loss.collocation.x))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.loss.differentiators import jacobian, projection
+from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.devices import float64_array, tensor_like
@@ -110,12 +110,21 @@ class TrainingGradients:
 
 
 def training_scores(
-    train: TrainingGradients, inverse: Inverse, columns: np.ndarray, dtype: DTypeLike = np.float32
+    train: TrainingGradients,
+    inverse: Inverse,
+    columns: Iterable[np.ndarray],
+    dtype: DTypeLike = np.float32,
 ) -> np.ndarray:
-    """``G_train (M + damping I)^-1`` times columns ``[n_params, k]``, ``[n_rows, k]``."""
+    """``G_train (M + damping I)^-1`` times columns, ``[n_rows, k]``.
+
+    The columns come as blocks ``[n_params, k_b]``, which are solved one after another.
+    """
     if inverse.has_rows:
-        return (train.factors()[:, None] * inverse.rows_solve(columns)).astype(dtype)
-    return train.times(inverse.solve(columns), dtype)
+        factors = train.factors()[:, None]
+        solved = [(factors * inverse.rows_solve(block)).astype(dtype) for block in columns]
+        train.executor.advance(train.n_rows)
+        return np.concatenate(solved, axis=1)
+    return train.times(np.concatenate([inverse.solve(block) for block in columns], axis=1), dtype)
 
 
 def solve_training(
@@ -123,32 +132,28 @@ def solve_training(
 ) -> np.ndarray:
     """``(M + damping I)^-1 G_train^T`` times columns ``[n_rows, k]``, ``[n_params, k]``."""
     if inverse.has_rows:
+        train.executor.advance(train.n_rows)
         return inverse.solve_rows(train.factors()[:, None] * coefficients)
     return inverse.solve(train.transposed_times(coefficients))
 
 
 def test_gradients(
-    pinn: Pinn,
-    x: np.ndarray,
-    executor: Executor,
-    basis: Tensor | None = None,  # noqa: PT028
+    pinn: Pinn, x: np.ndarray, executor: Executor
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Gradients of all quantities at the points ``x``, except sums: by name, points and rows.
 
     The points ``[n]`` on which the quantity acts, and the gradients ``[n, n_params]`` of outputs,
-    derived quantities, and squared residuals ``r_k(x)^2``; with a basis ``[n_params, rank]`` the
-    gradients times it, ``[n, rank]``.
+    derived quantities, and squared residuals ``r_k(x)^2``.
     """
-    found, width = {}, pinn.n_params if basis is None else basis.shape[1]
+    found = {}
     squares = Loss.uniform(pinn.at(x))
     for collocation, loss in ((pinn.at(x, [pinn.observables]), None), (pinn.at(x), squares)):
         for rows, one in zip(collocation.points.rows, collocation.singles(), strict=True):
             parts: dict[str, list[np.ndarray]] = {name: [] for name in one.names[0]}
             for chunk in one.chunks(executor.batch_size):
-                gradients_of = jacobian(chunk) if basis is None else projection(chunk, basis)
-                for name, (values, gradients) in gradients_of.items():
+                for name, (values, gradients) in jacobian(chunk).items():
                     slopes = loss.slopes(name, values)[:, None] * gradients if loss else gradients
                     parts[name].append(float64_array(slopes))
             for name, blocks in parts.items():
-                found[name] = rows, np.concatenate([np.empty((0, width)), *blocks])
+                found[name] = rows, np.concatenate([np.empty((0, pinn.n_params)), *blocks])
     return found

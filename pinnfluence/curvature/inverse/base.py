@@ -16,19 +16,6 @@ Solve = Callable[[np.ndarray], np.ndarray]
 """From columns ``[n_params, k]`` to ``(M + damping I)^-1`` times them."""
 
 
-@dataclass(frozen=True)
-class Projected:
-    """``(M + damping I)^-1 ~ Q K Q^T`` for gradients that lie, nearly, in the span of Q.
-
-    basis: Q ``[n_params, rank]``, orthonormal. rows: ``A Q``, ``[n_residuals, rank]``, A with
-    ``M = A^T A`` the Jacobian of the loss's scaled residuals. inner: K ``[rank, rank]``.
-    """
-
-    basis: np.ndarray
-    rows: np.ndarray
-    inner: np.ndarray
-
-
 class Inverse(ABC):
     """``(M + damping I)^-1``, or what is left of it on some eigenpairs."""
 
@@ -49,8 +36,11 @@ class Inverse(ABC):
         return np.zeros(0)
 
     @property
-    def projected(self) -> Projected | None:
-        """The same on few directions that hold the gradients of the loss, if it knows them."""
+    def whitened_rows(self) -> np.ndarray | None:
+        """``A R`` ``[n_residuals, rank]`` with ``R R^T = (M + damping I)^-1`` on few directions R.
+
+        A as below; None where the inverse is not on few directions.
+        """
         return None
 
     has_rows: bool = False

@@ -30,13 +30,7 @@ import torch
 from scipy.linalg import cho_factor, cho_solve, eigh
 from torch import Tensor
 
-from pinnfluence.curvature.inverse.base import (
-    Inverse,
-    InverseMethod,
-    MethodCost,
-    Projected,
-    UnitCosts,
-)
+from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, MethodCost, UnitCosts
 from pinnfluence.curvature.lanczos import check_finite
 from pinnfluence.curvature.operator import Curvature
 from pinnfluence.curvature.sketch import N_PROBES, Sketch, in_float64, orthonormal
@@ -65,36 +59,63 @@ PARTS, PASS = "randomised", "pass"
 
 
 class RandomisedInverse(Inverse):
-    """The damped inverse from Q ``[rank, n_params]`` (a row a direction) and T."""
+    """The damped inverse from Q ``[rank, n_params]``, a row a direction, and T ``[n, rank]``.
+
+    pairs: eigenvalues and eigenvectors of ``T^T T``.
+    """
+
+    has_rows = False
 
     def __init__(
-        self, Q: np.ndarray, T: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], damping: float
+        self,
+        Q: np.ndarray,
+        T: np.ndarray,
+        pairs: tuple[np.ndarray, np.ndarray],
+        damping: float,
+        has_rows: bool,
     ) -> None:
         if not damping > 0:
             raise InputError(
                 f"the curvature is inverted on {len(Q)} directions, and the others are damped: "
                 "give a positive --damping"
             )
-        self.damping, self._Q, self._T = damping, Q, T
+        self.damping, self._Q, self._T, self.has_rows = damping, Q, T, has_rows
         self._values, self._vectors = pairs
+
+    @property
+    def whitened_rows(self) -> np.ndarray | None:
+        """``T (T^T T + damping I)^-1/2`` in eigenvectors, float32 ``[n_residuals, rank]``."""
+        if not self.has_rows:
+            return None
+        root = self._vectors / np.sqrt(self._values + self.damping)
+        return np.concatenate([(T.T @ root).astype(np.float32) for _, T in in_float64(self._T.T)])
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
         """Product with the columns of ``[n_params, k]``."""
-        V, total = self._vectors, np.zeros((len(self._Q), vectors.shape[1]))
-        for columns, Q in in_float64(self._Q):
-            total += Q @ vectors[columns]
         filters = 1 / (self._values + self.damping) - 1 / self.damping
-        coefficients = V @ (filters[:, None] * (V.T @ total))
-        solution = vectors / self.damping
-        for columns, Q in in_float64(self._Q):
-            solution[columns] += Q.T @ coefficients
-        return solution
+        coefficients = self._filtered(filters, self._inside(vectors))
+        return vectors / self.damping + self._outward(coefficients)
 
-    @property
-    def projected(self) -> Projected:
-        """Q, T and ``K = (T^T T + damping I)^-1``."""
-        V = self._vectors
-        return Projected(self._Q.T, self._T, V / (self._values + self.damping) @ V.T)
+    def rows_solve(self, vectors: np.ndarray) -> np.ndarray:
+        """``T (T^T T + damping I)^-1 Q^T`` times columns ``[n_params, k]``."""
+        inner = self._filtered(1 / (self._values + self.damping), self._inside(vectors))
+        return np.concatenate([T.T @ inner for _, T in in_float64(self._T.T)])
+
+    def solve_rows(self, coefficients: np.ndarray) -> np.ndarray:
+        """``Q (T^T T + damping I)^-1 T^T`` times columns ``[n_residuals, k]``."""
+        inside = sum(T @ coefficients[rows] for rows, T in in_float64(self._T.T))
+        return self._outward(self._filtered(1 / (self._values + self.damping), inside))
+
+    def _filtered(self, filters: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        return self._vectors @ (filters[:, None] * (self._vectors.T @ inside))
+
+    def _inside(self, vectors: np.ndarray) -> np.ndarray:
+        """``Q^T`` times columns ``[n_params, k]``, ``[rank, k]``."""
+        return sum(Q @ vectors[columns] for columns, Q in in_float64(self._Q))
+
+    def _outward(self, coefficients: np.ndarray) -> np.ndarray:
+        """``Q`` times columns ``[rank, k]``, ``[n_params, k]``."""
+        return np.concatenate([Q.T @ coefficients for _, Q in in_float64(self._Q)])
 
 
 class Randomised(InverseMethod):
@@ -139,7 +160,8 @@ class Randomised(InverseMethod):
 
     def at(self, damping: float) -> RandomisedInverse:
         """The damped inverse."""
-        return RandomisedInverse(self._Q, self._T, self._pairs, damping)
+        has_rows = self.curvature.has_loss_rows
+        return RandomisedInverse(self._Q, self._T, self._pairs, damping, has_rows)
 
     def metadata(self) -> dict[str, Any]:
         """What a score file says about the work."""
