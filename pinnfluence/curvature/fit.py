@@ -130,14 +130,11 @@ def _choose(damped: _Damped) -> Damping:
     def choose(hessian: Curvature | None) -> Damping:
         return rule(lambda d: neglected_part(damped.at(d), gradients, hessian))
 
-    n_points = len(loss) // executor.n_processes
+    with executor.stage("gradients", len(loss) // executor.n_processes):
+        gradients = gradients_of(loss, executor)
     if method.refines:
-        with executor.stage("gradients", n_points):
-            gradients = gradients_of(loss, executor)
         damped.prepare(executor.on_first(lambda _: rule(lambda d: 0.0).value))
-    with executor.stage("damping", 1 if method.refines else n_points + 1):
-        if not method.refines:
-            gradients = gradients_of(loss, executor)
+    with executor.stage("damping", 1):
         hessian = None if method.curvature.is_hessian else Hessian(loss, executor, False)
         chosen = executor.on_first(choose, hessian, "matmat")
         executor.advance()

@@ -86,6 +86,14 @@ def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.nda
     return rows, coefficients
 
 
+def product(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """``rows @ vectors`` in float64, some columns of the rows at a time."""
+    total = np.zeros((len(rows), vectors.shape[1]))
+    for columns, block in in_float64(rows):
+        total += block @ vectors[columns]
+    return total
+
+
 def in_float64(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Some columns at a time, and which."""
     for start in range(0, rows.shape[1], COLUMNS):

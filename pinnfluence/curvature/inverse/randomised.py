@@ -33,7 +33,7 @@ from torch import Tensor
 from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, MethodCost, UnitCosts
 from pinnfluence.curvature.lanczos import check_finite
 from pinnfluence.curvature.operator import Curvature
-from pinnfluence.curvature.sketch import N_PROBES, Sketch, in_float64, orthonormal
+from pinnfluence.curvature.sketch import N_PROBES, Sketch, in_float64, orthonormal, product
 from pinnfluence.errors import InputError
 from pinnfluence.storage.stage_store import StageStore
 
@@ -50,9 +50,6 @@ less than half of what a compression may have (``influence.compression``)."""
 
 SMALL_BYTES = 200_000_000
 """Size of Q and T in float64 up to which they are; beyond, they are float32."""
-
-BLOCK_ROWS = 4096
-"""Rows of T that are multiplied in float64 at a time."""
 
 PARTS, PASS = "randomised", "pass"
 """Stages: what each pass over the points gave, and the one that runs."""
@@ -93,25 +90,21 @@ class RandomisedInverse(Inverse):
     def solve(self, vectors: np.ndarray) -> np.ndarray:
         """Product with the columns of ``[n_params, k]``."""
         filters = 1 / (self._values + self.damping) - 1 / self.damping
-        coefficients = self._filtered(filters, self._inside(vectors))
+        coefficients = self._filtered(filters, product(self._Q, vectors))
         return vectors / self.damping + self._outward(coefficients)
 
     def rows_solve(self, vectors: np.ndarray) -> np.ndarray:
         """``T (T^T T + damping I)^-1 Q^T`` times columns ``[n_params, k]``."""
-        inner = self._filtered(1 / (self._values + self.damping), self._inside(vectors))
+        inner = self._filtered(1 / (self._values + self.damping), product(self._Q, vectors))
         return np.concatenate([T.T @ inner for _, T in in_float64(self._T.T)])
 
     def solve_rows(self, coefficients: np.ndarray) -> np.ndarray:
         """``Q (T^T T + damping I)^-1 T^T`` times columns ``[n_residuals, k]``."""
-        inside = sum(T @ coefficients[rows] for rows, T in in_float64(self._T.T))
+        inside = product(self._T.T, coefficients)
         return self._outward(self._filtered(1 / (self._values + self.damping), inside))
 
     def _filtered(self, filters: np.ndarray, inside: np.ndarray) -> np.ndarray:
         return self._vectors @ (filters[:, None] * (self._vectors.T @ inside))
-
-    def _inside(self, vectors: np.ndarray) -> np.ndarray:
-        """``Q^T`` times columns ``[n_params, k]``, ``[rank, k]``."""
-        return sum(Q @ vectors[columns] for columns, Q in in_float64(self._Q))
 
     def _outward(self, coefficients: np.ndarray) -> np.ndarray:
         """``Q`` times columns ``[rank, k]``, ``[n_params, k]``."""
@@ -182,9 +175,8 @@ class Randomised(InverseMethod):
         self._T = np.concatenate([self._T, T[:, :n_new]], 1)
         self._T_outside = T[:, n_new:]
         self._C = np.zeros((len(self._Q),) * 2)
-        for start in range(0, len(T), BLOCK_ROWS):
-            block = self._T[start : start + BLOCK_ROWS].astype(np.float64)
-            self._C += block.T @ block
+        for _, block in in_float64(self._T.T):
+            self._C += block @ block.T
         check_finite(self._C)
         self._pairs = eigh(self._C, driver="evr", check_finite=False)
         self._pairs = self._pairs[0].clip(0), self._pairs[1]
@@ -258,7 +250,7 @@ class Randomised(InverseMethod):
         part: of the newest directions, to see how the error falls with their number.
         """
         C, n_old = self._C, len(self._Q) - self._sums.shape[1]
-        inside = self._probes @ self._Q.T.astype(np.float64)
+        inside = product(self._Q, self._probes.T)
         Z = np.eye(len(C))
         if part < 1:
             kept = np.linalg.qr(self._sums[: int(part * len(self._sums))].T)[0]
@@ -268,12 +260,12 @@ class Randomised(InverseMethod):
                     [np.zeros((len(kept), n_old)), kept],
                 ]
             )
-        few = Z @ _solve(Z.T @ C @ Z, damping, Z.T @ inside.T)
+        few = Z @ _solve(Z.T @ C @ Z, damping, Z.T @ inside)
         T = self._T.astype(np.float64)
         U = self._T_outside.astype(np.float64)
         with_probes = np.block([[C, T.T @ U], [U.T @ T, U.T @ U]])
-        right = np.concatenate([inside, self._probes @ self._outside.T.astype(np.float64)], 1)
-        more = _solve(with_probes, damping, right.T)
+        right = np.concatenate([inside, product(self._outside, self._probes.T)])
+        more = _solve(with_probes, damping, right)
         exact = T @ more[: len(C)] + U @ more[len(C) :]
         sizes = np.linalg.norm(exact, axis=0)
         wrong = (exact - T @ few)[:, sizes > 0] / sizes[sizes > 0]
