@@ -1,12 +1,12 @@
-"""How the randomised inverse grows with parameters and points: seconds, memory, rank, error.
+"""How the randomised inverse grows with the parameters: seconds, memory, rank, error.
 
-python benchmarks/scale.py [--rows 40801,10000 ...] [--again]
+OMP_NUM_THREADS=1 python benchmarks/scale.py [--rows 198915,2000 ...] [--again]
 
 Rows that are in benchmarks/results/scale.json are not computed again, so that the table may be made
-a row at a time. The networks are those of the flow as training begins: the work of a pass does not
-depend on the weights, but the rank that is needed does; trained networks need more. The damping is
-1e-6 of the largest eigenvalue, about what the rule gives for the paper's model. The row ``check``
-compares scores of other points with those of the inverse in the space of the residuals.
+a row at a time. The networks are those of the flow as training begins, untrained: a pass over the
+points costs the same, but the rank that is needed is smaller than that of trained networks. The
+damping is 1e-6 of the largest eigenvalue, about what the rule gives for the paper's model. The
+first row compares scores of other points with those of the inverse in the space of the residuals.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 NETWORKS = {41003: (100,) * 5, 198915: (256,) * 4, 791043: (512,) * 4}
 """Widths of the hidden layers by the number of parameters."""
 
-POINTS = (10_000, 50_000)
 CHECK = (41003, 1_500)
+ROWS = (CHECK, (41003, 5_000), (198915, 2_000), (791043, 1_500))
+"""Parameters and points of each row; the first is checked."""
+
 PART = 1e-6
 """Damping over the largest eigenvalue."""
 
@@ -85,12 +87,12 @@ def checked(method: Randomised, damping: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="+", metavar="N_PARAMS,N_POINTS", help="of the table")
+    parser.add_argument(
+        "--rows", nargs="*", default=(), metavar="N_PARAMS,N_POINTS", help="of the table"
+    )
     parser.add_argument("--again", action="store_true", help="compute what is there, too")
     arguments = parser.parse_args()
-    rows = [CHECK, *((p, n) for n in POINTS for p in NETWORKS)]
-    if arguments.rows:
-        rows = [(int(p), int(n)) for p, n in (text.split(",") for text in arguments.rows)]
+    rows = [tuple(map(int, text.split(","))) for text in arguments.rows] or ROWS
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for row in rows:
         name = ",".join(map(str, row))

@@ -1,12 +1,15 @@
 """The inverse on few directions against the dense matrix: errors, resume, order, choice."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from brute_force import TERMS
 
 from pinnfluence import Influence
-from pinnfluence.curvature.inverse import randomised
+from pinnfluence.curvature.inverse import METHODS, method_of, randomised
 from pinnfluence.curvature.operators import GaussNewton, Hessian
 from pinnfluence.curvature.recipe import recipe_of
 from pinnfluence.curvature.sketch import orthonormal
@@ -154,6 +157,19 @@ def test_compressed_scores(pinn, points, known):
     assert f"on {found.metadata['randomised']['rank']} directions" in "\n".join(
         report(found, {})[0]
     )
+
+
+def test_which_method_is_the_cheapest():
+    def chosen(n_params, n_residuals, exact=False, has_rows=True):
+        matrix: Any = SimpleNamespace(n_params=n_params, n_residuals=n_residuals, has_rows=has_rows)
+        return method_of("full", matrix, exact)
+
+    assert chosen(12_867, 35_002) is METHODS["randomised"]
+    assert chosen(12_867, 35_002, exact=True) is METHODS["dense"]
+    assert chosen(790_000, 35_002, exact=True) is METHODS["residual-space"]
+    assert chosen(2_500, 10**6) is METHODS["dense"]
+    assert chosen(10**6, 2_500) is METHODS["residual-space"]
+    assert chosen(10**6, 10**6, has_rows=False) is METHODS["dense"]
 
 
 def test_orthonormal_directions_outside_of_others():
