@@ -53,6 +53,6 @@ def _derivative(envelope: Envelope, x: Tensor, index: tuple[int, ...]) -> Tensor
     """
     if not index:
         return envelope(x)
-    value, pull = torch.func.vjp(lambda points: _derivative(envelope, points, index[:-1]), x)
+    value, pull, *_ = torch.func.vjp(lambda z: _derivative(envelope, z, index[:-1]), x)
     columns = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
     return torch.stack([pull(c.expand_as(value))[0][:, index[-1]] for c in columns], 1)
