@@ -51,6 +51,13 @@ def test_weights_are_those_of_training(pinn, points):
     assert Loss.of_training(pinn.at(points)).weights == {"equation": 1 / 40, "edge": 3 / 12}
 
 
+def test_weight_decay_is_part_of_what_is_minimised(pinn, points):
+    plain, decayed = (objective_of(p, points) for p in (pinn, replace(pinn, weight_decay=0.3)))
+    theta = plain.start + 0.01
+    expected = plain.value(theta) + 0.15 * float(theta.square().sum())
+    assert decayed.value(theta) == pytest.approx(expected, rel=1e-12)
+
+
 def test_gradient_and_products_are_those_of_the_loss(pinn, points):
     objective = objective_of(pinn, points)
     theta = objective.start + 0.01 * torch.arange(len(objective.start)).double().sin()

@@ -129,14 +129,15 @@ def test_a_script_has_scores_a_page_and_a_diagnosis(
     assert f"make_model: rank 5, {source}" in result.stdout
     description, blobs = read_page(tmp_path / "page.html")
     fields = description["models"][0]
-    shown = [read_array(blobs["model0"], fields[name]["u"]) for name in ("predicted", "estimated")]
+    predicted = read_array(blobs["model0"], fields["predicted"]["u"])
+    estimated = read_array(blobs["model0"], fields["estimated"]["u"])
     step = load_correction(diagnosis, model.identity, model.pinn.n_params)
     assert step is not None
-    np.testing.assert_allclose(shown[0], model.predict(model.train_x)["u"], atol=1e-6)
+    np.testing.assert_allclose(predicted, model.predict(model.train_x)["u"], atol=1e-6)
     _, rows = jacobian(model.pinn.at(model.train_x, [model.pinn.observables]))["u"]
     if kind == "plain":  # a network that is called by its equations is corrected linearly
-        np.testing.assert_allclose(shown[1], rows.numpy() @ step, atol=1e-5 * abs(shown[1]).max())
-    assert abs(shown[1]).max() > 0
+        np.testing.assert_allclose(estimated, rows.numpy() @ step, atol=1e-5 * abs(estimated).max())
+    assert abs(estimated).max() > 0
 
 
 def test_a_model_of_a_script_is_retrained(plain: str, tmp_path: Path) -> None:
