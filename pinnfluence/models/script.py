@@ -164,7 +164,9 @@ def _pinn_of(given: Any, source: str, dtype: torch.dtype) -> Pinn:
     """The network and the loss of what a function returned."""
     if isinstance(given, Pinn):
         if given.training is None:
-            raise InputError(f"{source} returned a Pinn without points; take torch_model")
+            raise InputError(
+                f"{source} returned a Pinn without points; take torch_model or from_pina"
+            )
         return given
     if "deepxde" in sys.modules:  # else it can be none of DeepXDE's, which takes seconds to import
         from pinnfluence.models.deepxde.model import dde
