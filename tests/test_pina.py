@@ -53,7 +53,8 @@ def unknown(input_: Any, output_: Any, params_: Any) -> Any:
 class Flow(SpatialProblem):
     """A system, a wall, and measurements."""
 
-    output_variables, conditions = ["u", "p"], {}
+    output_variables = ["u", "p"]  # noqa: RUF012
+    conditions: dict[str, Any] = {}  # noqa: RUF012
     spatial_domain = CartesianDomain({"x": [0, 1], "y": [0, 1]})
 
     def __init__(self) -> None:
@@ -70,7 +71,8 @@ class Flow(SpatialProblem):
 class Unknown(InverseProblem, SpatialProblem):
     """A coefficient to be found."""
 
-    output_variables, conditions = ["u"], {}
+    output_variables = ["u"]  # noqa: RUF012
+    conditions: dict[str, Any] = {}  # noqa: RUF012
     spatial_domain = CartesianDomain({"x": [0, 1], "y": [0, 1]})
     unknown_parameter_domain = CartesianDomain({"k": [0.5, 2.0]})
 
