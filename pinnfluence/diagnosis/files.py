@@ -22,7 +22,9 @@ def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     write_bytes(folder / REPORT, f"{figures}\n".encode())
     checkpoint = model.provenance().get("checkpoint", {})  # a user's own script has none
     facts = {"sha256_of_checkpoint": checkpoint.get("sha256"), "reliable": report.reliable}
-    tensor_file.write(folder / CORRECTION, {"step": report.estimate.best.step}, facts)
+    arrays = {"step": report.estimate.best.step}
+    arrays |= {"candidates": report.candidates, "helping": report.helping}
+    tensor_file.write(folder / CORRECTION, arrays, facts)
     write_bytes(folder / PAGE, page(report, model, title).encode())
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]
 

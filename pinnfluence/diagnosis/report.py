@@ -16,11 +16,13 @@ from pinnfluence.diagnosis.error_estimate import RELIABLE, ErrorEstimate
 from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
 from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.loss_weights import error_slopes
+from pinnfluence.diagnosis.new_points import target_of
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.quantity import Quantity
+from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import Stages
 from pinnfluence.storage.points import check_points
@@ -82,7 +84,9 @@ class Report:
     at which errors were looked at, and that were drawn. fresh_losses: ``sum_k c_k r_k^2`` at the
     fresh points, ``[n_fresh]``. responsible: part of the error of each quantity that a fresh point
     contributes, ``[n_fresh, n_quantities]``. holding: by what part of itself an error falls when a
-    training point is removed, ``[n_train, n_quantities]``. press: of the training points.
+    training point is removed, ``[n_train, n_quantities]``. candidates, helping: fresh points, and
+    by what part of itself the squared error falls when one of them is added, ``[n_candidates]``.
+    press: of the training points.
     slopes: ``d log |error| / d log c_k`` by quantity and loss term. measures: of the network and
     corrected, by name. unknowns: of an inverse problem. decrease: part of the training's loss that
     a Gauss-Newton step would take away.
@@ -99,6 +103,8 @@ class Report:
     terms: dict[str, TermLoss]
     responsible: np.ndarray = field(repr=False)
     holding: np.ndarray = field(repr=False)
+    candidates: np.ndarray = field(repr=False)
+    helping: np.ndarray = field(repr=False)
     press: Press = field(repr=False)
     slopes: dict[str, dict[str, float]]
     measures: dict[str, tuple[float, float]]
@@ -127,6 +133,27 @@ class Report:
     def values(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The network's predictions at points ``[n, n_inputs]``, ``[n]`` by name of quantity."""
         return evaluate(self.pinn, points, self.quantities)
+
+    def target(
+        self,
+        quantity: Quantity | None = None,
+        at: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Target:
+        """The estimated squared error as a target of new points: for ``Influence.candidates``.
+
+        Args:
+            quantity: whose error, at the points ``at`` ``[n, n_inputs]``; None: the sum of the
+                squared relative errors of all quantities of the report, at some of its points.
+            weights: ``[n]``; given, the error of the number ``sum_i weights_i f(x_i)``.
+
+        Raises:
+            InputError: no such quantity, points or weights that do not fit.
+
+        >>> found = influence.candidates(points, report.target())        # doctest: +SKIP
+        >>> points[found.select(20).points]                              # doctest: +SKIP
+        """
+        return target_of(self, quantity, at, weights)
 
     @property
     def reliable(self) -> bool:
@@ -192,7 +219,7 @@ def diagnose(
     )
     estimated = long.estimated()
     errors = changes(pinn, estimated.estimate.best.step, x, functions)
-    trained = long.trained(errors)
+    trained = long.trained(errors, estimated.estimate.best.step)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     return Report(
         pinn,
@@ -206,6 +233,8 @@ def diagnose(
         _terms(training, trained.press, fit),
         estimated.point_shares / norms,
         trained.holding / norms,
+        long.candidates.x,
+        trained.helping,
         trained.press,
         _slopes(pinn, trained.weight_steps, errors, x, functions),
         _measures(model, estimated.estimate),
