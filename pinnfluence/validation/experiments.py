@@ -43,8 +43,9 @@ class Settings:
     """How an experiment retrains.
 
     proximal: mu of ``mu |theta - theta-hat|^2``. tolerance: gradient norm at which retraining ends,
-    as a part of the median ``||grad l_i||`` at theta-hat. renormalised: weights are c_k over the
-    number of points that are left, as DeepXDE would; else they stay as they are.
+    as a part of the median ``||grad l_i||`` at theta-hat, of all points that may be there.
+    renormalised: weights are c_k over the number of points that are there, as DeepXDE would; else
+    they stay as they are.
     """
 
     proximal: float
@@ -225,7 +226,7 @@ class Experiment:
         return Objective(rest, self.settings.proximal, self._theta)
 
     def _median_point_gradient(self) -> float:
-        norms, _ = point_gradients(self.loss, Executor())
+        norms, _ = point_gradients(self._whole, Executor())
         return float(norms.median())
 
     @staticmethod
