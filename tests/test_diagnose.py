@@ -175,7 +175,10 @@ def test_the_script_writes_its_report(tmp_path):
     figures = json.loads((folder / "report.json").read_text())
     assert figures["errors"]["u"]["relative"] == pytest.approx(0.14, abs=0.02)
     page = (folder / "report.html").read_text()
-    assert page.count("<figure>") == 4
+    assert page.count("<figure>") == 5
+    best = figures["new_points"][0]
+    assert len(best["place"]) == 2
+    assert 0.5 < best["part_of_squared_error"] < 1
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -70,8 +70,9 @@ class Findings:
     at which errors were looked at, and that were drawn. fresh_losses: ``sum_k c_k r_k^2`` at the
     fresh points, ``[n_fresh]``. responsible: part of the error of each quantity that a fresh point
     contributes, ``[n_fresh, n_quantities]``. holding: by what part of itself an error falls when a
-    training point is removed, ``[n_train, n_quantities]``. press: of the training points.
-    slopes: ``d log |error| / d log c_k`` by quantity and loss term. measures: of the network and
+    training point is removed, ``[n_train, n_quantities]``. candidates, helping: fresh points, and
+    by what part of itself the squared error falls when one of them is added, ``[n_candidates]``.
+    press: of the training points. slopes: ``d log |error| / d log c_k`` by quantity and loss term. measures: of the network and
     corrected, by name. unknowns: of an inverse problem. decrease: part of the training's loss that
     a Gauss-Newton step would take away.
     """
@@ -87,6 +88,8 @@ class Findings:
     terms: dict[str, TermLoss]
     responsible: np.ndarray = field(repr=False)
     holding: np.ndarray = field(repr=False)
+    candidates: np.ndarray = field(repr=False)
+    helping: np.ndarray = field(repr=False)
     press: Press = field(repr=False)
     slopes: dict[str, dict[str, float]]
     measures: dict[str, tuple[float, float]]

@@ -16,17 +16,40 @@ from pinnfluence.diagnosis.error_estimate import ErrorEstimate
 from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
 from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
 from pinnfluence.diagnosis.loss_weights import error_slopes
+from pinnfluence.diagnosis.new_points import target_of
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.quantity import Quantity
+from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import Stages
 
 
 class Report(Findings):
     """The findings of a diagnosis; ``text()`` says them in plain words."""
+
+    def target(
+        self,
+        quantity: Quantity | None = None,
+        at: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Target:
+        """The estimated squared error as a target of new points: for ``Influence.candidates``.
+
+        Args:
+            quantity: whose error, at the points ``at`` ``[n, n_inputs]``; None: the sum of the
+                squared relative errors of all quantities of the report, at some of its points.
+            weights: ``[n]``; given, the error of the number ``sum_i weights_i f(x_i)``.
+
+        Raises:
+            InputError: no such quantity, points or weights that do not fit.
+
+        >>> found = influence.candidates(points, report.target())        # doctest: +SKIP
+        >>> points[found.select(20).points]                              # doctest: +SKIP
+        """
+        return target_of(self, quantity, at, weights)
 
     def text(self) -> str:
         """The report in plain words, one screen."""
@@ -87,7 +110,7 @@ def diagnose(
     )
     estimated = long.estimated()
     errors = changes(pinn, estimated.estimate.best.step, x, functions)
-    trained = long.trained(errors)
+    trained = long.trained(errors, estimated.estimate.best.step)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     return Report(
         pinn,
@@ -101,6 +124,8 @@ def diagnose(
         _terms(training, trained.press, fit),
         estimated.point_shares / norms,
         trained.holding / norms,
+        long.candidates.x,
+        trained.helping,
         trained.press,
         _slopes(pinn, trained.weight_steps, errors, x, functions),
         _measures(model, estimated.estimate),

@@ -29,6 +29,9 @@ NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the 
 UNFINISHED = 0.1
 """Part of the loss that one step would take away, from which on training was not at its end."""
 
+N_NAMED = 5
+"""Places for a new point that the figures name."""
+
 NOTHING = 1e-12
 """Loss on the training's points over that on fresh ones that counts as none at all."""
 
@@ -187,7 +190,18 @@ def points(report: Findings) -> list[str]:
         )
     else:
         lines.append("No single training point holds the network where it is.")
-    return lines
+    return [*lines, new_points(report)]
+
+
+def new_points(report: Report) -> str:
+    """Where a further training point would lower the error most."""
+    best = float(report.helping.max(initial=0.0))
+    if best < HOLDS:
+        return "No single new point would lower the squared error by a percent."
+    return (
+        f"A new training point would help most near {_places(report.candidates, report.helping)}; "
+        f"the first alone takes away {percent(best)} of the squared error, to first order"
+    )
 
 
 def _sources(report: Findings) -> str:
@@ -286,6 +300,13 @@ def figures(report: Findings) -> dict[str, Any]:
         "interpolated": report.press.interpolated,
         "decrease": report.decrease,
         "advice": advice(report),
+        "new_points": [
+            {
+                "place": report.candidates[i].tolist(),
+                "part_of_squared_error": float(report.helping[i]),
+            }
+            for i in largest_apart(report.candidates, report.helping, N_NAMED)
+        ],
         "n_fresh": len(report.fresh_x),
         "n_train": len(report.train_x),
         "n_params": report.pinn.n_params,
