@@ -10,10 +10,10 @@ import numpy as np
 
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
+from pinnfluence.influence.candidates import equations_at
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.problem.parts import NUMBERS
-from pinnfluence.storage.points import check_points
 
 POOL = 5
 """Candidates for each fresh point."""
@@ -190,18 +190,7 @@ def fresh_sets(
 
 def _given(pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn) -> Collocation:
     """The equations at points of the user's own."""
-    if isinstance(given, Pinn):
-        if given.terms != pinn.terms:
-            raise InputError(
-                f"expected fresh points for the loss terms {', '.join(pinn.terms)}, found them for "
-                f"{', '.join(given.terms)}"
-            )
-        if given.training is None:
-            raise InputError("expected a Pinn with fresh points, found one without points")
-        found = Collocation(pinn, given.equations, given.training)
-    else:
-        check_points(given, len(pinn.inputs), "fresh")
-        found = pinn.at(given)
+    found = equations_at(pinn, given, "fresh")
     known = set(map(bytes, np.ascontiguousarray(train_x)))
     if any(bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))):
         raise InputError("expected fresh points, found some that were trained on: leave them out")
