@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from pinnfluence.diagnosis.fresh import sampler_of
 from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.reader import from_deepxde
+from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import Resampling, Sampler
 
 
@@ -70,7 +72,8 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
         if domain is None:
             raise InputError("expected a model with a domain, found data without a geometry")
         draw = drawing(domain, INSIDE, "pseudo")
-        self._sampler = Sampler(self._sampler.strategy, draw, *self._settings)
+        chooser = ByInfluence(sampler_of(self.model), sampler_of(self.model, inside=True))
+        self._sampler = Sampler(self._sampler.strategy, draw, *self._settings, chooser)
         self._since = None
 
     def on_epoch_begin(self) -> None:

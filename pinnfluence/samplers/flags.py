@@ -8,7 +8,9 @@ from typing import Any
 from pinnfluence.errors import InputError
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import geometry
+from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.problem.problem import Problem
+from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import N_ADDED, Sampler
 from pinnfluence.samplers.strategies import strategy_of
 
@@ -36,14 +38,17 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     if n is None and mode == "add":
         n = N_ADDED
     candidates = given["sampler_candidates"]
+    domain, numbers = geometry(problem.domain), problem.sampling.numbers
+    fresh = drawing(domain, [numbers[key] for key in reversed(NUMBERS)], "pseudo")
     sampler = Sampler(
         name,
-        drawing(geometry(problem.domain), INSIDE, "pseudo"),
+        drawing(domain, INSIDE, "pseudo"),
         given["sampler_every"],
         n,
         mode,
         given["seed"],
         strategy.n_candidates if candidates is None else candidates,
+        ByInfluence(fresh, drawing(domain, INSIDE, "Hammersley")),
     )
     values = (sampler.every, sampler.n, mode, sampler.n_candidates)
     return sampler, {"sampler": name, **dict(zip(SETTINGS, values, strict=True))}

@@ -19,13 +19,14 @@ def drawing(geometry: Any, numbers: Sequence[int], kind: str) -> Draw:
     """A function that draws points from a geometry.
 
     Args:
-        numbers: proportions of initial, boundary and domain points.
+        numbers: proportions of initial, boundary and domain points; all 0: domain points alone.
         kind: the distribution, one of DeepXDE's.
     """
+    numbers = numbers if any(numbers) else INSIDE
     names = ("random_initial_points", "random_boundary_points", "random_points")
 
     def draw(n: int, seed: int) -> np.ndarray:
-        factor = n / max(1, sum(numbers))
+        factor = n / sum(numbers)
         with _numpy_seed(seed):
             parts = [
                 getattr(geometry, name)(round(factor * number), kind)
