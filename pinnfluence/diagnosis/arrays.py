@@ -263,11 +263,13 @@ def _rows(name: str, operator: LinearOperator) -> np.ndarray:
     product = operator.rmatmat if few else operator.matmat
     blocks = np.array_split(identity, range(COLUMNS, len(identity), COLUMNS), axis=1)
     try:
-        found = np.concatenate([np.asarray(product(block)) for block in blocks], axis=1)
+        if few:
+            operator.rmatvec(np.zeros(n, operator.dtype))
     except NotImplementedError:
         raise InputError(
             f"expected {name} with rmatvec, as it has fewer rows than columns, {operator.shape}"
         ) from None
+    found = np.concatenate([np.asarray(product(block)) for block in blocks], axis=1)
     rows: np.ndarray = found.T if few else found
     vector = np.random.default_rng(0).standard_normal(n_params).astype(operator.dtype)
     expected, limit = operator.matvec(vector), float(np.finfo(rows.dtype).eps) ** 0.5
