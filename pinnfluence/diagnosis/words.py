@@ -267,6 +267,7 @@ def figures(report: Report) -> dict[str, Any]:
         ],
         "effective_parameters": report.press.effective,
         "interpolated": report.press.interpolated,
+        "damping": report.damping,
         "decrease": report.decrease,
         "advice": advice(report),
         "new_points": [
