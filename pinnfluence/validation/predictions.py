@@ -235,11 +235,13 @@ class Predictions:
 
 
 def randomised(pinn: Pinn, seed: int = 0) -> Pinn:
-    """The same with each parameter's entries in random order."""
+    """The same with the entries of each trained parameter in random order."""
     network = copy.deepcopy(pinn.network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in network.parameters():
+        for name, p in network.named_parameters():
+            if name not in pinn.params:
+                continue
             order = torch.randperm(p.numel(), generator=generator)
             p.copy_(p.flatten()[order].view_as(p))
     return replace(pinn, network=network)
