@@ -110,11 +110,9 @@ class _Rows:
         vector = np.random.default_rng(0).standard_normal(self.A.shape[1])
         size = 0.0
         for _ in range(20):
-            vector = self.A.T @ (self.A @ vector)
-            size = float(np.linalg.norm(vector))
-            if size == 0:
-                break
-            vector /= size
+            product: np.ndarray = self.A.T @ (self.A @ vector)
+            size = float(np.linalg.norm(product))
+            vector = product / max(size, 1e-300)
         return size
 
 
