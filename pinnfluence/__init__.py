@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pinnfluence.influence import Influence
     from pinnfluence.loss.pinn import Pinn
     from pinnfluence.models.deepxde.reader import from_deepxde
+    from pinnfluence.models.pina import from_pina
     from pinnfluence.models.plain_torch import torch_model
     from pinnfluence.models.trained_model import TrainedModel, load_model
     from pinnfluence.problem.equation import Equation
@@ -50,6 +51,7 @@ _MODULES = {
     "TrainedModel": "models.trained_model",
     "from_arrays": "diagnosis.arrays",
     "from_deepxde": "models.deepxde.reader",
+    "from_pina": "models.pina",
     "load_model": "models.trained_model",
     "load_scores": "scores.file",
     "torch_model": "models.plain_torch",
@@ -75,6 +77,7 @@ __all__ = [
     "diagnose",
     "from_arrays",
     "from_deepxde",
+    "from_pina",
     "load_model",
     "load_scores",
     "optimizers",

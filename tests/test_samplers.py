@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pinnfluence import MLP, Equation, InputError, Pinn
+from pinnfluence.influence.target import Target
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import build, geometry
 from pinnfluence.problems.heat import DOMAIN, PROBLEM
@@ -204,7 +205,7 @@ def test_the_greedy_choice_by_brute_force() -> None:
             break
         expected.append(best)
     assert len(expected) >= 2
-    found = by_influence._chosen(kept, new, E, t, damping, 3)
+    found = by_influence._chosen(kept, new, Target(E, t), damping, 3)
     np.testing.assert_array_equal(found, expected)
 
 

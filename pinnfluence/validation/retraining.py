@@ -150,8 +150,8 @@ def _search(
 class Preconditioner:
     """``(G + 2 mu I)^-1`` of all training points at one theta, and without some of them.
 
-    G is the Gauss-Newton matrix under the objective's weights. Removing points takes
-    ``G - U^T U`` with their few rows U, whose inverse costs a solve with U (Woodbury).
+    G is the Gauss-Newton matrix under the objective's weights, with its weight decay. Removing
+    points takes ``G - U^T U`` with their few rows U, whose inverse costs a solve with U (Woodbury).
 
     Args:
         objective: of all training points.
@@ -165,7 +165,8 @@ class Preconditioner:
         whole = method_of(WHOLE, matrix)(matrix)
         whole.fit()
         least = float(np.finfo(float).eps) * len(theta) * whole.largest
-        self._inverse = whole.at(max(2 * objective.proximal, least))
+        damping = 2 * objective.proximal + objective.loss.weight_decay
+        self._inverse = whole.at(max(damping, least))
 
     def _matrix(self, loss: Loss) -> GaussNewton:
         here = replace(loss.collocation, pinn=self._pinn)
