@@ -107,7 +107,7 @@ class _Rows:
 
     def largest(self) -> float:
         """About the largest eigenvalue of ``A^T A``, by power iteration."""
-        vector: np.ndarray = np.random.default_rng(0).standard_normal(self.A.shape[1])
+        vector = np.random.default_rng(0).standard_normal(len(self.A.T))
         size = 0.0
         for _ in range(20):
             product: np.ndarray = self.A.T @ (self.A @ vector)
