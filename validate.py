@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pinnfluence.diagnosis.fresh import sampler_of
 from pinnfluence.errors import InputError
 from pinnfluence.models import flags
 from pinnfluence.runtime.script import Parser, run_script
@@ -88,8 +87,13 @@ def groups_of(arguments: argparse.Namespace, model: Model) -> list[np.ndarray]:
     return spread_points(model.pinn.at(model.train_x), n or n_train, arguments.seed)
 
 
-def candidates_of(arguments: argparse.Namespace, model: TrainedModel) -> np.ndarray:
+def candidates_of(arguments: argparse.Namespace, model: Model) -> np.ndarray:
     """Points that are added: drawn as the training's were, as many of each kind of place."""
+    import numpy as np
+
+    from pinnfluence.diagnosis.fresh import sampler_of
+    from pinnfluence.validation.experiments import spread_points
+
     pool = sampler_of(model)(20 * arguments.added, arguments.seed)
     chosen = spread_points(model.pinn.at(pool), arguments.added, arguments.seed)
     return pool[np.concatenate(chosen)]

@@ -72,9 +72,9 @@ class Findings:
     contributes, ``[n_fresh, n_quantities]``. holding: by what part of itself an error falls when a
     training point is removed, ``[n_train, n_quantities]``. candidates, helping: fresh points, and
     by what part of itself the squared error falls when one of them is added, ``[n_candidates]``.
-    press: of the training points. slopes: ``d log |error| / d log c_k`` by quantity and loss term. measures: of the network and
-    corrected, by name. unknowns: of an inverse problem. decrease: part of the training's loss that
-    a Gauss-Newton step would take away.
+    press: of the training points. slopes: ``d log |error| / d log c_k`` by quantity and loss term.
+    measures: of the network and corrected, by name. unknowns: of an inverse problem. decrease: part
+    of the training's loss that a Gauss-Newton step would take away.
     """
 
     pinn: Pinn

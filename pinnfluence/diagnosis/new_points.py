@@ -24,7 +24,7 @@ from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage.points import check_points
 
 if TYPE_CHECKING:
-    from pinnfluence.diagnosis.report import Report
+    from pinnfluence.diagnosis.findings import Findings
 
 N_CANDIDATES = 1000
 """Fresh points of which a report says how much each would help."""
@@ -95,7 +95,7 @@ def decreases(where: Collocation, training: Loss, solve: Solve, target: Target) 
 
 
 def target_of(
-    report: Report,
+    report: Findings,
     quantity: Quantity | None,
     at: np.ndarray | None,
     weights: np.ndarray | None,

@@ -193,7 +193,7 @@ def points(report: Findings) -> list[str]:
     return [*lines, new_points(report)]
 
 
-def new_points(report: Report) -> str:
+def new_points(report: Findings) -> str:
     """Where a further training point would lower the error most."""
     best = float(report.helping.max(initial=0.0))
     if best < HOLDS:
