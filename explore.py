@@ -1,6 +1,7 @@
 """Influence scores to look at: one HTML file that works offline in any browser.
 
 python explore.py model_zoo/good_influences model_zoo/bad_influences -o explorer.html
+python explore.py --model my_script.py:make_model
 """
 
 import argparse
@@ -13,15 +14,28 @@ from pinnfluence.runtime.script import Parser, run_script
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(description="One HTML file that shows any row or column of score matrices.")
     add = parser.add_argument
-    add("scores", type=Path, nargs="+", help="score files of calc_influences.py, or their folders")
-    add("-o", "--output", type=Path, default=Path("explorer.html"), help="the file to write")
     add(
+        "scores",
+        type=Path,
+        nargs="*",
+        help="score files of calc_influences.py, or their folders (default: those of --model)",
+    )
+    add("-o", "--output", type=Path, default=Path("explorer.html"), help="the file to write")
+    networks = parser.add_mutually_exclusive_group()
+    networks.add_argument(
         "--checkpoint",
         type=Path,
         nargs="+",
         default=[],
         help="the models, in the order of the scores (default: x for x_influences); for the "
-        "predicted fields",
+        "predicted fields and the estimated errors",
+    )
+    networks.add_argument(
+        "--model",
+        metavar="SCRIPT.PY:FUNCTION",
+        nargs="+",
+        default=[],
+        help="or functions of scripts of your own that return them; THE CODE OF THE SCRIPTS IS RUN",
     )
     add("--test_points", type=int, help="at most so many a model (default: 4000)")
     add("--rank", type=int, help="embeddings of more factors are reduced to so many (default: 64)")
@@ -45,14 +59,10 @@ def main() -> None:
         arguments.checkpoint,
         arguments.test_points or TEST_POINTS,
         arguments.rank or RANK,
+        arguments.model,
     )
     for source in sources:
-        fields = source.checkpoint or (
-            "predicted fields as the score file has them"
-            if source.scores.predicted
-            else "no checkpoint of these scores beside them, so no predicted fields"
-        )
-        print(f"{source.name}: rank {source.scores.rank}, {fields}")
+        print(f"{source.name}: rank {source.scores.rank}, {source.origin}")
     size = arguments.output.stat().st_size / 1e6
     print(f"wrote {arguments.output} ({size:.3g} MB)")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["DDE_BACKEND"] = "pytorch"
 
 if TYPE_CHECKING:
+    from pinnfluence import optimizers
     from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
     from pinnfluence.diagnosis import diagnose
     from pinnfluence.diagnosis.arrays import from_arrays
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from pinnfluence.influence import Influence
     from pinnfluence.loss.pinn import Pinn
     from pinnfluence.models.deepxde.reader import from_deepxde
+    from pinnfluence.models.pina import from_pina
     from pinnfluence.models.plain_torch import torch_model
     from pinnfluence.models.trained_model import TrainedModel, load_model
     from pinnfluence.problem.equation import Equation
     from pinnfluence.problem.problem import Problem
+    from pinnfluence.samplers.callback import InfluenceSampler, PointSampler
     from pinnfluence.scores.file import Scores, load_scores
 
 _MODULES = {
@@ -38,14 +41,17 @@ _MODULES = {
     "Equation": "problem.equation",
     "Field": "field.field",
     "Influence": "influence",
+    "InfluenceSampler": "samplers.callback",
     "InputError": "errors",
     "Pinn": "loss.pinn",
+    "PointSampler": "samplers.callback",
     "Problem": "problem.problem",
     "Recipe": "curvature.recipe",
     "Scores": "scores.file",
     "TrainedModel": "models.trained_model",
     "from_arrays": "diagnosis.arrays",
     "from_deepxde": "models.deepxde.reader",
+    "from_pina": "models.pina",
     "load_model": "models.trained_model",
     "load_scores": "scores.file",
     "torch_model": "models.plain_torch",
@@ -60,8 +66,10 @@ __all__ = [
     "Equation",
     "Field",
     "Influence",
+    "InfluenceSampler",
     "InputError",
     "Pinn",
+    "PointSampler",
     "Problem",
     "Recipe",
     "Scores",
@@ -69,14 +77,18 @@ __all__ = [
     "diagnose",
     "from_arrays",
     "from_deepxde",
+    "from_pina",
     "load_model",
     "load_scores",
+    "optimizers",
     "torch_model",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import on demand: PyTorch takes seconds, and so does DeepXDE."""
+    if name == "optimizers":
+        return import_module(f"{__name__}.optimizers")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -35,7 +35,7 @@ def files(tmp_path_factory, flow_points):
     make_model(folder / "second", cylinder_flow.PROBLEM, flow_points(25, 2), test_x, 2)
     model = load_model(folder / "first")
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
-    facts = {"sha256_of_checkpoint": model.sha256}
+    facts = {"network": model.identity}
     tensor_file.write(folder / "first_diagnosis" / CORRECTION, {"step": step}, facts)
     return [folder / "first_influences", folder / "second_influences"]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import LinearOperator
 
 import pinnfluence
 
@@ -152,6 +153,46 @@ def test_the_error_of_a_linear_model_is_found_exactly() -> None:
 def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(pinnfluence.InputError, match=words):
         pinnfluence.from_arrays(**{**problem(6), **changes})
+
+
+@pytest.mark.parametrize("n_params", [6, 300])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_linear_operator_is_the_array_of_its_rows(n_params: int, dtype: str) -> None:
+    given = problem(n_params)
+    for name in ("jacobian", "jacobian_test"):
+        given[name] = given[name].astype(dtype)
+    n_columns = []
+
+    class Counted(LinearOperator):
+        def __init__(self, matrix: np.ndarray) -> None:
+            self.matrix = matrix
+            super().__init__(matrix.dtype, matrix.shape)
+
+        def _matmat(self, X: np.ndarray) -> np.ndarray:
+            n_columns.append(X.shape[1])
+            return self.matrix @ X
+
+        def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+            n_columns.append(X.shape[1])
+            return self.matrix.T @ X
+
+    operators = {name: Counted(given[name]) for name in ("jacobian", "jacobian_test")}
+    found = pinnfluence.from_arrays(**given | operators)
+    expected = pinnfluence.from_arrays(**given)
+    np.testing.assert_allclose(found.scores.values, expected.scores.values, rtol=1e-12)
+    assert found.damping == expected.damping
+    few = (n_params > 40) + (n_params > 5)  # asked first whether there is a transpose
+    assert sum(n_columns) == min(40, n_params) + min(5, n_params) + 2 + few
+
+
+def test_an_operator_whose_adjoint_is_wrong_is_refused() -> None:
+    J = problem(60)["jacobian"]
+    wrong = LinearOperator(J.shape, lambda x: J @ x, lambda y: -J.T @ y, dtype=J.dtype)
+    with pytest.raises(pinnfluence.InputError, match="rmatvec of jacobian is not the transpose"):
+        pinnfluence.from_arrays(**problem(60) | {"jacobian": wrong})
+    without = LinearOperator(J.shape, lambda x: J @ x, dtype=J.dtype)
+    with pytest.raises(pinnfluence.InputError, match="expected jacobian with rmatvec"):
+        pinnfluence.from_arrays(**problem(60) | {"jacobian": without})
 
 
 def test_fresh_rows_that_do_not_fit_are_refused() -> None:

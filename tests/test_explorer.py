@@ -297,11 +297,11 @@ def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(file
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
     path, file = tmp_path / "page.html", folder / files_of_diagnosis.CORRECTION
     try:
-        facts = {"sha256_of_checkpoint": model.sha256}
+        facts = {"network": model.identity}
         tensor_file.write(file, {"step": step}, facts)
         write_explorer(path, files[:1])
         description, blobs = read_page(path)
-        tensor_file.write(file, {"step": step}, {"sha256_of_checkpoint": "another"})
+        tensor_file.write(file, {"step": step}, {"network": "another"})
         write_explorer(path, files[:1])
         assert not read_page(path)[0]["models"][0]["estimated"]
         content = bytearray(file.read_bytes())

@@ -1,6 +1,5 @@
 """Retraining without points: the solver, experiments, interruption, the key of what is kept."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from scipy.optimize import minimize
 
 from pinnfluence import Equation, Pinn
 from pinnfluence.loss.loss import Loss
-from pinnfluence.runtime.processes import in_processes
 from pinnfluence.storage.stage_store import StageStore
 from pinnfluence.validation import experiments, retraining
 from pinnfluence.validation.experiments import (
@@ -51,6 +49,13 @@ def outcome() -> experiments.Outcome:
 
 def test_weights_are_those_of_training(pinn, points):
     assert Loss.of_training(pinn.at(points)).weights == {"equation": 1 / 40, "edge": 3 / 12}
+
+
+def test_weight_decay_is_part_of_what_is_minimised(pinn, points):
+    plain, decayed = (objective_of(p, points) for p in (pinn, replace(pinn, weight_decay=0.3)))
+    theta = plain.start + 0.01
+    expected = plain.value(theta) + 0.15 * float(theta.square().sum())
+    assert decayed.value(theta) == pytest.approx(expected, rel=1e-12)
 
 
 def test_gradient_and_products_are_those_of_the_loss(pinn, points):
@@ -203,19 +208,6 @@ def test_the_control_is_retrained_once(pinn, points, monkeypatch):
 def test_processes_give_the_same(pinn, points, outcome):
     found = experiment_of(pinn, points).run(GROUPS[:6], n_processes=2)
     np.testing.assert_allclose(found.changes, outcome.changes[:6], rtol=1e-6, atol=1e-12)
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_processes_are_forked_from_one_thread_alone(n_threads):
-    """What several threads hold when a process is forked would stay locked in it for ever."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        found = list(in_processes(lambda item: (item, os.getpid()), range(4), 2))
-    finally:
-        torch.set_num_threads(before)
-    assert [item for item, _ in found] == list(range(4))
-    assert ({pid for _, pid in found} == {os.getpid()}) == (n_threads > 1)
 
 
 def test_key_tells_experiments_apart(pinn, points):

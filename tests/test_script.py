@@ -10,10 +10,12 @@ from explorer_files import read_array, read_page
 from helpers import CALC, ROOT, assert_refused, run, run_well
 
 import pinnfluence
+from pinnfluence.diagnosis.files import load_correction
+from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.models.script import load_script
 from pinnfluence.runtime import distributed
 
-EXPLORE, DIAGNOSE = ROOT / "explore.py", ROOT / "diagnose.py"
+EXPLORE, DIAGNOSE, VALIDATE = (ROOT / f"{name}.py" for name in ("explore", "diagnose", "validate"))
 
 PLAIN = """
 import torch
@@ -106,7 +108,7 @@ def test_a_script_has_scores_a_page_and_a_diagnosis(
     np.testing.assert_allclose(scores["u"][:], expected["u"][:], rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(scores.test_x, model.train_x)
     script = {"name": model.path.name, "function": "make_model", "sha256": model.sha256}
-    assert scores.metadata["script"] == script
+    assert scores.metadata["script"] == script | {"identity": model.identity}
 
     folder = f"{source.replace('.py:', '_')}_influences"
     result = run_well(EXPLORE, folder, "-o", tmp_path / "page.html")
@@ -117,10 +119,58 @@ def test_a_script_has_scores_a_page_and_a_diagnosis(
 
     fresh = ("--fresh_model", source.replace("make_model", "make_fresh"))
     flags = fresh if kind == "plain" else ("--fresh", 60)
-    run_well(DIAGNOSE, "--model", source, *flags, "--save_path", tmp_path / "report")
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    run_well(DIAGNOSE, "--model", source, *flags)
+    diagnosis = model.folder("diagnosis")
+    report = json.loads((diagnosis / "report.json").read_text())
     assert report["errors"]["u"]["relative"] > 0
     assert report["n_train"] == len(model.train_x)
+
+    result = run_well(EXPLORE, "--model", source, "-o", tmp_path / "page.html")
+    assert f"make_model: rank 5, {source}" in result.stdout
+    description, blobs = read_page(tmp_path / "page.html")
+    fields = description["models"][0]
+    predicted = read_array(blobs["model0"], fields["predicted"]["u"])
+    estimated = read_array(blobs["model0"], fields["estimated"]["u"])
+    step = load_correction(diagnosis, model.identity, model.pinn.n_params)
+    assert step is not None
+    np.testing.assert_allclose(predicted, model.predict(model.train_x)["u"], atol=1e-6)
+    _, rows = jacobian(model.pinn.at(model.train_x, [model.pinn.observables]))["u"]
+    if kind == "plain":  # a network that is called by its equations is corrected linearly
+        np.testing.assert_allclose(estimated, rows.numpy() @ step, atol=1e-5 * abs(estimated).max())
+    assert abs(estimated).max() > 0
+
+
+def test_a_model_of_a_script_is_retrained(plain: str, tmp_path: Path) -> None:
+    """By its trained parameters alone: constants stay."""
+    script = tmp_path / "plain.py"
+    frozen = "network[0].bias.requires_grad_(False)\nterms = "
+    script.write_text(script.read_text().replace("terms = ", frozen))
+    sizes = ("--removed", 4, "--test_points", 15, "--processes", 1)
+    found = run_well(VALIDATE, "--model", plain, *sizes, "--polish", 1e-2, "--proximal", 1e-2)
+    assert "test points: the training points" in found.stdout
+    folder = load_script(plain).folder("validation")
+    facts = json.loads((folder / "headline.json").read_text())
+    assert (facts["n_params"], facts["script"]["function"]) == (19, "make_model")
+    with np.load(folder / "headline.npz", allow_pickle=False) as file:
+        changes, predicted = file["changes"], file["predicted_proximal response"]
+    assert np.corrcoef(changes.ravel(), predicted.ravel())[0, 1] > 0.98
+
+
+def test_a_model_that_predicts_nothing_cannot_be_validated(plain: str, tmp_path: Path) -> None:
+    script = tmp_path / "plain.py"
+    text = script.read_text().replace("network(x)", "network[0](x)")
+    script.write_text(text.replace("torch_model(network,", "torch_model([network],"))
+    assert_refused(run(VALIDATE, "--model", plain), "quantities={...}")
+
+
+def test_a_page_is_not_made_with_another_model(plain: str, tmp_path: Path) -> None:
+    scores_of(plain)
+    (tmp_path / "plain.py").write_text(PLAIN.format(seed=1))
+    result = run(EXPLORE, "--model", plain, "-o", tmp_path / "page.html")
+    assert_refused(result, "is not the model of the scores in")
+    flags = ("--model", plain, plain, "-o", tmp_path / "page.html")
+    assert_refused(run(EXPLORE, tmp_path / "plain_make_model_influences", *flags), "found 2")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_scores_are_found_again_but_not_those_of_other_weights(plain: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from pinnfluence.curvature.damping import N_SIGNS, Damping, automatic_damping, open_part
 from pinnfluence.curvature.inverse.base import Inverse
@@ -28,6 +29,9 @@ from pinnfluence.scores.exact import ExactMatrix
 
 Terms = Mapping[str, slice | Sequence[int] | np.ndarray]
 """The rows of each loss term, by name."""
+
+COLUMNS = 64
+"""Vectors that a LinearOperator is multiplied by at a time."""
 
 Weights = Mapping[str, float] | Sequence[float] | np.ndarray | None
 """Of each row, w_i; or of each term, c_k: then ``w_i = c_k / |S_k|``. None: all c_k are 1."""
@@ -179,11 +183,13 @@ def from_arrays(
     """Influence of training points from arrays, by the recipe ``gauss-newton``.
 
     Args:
-        jacobian: gradients of the training's residuals by the parameters, ``[n_train, n_params]``.
+        jacobian: gradients of the training's residuals by the parameters, ``[n_train, n_params]``:
+            an array, or a SciPy ``LinearOperator``, of which the rows are formed by
+            ``min(n_train, n_params)`` products and then held whole like those of an array.
         residuals: ``[n_train]``. The loss is ``sum_i w_i r_i^2``.
         weights: w_i ``[n_train]``; or c_k by name of the term, then ``w_i = c_k / |S_k|``; None
             means that all c_k are 1: a mean a term.
-        jacobian_test: gradients of the predictions, ``[n_test, n_params]``.
+        jacobian_test: gradients of the predictions, ``[n_test, n_params]``, likewise.
         terms: the rows of each loss term by name: ``{"pde": slice(0, 200), ...}``; each row is in
             one. None: a single term ``all``.
         damping: a number, or ``auto``: the rule of the recipe without its second criterion, as
@@ -216,7 +222,7 @@ def from_arrays(
             raise InputError(f"expected a damping of at least 0 or {AUTO}, found {damping}")
         return ArrayInfluence(train, test, at(float(damping)), None)
     eps = float(np.finfo(np.float64).eps) * train.A.shape[1]
-    if np.asarray(jacobian).dtype == np.float32:
+    if getattr(jacobian, "dtype", None) == np.float32:
         eps = max(eps, float(np.finfo(np.float32).eps))
     gradients = _signed_gradients(train)
     chosen = automatic_damping(
@@ -239,7 +245,7 @@ def _signed_gradients(train: ScaledRows) -> np.ndarray:
 
 
 def _finite(name: str, given: Any, n_axes: int) -> np.ndarray:
-    array = np.asarray(given)
+    array = _rows(name, given) if isinstance(given, LinearOperator) else np.asarray(given)
     if array.ndim != n_axes or array.dtype.kind not in "fiu":
         raise InputError(
             f"expected {name} of numbers with {n_axes} axes, found {array.dtype} {array.shape}"
@@ -247,6 +253,31 @@ def _finite(name: str, given: Any, n_axes: int) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} has NaN or infinite values")
     return array.astype(np.float64)
+
+
+def _rows(name: str, operator: LinearOperator) -> np.ndarray:
+    """The matrix of a LinearOperator, by products with unit vectors on its smaller side."""
+    n, n_params = operator.shape
+    few = n < n_params
+    if np.dtype(operator.dtype).kind != "f":
+        raise InputError(f"expected {name} of real numbers, found {operator.dtype}")
+    identity = np.eye(min(n, n_params), dtype=operator.dtype)
+    product = operator.rmatmat if few else operator.matmat
+    blocks = np.array_split(identity, range(COLUMNS, len(identity), COLUMNS), axis=1)
+    try:
+        if few:
+            operator.rmatvec(np.zeros(n, operator.dtype))
+    except NotImplementedError:
+        raise InputError(
+            f"expected {name} with rmatvec, as it has fewer rows than columns, {operator.shape}"
+        ) from None
+    found = np.concatenate([np.asarray(product(block)) for block in blocks], axis=1)
+    rows: np.ndarray = found.T if few else found
+    vector = np.random.default_rng(0).standard_normal(n_params).astype(operator.dtype)
+    expected, limit = operator.matvec(vector), float(np.finfo(rows.dtype).eps) ** 0.5
+    if np.linalg.norm(rows @ vector - expected) > limit * np.linalg.norm(expected):
+        raise InputError(f"rmatvec of {name} is not the transpose of its matvec")
+    return rows
 
 
 def _weights(given: Weights, rows: Mapping[str, np.ndarray], n: int) -> np.ndarray:

@@ -20,18 +20,19 @@ def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     """Write all of them; the page last."""
     figures = json.dumps(report.to_dict(), indent=2, default=float)
     write_bytes(folder / REPORT, f"{figures}\n".encode())
-    checkpoint = model.provenance().get("checkpoint", {})  # a user's own script has none
-    facts = {"sha256_of_checkpoint": checkpoint.get("sha256"), "reliable": report.reliable}
-    tensor_file.write(folder / CORRECTION, {"step": report.estimate.best.step}, facts)
+    facts = {"network": model.identity, "reliable": report.reliable}
+    arrays = {"step": report.estimate.best.step}
+    arrays |= {"candidates": report.candidates, "helping": report.helping}
+    tensor_file.write(folder / CORRECTION, arrays, facts)
     write_bytes(folder / PAGE, page(report, model, title).encode())
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]
 
 
-def load_correction(folder: Path, sha256: str, n_params: int) -> np.ndarray | None:
-    """The step d ``[n_params]`` of a diagnosis, or None where there is none of this checkpoint.
+def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | None:
+    """The step d ``[n_params]`` of a diagnosis, or None where there is none of this network.
 
     Args:
-        sha256: of the checkpoint.
+        identity: of the model, see there.
 
     Raises:
         ValueError: the file is damaged.
@@ -41,6 +42,6 @@ def load_correction(folder: Path, sha256: str, n_params: int) -> np.ndarray | No
         return None
     arrays, facts = tensor_file.read(path)
     step = arrays.get("step", np.zeros(0))
-    if facts.get("sha256_of_checkpoint") != sha256 or step.shape != (n_params,):
+    if facts.get("network") != identity or step.shape != (n_params,):
         return None
     return np.array(step)

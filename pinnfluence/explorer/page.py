@@ -41,6 +41,7 @@ def write_explorer(
     checkpoints: Sequence[str | Path] = (),
     n_test: int = TEST_POINTS,
     rank: int = RANK,
+    scripts: Sequence[str] = (),
 ) -> list[Source]:
     """Write one HTML file that shows any row or column of the influence matrices, without network.
 
@@ -60,16 +61,19 @@ def write_explorer(
         n_test: at most so many test points a model, chosen to cover the domain; fewer where the
             file would pass 25 MB.
         rank: embeddings of more factors are reduced to so many.
+        scripts: instead of checkpoints, functions that return the models, as
+            ``script.py:function``; the scripts are run. Without ``score_files``, those that
+            ``calc_influences.py`` writes beside the scripts are taken.
 
     Returns:
-        Each score file with its model's name, problem and checkpoint.
+        Each score file with its model's name, problem and checkpoint or script.
 
     Raises:
         InputError: see ``find_sources``.
 
     >>> write_explorer("explorer.html", ["runs/good_influences"])        # doctest: +SKIP
     """
-    sources = find_sources(score_files, checkpoints)
+    sources = find_sources(score_files, checkpoints, scripts)
     write_bytes(path, page(*build_payload(sources, n_test, rank)).encode())
     return sources
 

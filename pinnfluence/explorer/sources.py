@@ -11,9 +11,11 @@ import numpy as np
 
 from pinnfluence import problems
 from pinnfluence.diagnosis import files
-from pinnfluence.diagnosis.quantities import changes, quantities_of
+from pinnfluence.diagnosis.quantities import changes, evaluate, quantities_of
 from pinnfluence.errors import InputError, input_errors
-from pinnfluence.models.trained_model import TrainedModel, folder_beside, load_model
+from pinnfluence.models.model import Model
+from pinnfluence.models.script import ScriptModel, load_script
+from pinnfluence.models.trained_model import load_model
 from pinnfluence.problem.labels import distinct
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import match_points, with_quantities
@@ -31,12 +33,25 @@ LETTERS = "xyzt"
 
 @dataclass(frozen=True)
 class Source:
-    """A score file with its model's name, its problem (None for an unknown one) and checkpoint."""
+    """A score file with its model's name, its problem (None for an unknown one) and checkpoint.
+
+    script: instead of a checkpoint, the model that a user's own script returned.
+    """
 
     name: str
     scores: Scores
     problem: Problem | None = None
     checkpoint: Path | None = None
+    script: ScriptModel | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where its predicted fields come from, in words."""
+        if self.model is not None:
+            return self.model.title
+        if self.scores.predicted:
+            return "predicted fields as the score file has them"
+        return "no checkpoint of these scores beside them, so no predicted fields"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -57,10 +72,10 @@ class Source:
         return tuple(name for name in self.fields if name in named)
 
     @cached_property
-    def model(self) -> TrainedModel | None:
-        """The network; None without checkpoint."""
+    def model(self) -> Model | None:
+        """The network; None with neither script nor checkpoint."""
         if self.checkpoint is None or self.problem is None:
-            return None
+            return self.script
         config = self.scores.metadata.get("config", {})
         names = ("problem", "variant", "conditions", "activation", "scale")
         settings = {name: config[name] for name in names if name in config}
@@ -69,19 +84,20 @@ class Source:
     def predicted(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """The network's fields at some of the test points, by their numbers; ``[n]`` by name.
 
-        As the checkpoint gives them; without one, those that the file has.
+        As the checkpoint or the script gives them; without one, those that the file has.
         """
-        model = self.model
-        if model is None or self.problem is None:
+        model, points = self.model, self.scores.test_x[chosen]
+        if model is None:
             return {name: values[chosen] for name, values in self.scores.predicted.items()}
-        points = self.scores.test_x[chosen]
+        if self.problem is None:
+            return evaluate(model.pinn, points, quantities_of(model.pinn, self.fields, points))
         return with_quantities(self.problem, points, model.predict(points))
 
     def estimated(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """Estimated errors, solution minus network, at points ``[n, 2]``, by name of field.
+        """Estimated errors, solution minus network, at points ``[n, n_inputs]``, by name of field.
 
         From the folder ``<name>_diagnosis`` that ``diagnose.py`` writes beside the model's; none
-        where there is none of this checkpoint.
+        where there is none of this network.
 
         Raises:
             InputError: the file there is damaged.
@@ -90,8 +106,8 @@ class Source:
         if model is None:
             return {}
         with input_errors():
-            folder = folder_beside(model.path.parent, "diagnosis")
-            step = files.load_correction(folder, model.sha256, model.pinn.n_params)
+            folder = model.folder("diagnosis")
+            step = files.load_correction(folder, model.identity, model.pinn.n_params)
         if step is None:
             return {}
         return changes(model.pinn, step, points, quantities_of(model.pinn, self.outputs, points))
@@ -112,24 +128,41 @@ class Source:
 
 
 def find_sources(
-    paths: Sequence[str | Path], checkpoints: Sequence[str | Path] = ()
+    paths: Sequence[str | Path],
+    checkpoints: Sequence[str | Path] = (),
+    scripts: Sequence[str] = (),
 ) -> list[Source]:
     """Open score files and find their networks, by default in the folder that they are named after.
 
+    Args:
+        paths: score files or their folders; none: those that ``calc_influences.py`` writes beside
+            the scripts.
+        checkpoints: of the networks, in the same order. scripts: or functions that return them, as
+            ``script.py:function``; the scripts are run.
+
     Raises:
         InputError: unreadable or dense files, points of more than four coordinates, models of
-            different problems, a number of checkpoints that is not that of files.
+            different problems, a number of networks that is not that of files, a network that is
+            not that of the scores.
     """
-    if checkpoints and len(checkpoints) != len(paths):
-        raise InputError(
-            f"expected a checkpoint for each of the {len(paths)} score files, found "
-            f"{len(checkpoints)}; give as many, in the same order"
-        )
+    models = [load_script(script) for script in scripts]
+    paths = paths or [model.folder(SUFFIX.lstrip("_")) for model in models]
+    for kind, given in (("checkpoint", checkpoints), ("model", models)):
+        if given and len(given) != len(paths):
+            raise InputError(
+                f"expected a {kind} for each of the {len(paths)} score files, found "
+                f"{len(given)}; give as many, in the same order"
+            )
     if not paths:
         raise InputError("expected at least one score file, found none")
     names = distinct([_folder(path).name.removesuffix(SUFFIX) or "model" for path in paths])
     sources = [
-        _open(Path(path), name, Path(checkpoints[i]) if checkpoints else None)
+        _open(
+            Path(path),
+            name,
+            Path(checkpoints[i]) if checkpoints else None,
+            models[i] if models else None,
+        )
         for i, (path, name) in enumerate(zip(paths, names, strict=True))
     ]
     for source in sources[1:]:
@@ -152,7 +185,33 @@ def _check_same_problem(first: Source, other: Source) -> None:
         )
 
 
-def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
+def _open(path: Path, name: str, checkpoint: Path | None, model: ScriptModel | None) -> Source:
+    scores = _scores_of(path)
+    named = scores.metadata.get("config", {}).get("problem")
+    problem = problems.load(named) if named in problems.names() else None
+    n, most = scores.test_x.shape[1], len(LETTERS)
+    if problem is not None and n != len(problem.inputs):
+        raise InputError(
+            f"expected points of the coordinates {', '.join(problem.inputs)} of {problem.name}, "
+            f"found {n} in {path}"
+        )
+    if n > most:
+        raise InputError(
+            f"expected points of at most {most} coordinates, found {n} in {path}; leave the page "
+            "and take scores.top, or scores.matrix"
+        )
+    if model is None:
+        return Source(name, scores, problem, _checkpoint_of(path, scores, checkpoint))
+    if scores.metadata.get("script", {}).get("identity") != model.identity:
+        raise InputError(
+            f"{model.title} is not the model of the scores in {path}: it was trained again or its "
+            "script was changed; compute them again by calc_influences.py --model"
+        )
+    return Source(name, scores, problem, script=model)
+
+
+def _scores_of(path: Path) -> Scores:
+    """The scores of a file or folder, in factors and finite."""
     try:
         with input_errors():
             scores = load_scores(path)
@@ -170,20 +229,7 @@ def _open(path: Path, name: str, checkpoint: Path | None) -> Source:
                     f"{path}: the {what} {key} has NaN or infinity at {n_bad} points; compute "
                     "scores without it, or at other points"
                 )
-    named = scores.metadata.get("config", {}).get("problem")
-    problem = problems.load(named) if named in problems.names() else None
-    n, most = scores.test_x.shape[1], len(LETTERS)
-    if problem is not None and n != len(problem.inputs):
-        raise InputError(
-            f"expected points of the coordinates {', '.join(problem.inputs)} of {problem.name}, "
-            f"found {n} in {path}"
-        )
-    if n > most:
-        raise InputError(
-            f"expected points of at most {most} coordinates, found {n} in {path}; leave the page "
-            "and take scores.top, or scores.matrix"
-        )
-    return Source(name, scores, problem, _checkpoint_of(path, scores, checkpoint))
+    return scores
 
 
 def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | None:

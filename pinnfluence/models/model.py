@@ -47,12 +47,21 @@ class Model(ABC):
     def provenance(self) -> dict[str, Any]:
         """What a score file says about where it came from."""
 
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A checksum that tells this network from others."""
+
+    @abstractmethod
+    def folder(self, what: str) -> Path:
+        """The folder ``<name>_<what>`` beside it, by default of its scores or its diagnosis."""
+
     @abstractmethod
     def points_of(self, path: Path, what: str) -> np.ndarray:
         """Points ``[n, n_inputs]`` of a file; ``what`` they are for, such as test."""
 
     @abstractmethod
-    def test_points(self, path: Path | None, n: int | None = None) -> np.ndarray:
+    def test_points(self, path: Path | None, n: int | None = None, seed: int = 0) -> np.ndarray:
         """Test points of a file, or those that are taken without one; n of them at random."""
 
     def predict(self, points: np.ndarray) -> dict[str, np.ndarray]:

@@ -73,26 +73,47 @@ def torch_model(
     """
     if not terms:
         raise InputError("expected at least one loss term, found none")
+    parts = [Term((name,), *term) for name, term in terms.items()]
+    return pinn_of(network, parts, parameters, dtype, inputs, quantities)
+
+
+def pinn_of(
+    network: nn.Module | Sequence[nn.Module],
+    parts: Sequence[Term],
+    parameters: Sequence[Tensor],
+    dtype: torch.dtype,
+    inputs: Sequence[str] | None,
+    quantities: Mapping[str, Residual] | None,
+    outputs: Sequence[str] | None = None,
+    weight_decay: float = 0.0,
+) -> Pinn:
+    """What ``torch_model`` returns, of terms that may have several residuals a point.
+
+    Args:
+        outputs: names of the network's outputs; default: u, v, w. weight_decay: of the optimiser.
+            For the others see ``torch_model``.
+
+    Raises:
+        InputError: see ``torch_model``.
+    """
     modules = nn.ModuleList([network] if isinstance(network, nn.Module) else list(network))
     own = OwnNetwork(modules, Unknowns(parameters))
     container = PlainModel(cast_copy(modules, dtype), own, network)
-    parts = {name: _Term(name, *term) for name, term in terms.items()}
-    width = max(part.coordinates.shape[1] for part in parts.values())
+    width = max(part.coordinates.shape[1] for part in parts)
     letters = tuple(LETTERS[:width] if inputs is None else inputs)
     if len(letters) != width or any(len(letter) != 1 for letter in letters):
         raise InputError(f"expected {width} inputs of one letter, found {', '.join(letters)}")
-    outputs = container.output_names(parts, dtype)
-    equations = tuple(part.equation(container) for part in parts.values())
     with input_errors("terms"):
         pinn = Pinn(
             container,
             letters,
-            outputs,
-            equations,
+            container.output_names(parts, dtype) if outputs is None else tuple(outputs),
+            tuple(part.equation(container) for part in parts),
             {name: container.quantity(f) for name, f in (quantities or {}).items()},
-            loss_weights={name: part.weight for name, part in parts.items()},
-            training=_training_points(list(parts.values()), width),
+            loss_weights={name: part.weight for part in parts for name in part.names},
+            training=_training_points(parts, width),
             theta=_theta(container, own),
+            weight_decay=weight_decay,
         )
     try:
         _check(pinn)
@@ -131,9 +152,9 @@ class PlainModel(ByAutograd):
         """A function of the network and of points as one of the field."""
         return lambda f: self.call(function, f, f.points).reshape(-1)
 
-    def output_names(self, parts: Mapping[str, _Term], dtype: torch.dtype) -> tuple[str, ...]:
+    def output_names(self, parts: Sequence[Term], dtype: torch.dtype) -> tuple[str, ...]:
         """Names of the outputs of a single module that takes points ``[n, d]``; else none."""
-        some = next(iter(parts.values())).coordinates[:2]
+        some = parts[0].coordinates[:2]
         try:
             if not isinstance(self._given.value, nn.Module):
                 return ()
@@ -153,12 +174,18 @@ class _Shared:
         return self
 
 
-class _Term:
-    """A loss term: its points as arrays, its residual function, its weight."""
+class Term:
+    """Loss terms of the same points: these as arrays, their residual function, their weight.
 
-    def __init__(self, name: str, points: Points, residual: Residual, weight: float = 1.0) -> None:
+    The residual function gives a column ``[n, n_names]`` for each name.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], points: Points, residual: Residual, weight: float = 1.0
+    ) -> None:
         several = isinstance(points, (tuple, list))
-        self.name, self.residual, self.weight = name, residual, float(weight)
+        self.names, self.residual, self.weight = names, residual, float(weight)
+        name = ", ".join(names)
         self.arrays = [as_array(part) for part in (points if several else [points])]  # type: ignore[arg-type]
         lengths = {len(array) for array in self.arrays}
         if len(lengths) != 1 or 0 in lengths:
@@ -175,21 +202,21 @@ class _Term:
         self.coordinates = first.reshape(len(first), -1).astype(float)
 
     def equation(self, model: PlainModel) -> Equation:
-        """The term as an equation at its own points alone."""
+        """The terms as an equation at their own points alone."""
 
         def values(f: Field) -> list[Tensor]:
-            result = model.call(self.residual, f, *self._arguments(f.data))
-            if not isinstance(result, Tensor) or result.numel() != len(f.data):
+            result, n = model.call(self.residual, f, *self._arguments(f.data)), len(f.data)
+            if not isinstance(result, Tensor) or result.numel() != n * len(self.names):
                 found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
                 raise InputError(
-                    f"{self.name}: the residual has shape {found} at {len(f.data)} points, "
+                    f"{', '.join(self.names)}: the residual has shape {found} at {n} points, "
                     "expected one value a point"
                 )
-            return [result.reshape(-1)]
+            return list(result.reshape(n, -1).unbind(1))
 
-        declared = Declared((self.name,), frozenset(), values, in_threads=False, by_autograd=True)
+        declared = Declared(self.names, frozenset(), values, in_threads=False, by_autograd=True)
         width = self.data.shape[1]
-        group: Group = "pde" if self.name == "pde" else "boundary"
+        group: Group = "pde" if self.names == ("pde",) else "boundary"
         return Equation(declared, nowhere, lambda x: np.zeros((len(x), width)), group=group)
 
     def _arguments(self, data: Tensor) -> list[Tensor]:
@@ -207,7 +234,7 @@ def nowhere(x: np.ndarray) -> np.ndarray:
     return np.zeros(len(x), bool)
 
 
-def _training_points(parts: Sequence[_Term], width: int) -> PointSet:
+def _training_points(parts: Sequence[Term], width: int) -> PointSet:
     """All points, term by term, the missing coordinates of shorter ones 0."""
     blocks = [np.pad(p.coordinates, ((0, 0), (0, width - p.coordinates.shape[1]))) for p in parts]
     ends = np.cumsum([0, *map(len, blocks)])
@@ -228,14 +255,17 @@ def _theta(model: PlainModel, own: OwnNetwork) -> tuple[str, ...] | None:
 def _check(pinn: Pinn) -> None:
     """Refuse residuals that depend on other points than their own."""
     loss = Loss.of_training(pinn.at(pinn.training_points))
-    for number, (term,) in enumerate(pinn.names):
+    for number, terms in enumerate(pinn.names):
         one = loss.only(number)
-        whole = one.term_sums(len(one))[term]
-        halves = one.term_sums(max(1, len(one) // 2))[term]
-        if not np.isfinite(whole):
-            raise InputError(f"loss term {term} is {whole:g}: the network or its loss overflows")
-        if abs(whole - halves) > TOLERANCE * max(abs(whole), abs(halves)):
-            raise InputError(
-                f"{term}: the residuals depend on other points than their own: {whole:.6g} at all "
-                f"points together, {halves:.6g} in halves; expected a function of each point"
-            )
+        together, in_halves = one.term_sums(len(one)), one.term_sums(max(1, len(one) // 2))
+        for term in terms:
+            whole, halves = together[term], in_halves[term]
+            if not np.isfinite(whole):
+                raise InputError(
+                    f"loss term {term} is {whole:g}: the network or its loss overflows"
+                )
+            if abs(whole - halves) > TOLERANCE * max(abs(whole), abs(halves)):
+                raise InputError(
+                    f"{term}: the residuals depend on other points than their own: {whole:.6g} at "
+                    f"all points together, {halves:.6g} in halves; expected a function of one"
+                )

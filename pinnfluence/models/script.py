@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,17 +57,30 @@ class ScriptModel(Model):
     def provenance(self) -> dict[str, Any]:
         """What a score file says about where it came from."""
         script = {"name": self.path.name, "function": self.function, "sha256": self.sha256}
+        script["identity"] = self.identity
         return {"script": script, "versions": versions()}
+
+    @cached_property
+    def identity(self) -> str:
+        """A checksum of the script and of all weights, the same in float32 and float64."""
+        digest = hashlib.sha256(self.sha256.encode())
+        for p in (*self.pinn.params.values(), *self.pinn.constants.values()):
+            digest.update(p.cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+    def folder(self, what: str) -> Path:
+        """The folder ``<script>_<function>_<what>`` beside the script."""
+        return folder_beside_script(f"{self.path}:{self.function}", what)
 
     def points_of(self, path: Path, what: str) -> np.ndarray:
         """Points of a file; nothing says where the domain ends."""
         return checkpoint.load_points(path, len(self.pinn.inputs), what)
 
-    def test_points(self, path: Path | None, n: int | None = None) -> np.ndarray:
+    def test_points(self, path: Path | None, n: int | None = None, seed: int = 0) -> np.ndarray:
         """Test points of a file, else the training points."""
         if path is None:
             print("test points: the training points (--test_x_path gives others)")
-        return some_of(self.train_x if path is None else self.points_of(path, "test"), n)
+        return some_of(self.train_x if path is None else self.points_of(path, "test"), n, seed)
 
 
 def load_script(
@@ -151,7 +164,9 @@ def _pinn_of(given: Any, source: str, dtype: torch.dtype) -> Pinn:
     """The network and the loss of what a function returned."""
     if isinstance(given, Pinn):
         if given.training is None:
-            raise InputError(f"{source} returned a Pinn without points; take torch_model")
+            raise InputError(
+                f"{source} returned a Pinn without points; take torch_model or from_pina"
+            )
         return given
     if "deepxde" in sys.modules:  # else it can be none of DeepXDE's, which takes seconds to import
         from pinnfluence.models.deepxde.model import dde

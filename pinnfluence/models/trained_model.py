@@ -63,13 +63,22 @@ class TrainedModel(Model):
         """The checkpoint."""
         return str(self.path)
 
+    @property
+    def identity(self) -> str:
+        """The checkpoint's checksum."""
+        return self.sha256
+
+    def folder(self, what: str) -> Path:
+        """The folder ``<run>_<what>`` beside that of the checkpoint."""
+        return folder_beside(self.path.parent, what)
+
     def points_of(self, path: Path, what: str) -> np.ndarray:
         """Points of a file, all inside the problem's domain, see ``load_points_inside``."""
         return load_points_inside(path, self.problem, what)
 
-    def test_points(self, path: Path | None, n: int | None = None) -> np.ndarray:
+    def test_points(self, path: Path | None, n: int | None = None, seed: int = 0) -> np.ndarray:
         """Test points of a file, else those of the reference, see ``load_test_points``."""
-        return load_test_points(path, self.problem, n)
+        return load_test_points(path, self.problem, n, seed)
 
     def settings(self) -> str:
         """The settings in one line; those that nothing stated are called assumed."""

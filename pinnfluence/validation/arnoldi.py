@@ -26,12 +26,13 @@ class PointLosses(nn.Module):
 
     def __init__(self, loss: Loss) -> None:
         super().__init__()
-        self.network = loss.pinn.network
-        self._loss = loss
+        params = loss.pinn.params
+        self.theta = nn.ParameterList(nn.Parameter(p.clone()) for p in params.values())
+        self._names, self._loss = tuple(params), loss
 
     def forward(self, points: Tensor) -> Tensor:
-        # captum puts other parameters into the network for each call
-        params = dict(self.network.named_parameters())
+        # captum puts other parameters into this module for each call
+        params = dict(zip(self._names, self.theta, strict=True))
         return self._loss.subset(points.numpy()).point_losses(params)
 
 

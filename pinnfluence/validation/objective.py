@@ -21,15 +21,19 @@ def flat_parameters(pinn: Pinn) -> Tensor:
 
 
 def with_parameters(pinn: Pinn, theta: Tensor) -> Pinn:
-    """The same PINN in float64 with the parameters theta ``[n_params]``."""
+    """The same PINN in float64 with the parameters theta ``[n_params]``; constants stay."""
     network = copy.deepcopy(pinn.network).double()
-    torch.nn.utils.vector_to_parameters(theta.detach().clone(), network.parameters())
+    of_network = dict(network.named_parameters())
+    trained = [of_network[name] for name in pinn.params]
+    torch.nn.utils.vector_to_parameters(theta.detach().clone(), trained)
     return replace(pinn, network=network)
 
 
 @dataclass(frozen=True)
 class Objective:
     """``F(theta) = sum_k w_k sum_{i in S_k} r_k(z_i; theta)^2 + mu |theta - theta_0|^2``.
+
+    With a weight decay of the loss, ``weight_decay |theta|^2 / 2`` is added.
 
     loss: the weighted squares at the points that are left. proximal: mu. start: theta_0,
     ``[n_params]``.
@@ -63,6 +67,7 @@ class Objective:
 
     def _value(self, theta: Tensor) -> Tensor:
         value = self.loss.value(self._params(theta), self._tensors)
+        value = value + 0.5 * self.loss.weight_decay * theta.square().sum()
         return value + self.proximal * (theta - self.start).square().sum()
 
     def _params(self, theta: Tensor) -> Params:
@@ -76,4 +81,4 @@ def values_at(pinn: Pinn, theta: Tensor, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         found = with_parameters(pinn, theta).at(x, [pinn.observables])
         residuals = found.residuals(found.pinn.params)
-    return torch.stack(list(residuals.values()), 1).cpu().numpy()
+    return torch.stack(list(residuals.values()), 1).detach().cpu().numpy()
