@@ -4,6 +4,7 @@ python train.py --save_path runs/good
 python train.py --broken --save_path runs/broken
 python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
 python train.py --problem heat
+python train.py --problem burgers --sampler rad --sampler_every 100
 
 The same command goes on where it was stopped.
 """
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pinnfluence import problems
 from pinnfluence.problem.parts import DISTRIBUTIONS, Schedule
 from pinnfluence.runtime.script import Parser, run_script
+from pinnfluence.samplers.strategies import MODES, STRATEGIES
 from pinnfluence.training import optimizers
 
 if TYPE_CHECKING:
     from pinnfluence.problem.problem import Problem
+    from pinnfluence.samplers.sampler import Sampler
     from pinnfluence.training.objective import TrainingLoss
 
 
@@ -47,6 +50,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--num_boundary", type=int, help="training points on the boundary")
     add("--num_initial", type=int, help="training points at the initial time")
     add("--distribution", choices=DISTRIBUTIONS, help="of the training points inside the domain")
+    add("--sampler", choices=STRATEGIES, help="choose other points inside the domain now and then")
+    add("--sampler_every", type=int, help="iterations of a phase between two times")
+    add("--sampler_points", type=int, help="added each time (10), or all (as many as there are)")
+    add("--sampler_mode", choices=MODES, help="of new points (default: the sampler's own)")
+    add("--sampler_candidates", type=int, help="drawn each time (default: the sampler's own)")
     add("--save_path", type=Path, help="run folder (default: runs/[<problem>_]<variant>)")
     add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
     add("--seed", type=int, default=42, help="of weights and points")
@@ -70,6 +78,7 @@ def main() -> None:
 
     from pinnfluence.models.deepxde.model import build
     from pinnfluence.runtime import devices
+    from pinnfluence.samplers.flags import sampler_of
     from pinnfluence.storage.files import check_target
     from pinnfluence.storage.lock import held
     from pinnfluence.training import run_folder
@@ -79,6 +88,8 @@ def main() -> None:
 
     check_seconds(arguments.save_seconds)
     problem, settings = configure(vars(arguments))
+    sampler, how = sampler_of(vars(arguments), problem)
+    settings |= how
     dtype = getattr(torch, settings["dtype"])
     device = devices.select(arguments.device, dtype)
     devices.set_threads(arguments.threads)
@@ -92,11 +103,15 @@ def main() -> None:
         for note in run_folder.prepare(folder, settings, device.type, arguments.restart):
             print(note)
         loss = TrainingLoss(model.pinn, model.train_x)
-        train(loss, problem, folder, arguments)
+        train(loss, problem, folder, arguments, sampler)
 
 
 def train(
-    loss: TrainingLoss, problem: Problem, folder: Path, arguments: argparse.Namespace
+    loss: TrainingLoss,
+    problem: Problem,
+    folder: Path,
+    arguments: argparse.Namespace,
+    sampler: Sampler | None,
 ) -> None:
     """Train in the folder, draw the course of the loss, say how it ended."""
     from pinnfluence.plots.drawing import save
@@ -108,10 +123,11 @@ def train(
 
     reference = problem.reference() if problem.reference else None
     schedule = problem.schedule
-    run = Run(loss, folder, schedule, arguments.save_seconds, reference)
+    run = Run(loss, folder, schedule, arguments.save_seconds, reference, sampler)
     finished = "was finished before," if run.finished else "finished"
     if not run.finished:
-        loss.compile(arguments.compile, sum(schedule.iterations.values()))
+        n_steps = sum(schedule.iterations.values())
+        loss.compile(arguments.compile, min(n_steps, sampler.every) if sampler else n_steps)
         goes_on = f", from step {run.state.step}" if run.state.step else ""
         where = next(loss.network.parameters()).device
         n_params = loss.pinn.n_params

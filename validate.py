@@ -34,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
         help="test points, .npy (default: some of the reference's; with --model the training's)",
     )
     add("--removed", type=int, help="removals (default: all points, or 50 groups)")
+    add("--added", type=int, help="instead of removals, single new points that are added")
     add("--test_points", type=int, default=300, help="test points, drawn at random")
     add("--proximal", type=float, nargs="+", default=PROXIMAL, help="weights of the proximal term")
     add("--polish", type=float, help="first minimise the loss with this proximal weight")
@@ -50,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that cannot be, before anything is read."""
-    least = {"removed": 1, "test_points": 2, "group_size": 1, "processes": 1, "seed": 0}
+    least = {"removed": 1, "added": 2, "test_points": 2, "group_size": 1, "processes": 1, "seed": 0}
     for name, lowest in least.items():
         value = getattr(arguments, name)
         if value is not None and value < lowest:
@@ -65,6 +66,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError(f"expected --seed below 2^64, found {arguments.seed}")
     if arguments.halves == 1 or arguments.halves < 0:
         raise InputError(f"expected --halves 0, or at least 2, found {arguments.halves}")
+    if arguments.added is not None and (arguments.removed or arguments.halves):
+        raise InputError("expected --added without --removed and --halves, found both")
     weights = [*arguments.proximal, *([] if arguments.polish is None else [arguments.polish])]
     if unfit := [weight for weight in weights if not 0 <= weight < float("inf")]:
         raise InputError(f"expected --proximal and --polish of at least 0, found {unfit[0]}")
@@ -82,6 +85,18 @@ def groups_of(arguments: argparse.Namespace, model: Model) -> list[np.ndarray]:
     if size > 1:
         return random_groups(n_train, size, n or 50, arguments.seed)
     return spread_points(model.pinn.at(model.train_x), n or n_train, arguments.seed)
+
+
+def candidates_of(arguments: argparse.Namespace, model: Model) -> np.ndarray:
+    """Points that are added: drawn as the training's were, as many of each kind of place."""
+    import numpy as np
+
+    from pinnfluence.diagnosis.fresh import sampler_of
+    from pinnfluence.validation.experiments import spread_points
+
+    pool = sampler_of(model)(20 * arguments.added, arguments.seed)
+    chosen = spread_points(model.pinn.at(pool), arguments.added, arguments.seed)
+    return pool[np.concatenate(chosen)]
 
 
 def main() -> None:
@@ -126,17 +141,18 @@ def study(
     settings = Settings(0.0, arguments.tolerance, arguments.renormalise)
     if arguments.polish is not None:
         found.polish(Settings(arguments.polish, arguments.tolerance))
-    return found.run(
-        Plan(
-            groups,
-            arguments.proximal,
-            settings,
-            arguments.halves,
-            arguments.full,
-            arguments.processes,
-            arguments.seed,
-        )
+    plan = Plan(
+        groups,
+        arguments.proximal,
+        settings,
+        arguments.halves,
+        arguments.full,
+        arguments.processes,
+        arguments.seed,
     )
+    if arguments.added is not None:
+        return found.run_added(candidates_of(arguments, model), plan)
+    return found.run(plan)
 
 
 if __name__ == "__main__":

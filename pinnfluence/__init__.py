@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["DDE_BACKEND"] = "pytorch"
 
 if TYPE_CHECKING:
+    from pinnfluence import optimizers
     from pinnfluence.curvature.recipe import GAUSS_NEWTON, PAPER, Recipe
     from pinnfluence.diagnosis import diagnose
     from pinnfluence.diagnosis.arrays import from_arrays
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pinnfluence.models.trained_model import TrainedModel, load_model
     from pinnfluence.problem.equation import Equation
     from pinnfluence.problem.problem import Problem
+    from pinnfluence.samplers.callback import InfluenceSampler, PointSampler
     from pinnfluence.scores.file import Scores, load_scores
 
 _MODULES = {
@@ -39,8 +41,10 @@ _MODULES = {
     "Equation": "problem.equation",
     "Field": "field.field",
     "Influence": "influence",
+    "InfluenceSampler": "samplers.callback",
     "InputError": "errors",
     "Pinn": "loss.pinn",
+    "PointSampler": "samplers.callback",
     "Problem": "problem.problem",
     "Recipe": "curvature.recipe",
     "Scores": "scores.file",
@@ -62,8 +66,10 @@ __all__ = [
     "Equation",
     "Field",
     "Influence",
+    "InfluenceSampler",
     "InputError",
     "Pinn",
+    "PointSampler",
     "Problem",
     "Recipe",
     "Scores",
@@ -74,12 +80,15 @@ __all__ = [
     "from_pina",
     "load_model",
     "load_scores",
+    "optimizers",
     "torch_model",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import on demand: PyTorch takes seconds, and so does DeepXDE."""
+    if name == "optimizers":
+        return import_module(f"{__name__}.optimizers")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

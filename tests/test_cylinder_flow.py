@@ -10,6 +10,7 @@ from brute_force import TERMS, flow_residuals
 from torch import Tensor, nn
 
 from pinnfluence.field.field import Field
+from pinnfluence.field.network import MLP
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import PinnModel, build, dde
 from pinnfluence.problems.cylinder_flow import PROBLEM, navier_stokes_without_u_u_x, speed
@@ -256,6 +257,49 @@ def test_variants_list_only_what_differs():
         PROBLEM.variant("ugly")
     with pytest.raises(ValueError, match="no conditions 'x', expected one of corrected, published"):
         PROBLEM.equations("x")
+
+
+def test_the_nondimensional_variant_by_hand():
+    """Its weighted losses are those of the equations at Re 20 in diameters and mean velocities."""
+    built = build(PROBLEM.variant("nondimensional"), "corrected", seed=1)
+    built.net.double()
+    pinn = built.pinn
+    x = built.train_x[::17]
+    at = pinn.at(x)
+    found = {
+        name: pinn.loss_weights[name] * float((r.detach() ** 2).mean())
+        for name, r in at.residuals(pinn.params).items()
+    }
+    plain = MLP((2, 64, 64, 64, 3), "tanh", (22.0, 4.1)).double()
+    plain.load_state_dict(built.net.state_dict())
+    points = torch.from_numpy(x).double().mul(10).requires_grad_()
+    u, v, p = plain(points).T
+    gradients = [torch.autograd.grad(f.sum(), points, create_graph=True)[0].T for f in (u, v, p)]
+    (u_x, u_y), (v_x, v_y), (p_x, p_y) = gradients
+
+    def laplacian(f_x: Tensor, f_y: Tensor) -> Tensor:
+        f_xx, f_yy = (
+            torch.autograd.grad(g.sum(), points, retain_graph=True)[0][:, i]
+            for i, g in enumerate((f_x, f_y))
+        )
+        return f_xx + f_yy
+
+    y, Re = points[:, 1], 20
+    expected = {
+        "continuity": u_x + v_y,
+        "momentum_x": u * u_x + v * u_y + p_x - laplacian(u_x, u_y) / Re,
+        "momentum_y": u * v_x + v * v_y + p_y - laplacian(v_x, v_y) / Re,
+        "inflow_u": u - 4 * 1.5 * y * (4.1 - y) / 4.1**2,
+        "inflow_v": v,
+        "outflow_u": u_x / Re - p,
+        "outflow_v": v_x / Re,
+        "noslip_u": u,
+        "noslip_v": v,
+    }
+    rows = at.term_rows()
+    for name, residual in expected.items():
+        mean = float((residual.detach()[torch.from_numpy(rows[name])] ** 2).mean())
+        assert found[name] == pytest.approx(mean, rel=1e-9), name
 
 
 def test_domain():

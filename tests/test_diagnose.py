@@ -35,7 +35,7 @@ def test_a_network_with_no_loss_left_is_found_to_be_wrong(model, report):
     true = np.linalg.norm(error) / np.linalg.norm(heat.solution(points)["u"])
     assert report.errors["u"].relative == pytest.approx(true, rel=0.1)
     assert report.errors["u"].reliable
-    assert report.text().startswith("The network is wrong: it is off by u 14 %.")
+    assert report.text().startswith("The network is wrong: it is off by u 14 % (root mean square).")
     assert "does not fit between its points" in report.text()
     assert sum(report.errors["u"].terms.values()) == pytest.approx(1)
     assert report.text() in report._repr_html_().replace("&#x27;", "'").replace("&lt;", "<")
@@ -48,7 +48,7 @@ def test_too_few_fresh_points_are_told_from_enough(model):
     assert not few.reliable
     assert "too far" in few.text() or "cannot be said" in few.text()
     assert few.errors["u"].at_least < 0.1312  # the truth
-    assert "ask again" in few.text()
+    assert "diagnose again" in few.text()
 
 
 def test_points_of_ones_own_and_a_pinn_without_a_sampler(model):
@@ -167,12 +167,18 @@ def test_a_model_of_deepxde_as_it_is():
 def test_the_script_writes_its_report(tmp_path):
     folder = tmp_path / "out"
     result = run_well(DIAGNOSE, "--checkpoint", HEAT_BAD, "--fresh", 300, "--save_path", folder)
-    assert "The network is wrong: it is off by u 14 %. The estimate is stable." in result.stdout
+    assert (
+        "The network is wrong: it is off by u 14 % (root mean square). This estimate is reliable."
+        in result.stdout
+    )
     assert {"report.html", "report.json"} < set(files_below(folder))
     figures = json.loads((folder / "report.json").read_text())
     assert figures["errors"]["u"]["relative"] == pytest.approx(0.14, abs=0.02)
     page = (folder / "report.html").read_text()
-    assert page.count("<figure>") == 4
+    assert page.count("<figure>") == 5
+    best = figures["new_points"][0]
+    assert len(best["place"]) == 2
+    assert 0.5 < best["part_of_squared_error"] < 1
     assert "http" not in page.replace("http-equiv", "")
 
 

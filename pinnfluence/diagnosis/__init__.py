@@ -1,5 +1,6 @@
 """How wrong is a network, where, and why: answers without a reference."""
 
-from pinnfluence.diagnosis.report import QuantityError, Report, TermLoss, diagnose
+from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
+from pinnfluence.diagnosis.report import Report, diagnose
 
-__all__ = ["QuantityError", "Report", "TermLoss", "diagnose"]
+__all__ = ["Findings", "QuantityError", "Report", "TermLoss", "diagnose"]

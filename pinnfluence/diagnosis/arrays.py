@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from pinnfluence.curvature.damping import N_SIGNS, Damping, automatic_damping, criteria_at
+from pinnfluence.curvature.damping import N_SIGNS, Damping, automatic_damping, open_part
 from pinnfluence.curvature.inverse.base import Inverse
 from pinnfluence.curvature.inverse.cholesky import largest_eigenvalue
 from pinnfluence.curvature.inverse.dense import DenseInverse
@@ -225,7 +225,9 @@ def from_arrays(
     if getattr(jacobian, "dtype", None) == np.float32:
         eps = max(eps, float(np.finfo(np.float32).eps))
     gradients = _signed_gradients(train)
-    chosen = automatic_damping(largest, 0.0, eps, lambda v: criteria_at(at(v), gradients, None))
+    chosen = automatic_damping(
+        largest, 0.0, eps, lambda v: open_part(at(v), gradients), lambda v: 0.0
+    )
     return ArrayInfluence(train, test, at(chosen.value), chosen)
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.linalg import cho_solve, cholesky, qr, svd
+from scipy.linalg import cho_solve, cholesky, svd
 from scipy.linalg.blas import dsymv
 
 from pinnfluence.curvature.gram import add_gram
@@ -76,9 +76,10 @@ class SingularValues:
         A, s = loss.jacobian(advance), loss.residuals()
         if start is not None:
             s = s - A @ start
-        if len(A) > A.shape[1]:
-            Q, A = qr(A, mode="economic", overwrite_a=True, check_finite=False)
-            s = Q.T @ s
+        if len(A) > A.shape[1]:  # R of [A, s] holds R of A and, as its last column, Q^T s
+            n = A.shape[1]
+            R = torch.linalg.qr(torch.from_numpy(np.column_stack([A, s])), mode="r").R.numpy()
+            A, s = R[:n, :n], R[:n, n]
         U, self._values, self._vectors = svd(
             A, full_matrices=False, overwrite_a=True, check_finite=False
         )

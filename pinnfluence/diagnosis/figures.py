@@ -49,7 +49,12 @@ def point_figures(report: Report, labels: Labels) -> dict[str, Figure]:
     rows = np.concatenate([np.zeros(0, int), *report.pinn.at(report.train_x).term_rows().values()])
     order, leverage = report.press.point_leverage(rows)
     losses = np.log10(np.maximum(report.fresh_losses, 1e-300))
+    below, above = np.percentile(100 * report.helping, [0, 100])
     return {
+        "Where a new training point would help: part of the squared error that it alone would take "
+        "away, in percent": dots(
+            report.candidates, 100 * report.helping, labels, (min(0.0, below), max(above, 1e-300))
+        ),
         "Fresh points: log10 of the sum of c_k r_k^2": dots(report.fresh_x, losses, labels),
         "Where the error comes from: part of it that the residuals in a cell contribute, "
         + ", ".join(names): shares(report.fresh_x, report.responsible, names, labels),

@@ -21,7 +21,9 @@ def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     figures = json.dumps(report.to_dict(), indent=2, default=float)
     write_bytes(folder / REPORT, f"{figures}\n".encode())
     facts = {"network": model.identity, "reliable": report.reliable}
-    tensor_file.write(folder / CORRECTION, {"step": report.estimate.best.step}, facts)
+    arrays = {"step": report.estimate.best.step}
+    arrays |= {"candidates": report.candidates, "helping": report.helping}
+    tensor_file.write(folder / CORRECTION, arrays, facts)
     write_bytes(folder / PAGE, page(report, model, title).encode())
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
+from pinnfluence.influence.candidates import equations_at
 from pinnfluence.loss.pinn import Collocation, Pinn
+from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.problem.parts import NUMBERS
-from pinnfluence.storage.points import check_points
 
 POOL = 5
 """Candidates for each fresh point."""
@@ -29,9 +29,6 @@ N_PLACES = 4000
 
 MOST_WORK = 5e12
 """Multiplications that the matrix of the fresh points may cost, which limits their number."""
-
-Sampler = Callable[[int, int], np.ndarray]
-"""From a number of points and a seed to about that many points ``[n, n_inputs]``, float32."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class FreshPoints:
         return PointLoss(self.collocation, weights)
 
 
-def draw(pinn: Pinn, sampler: Sampler, n: int, seed: int) -> FreshPoints:
+def draw(pinn: Pinn, sampler: Draw, n: int, seed: int) -> FreshPoints:
     """About n fresh points: some of a pool, chosen with probabilities that grow with their loss.
 
     A network that was trained on few points has its largest residuals in small regions between
@@ -126,7 +123,7 @@ def _systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(order[taken])
 
 
-def sampler_of(model: Any, inside: bool = False) -> Sampler:
+def sampler_of(model: Any, inside: bool = False) -> Draw:
     """Draws points as the training of a model did that knows its domain.
 
     That is a ``TrainedModel``, a ``dde.Model``, or a script's model that is one.
@@ -156,9 +153,7 @@ def sampler_of(model: Any, inside: bool = False) -> Sampler:
             "expected a model whose points can be drawn anew, found one without a domain: give "
             "fresh points of your own"
         )
-    return (
-        _sampler(domain, [0, 0, 1], "Hammersley") if inside else _sampler(domain, numbers, "pseudo")
-    )
+    return drawing(domain, INSIDE, "Hammersley") if inside else drawing(domain, numbers, "pseudo")
 
 
 def fresh_sets(
@@ -195,18 +190,7 @@ def fresh_sets(
 
 def _given(pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn) -> Collocation:
     """The equations at points of the user's own."""
-    if isinstance(given, Pinn):
-        if given.terms != pinn.terms:
-            raise InputError(
-                f"expected fresh points for the loss terms {', '.join(pinn.terms)}, found them for "
-                f"{', '.join(given.terms)}"
-            )
-        if given.training is None:
-            raise InputError("expected a Pinn with fresh points, found one without points")
-        found = Collocation(pinn, given.equations, given.training)
-    else:
-        check_points(given, len(pinn.inputs), "fresh")
-        found = pinn.at(given)
+    found = equations_at(pinn, given, "fresh")
     known = set(map(bytes, np.ascontiguousarray(train_x)))
     if any(bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))):
         raise InputError("expected fresh points, found some that were trained on: leave them out")
@@ -225,32 +209,3 @@ def places_of(model: Any, checked: FreshPoints) -> np.ndarray:
         return sampler_of(model, inside=True)(N_PLACES, 0)
     except InputError:
         return checked.x
-
-
-def _sampler(geometry: Any, numbers: list[int], kind: str) -> Sampler:
-    """``numbers`` of initial, boundary and domain points give the proportions."""
-    names = ("random_initial_points", "random_boundary_points", "random_points")
-
-    def sample(n: int, seed: int) -> np.ndarray:
-        factor = n / max(1, sum(numbers))
-        with _numpy_seed(seed):
-            parts = [
-                getattr(geometry, name)(round(factor * number), kind)
-                for name, number in zip(names, numbers, strict=True)
-                if number
-            ]
-        points = np.concatenate(parts).astype(np.float32)
-        return points if kind == "pseudo" else np.unique(points, axis=0)
-
-    return sample
-
-
-@contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """DeepXDE draws from NumPy's global generator: seed it, and leave it as it was."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

@@ -76,21 +76,23 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
             f"{error.rms:.2g}",
             f"{error.largest:+.2g}",
             words.place(report.pinn.inputs, error.place),
-            words.doubt(error),
         )
         for name, error in report.errors.items()
     ]
-    heads = ("quantity", "off by", "rms", "largest", "at", "estimate off by, of itself")
+    heads = ("quantity", "off by", "rms", "largest", "at")
     yield _table(heads, rows)
     yield (
-        '<p class="note">Solution minus network, estimated from the residuals at '
-        f"{len(report.fresh_x)} points on which the network was not trained. What the estimate may "
-        "itself be off by comes from a second set of such points, from other dampings and from "
-        "the scatter of the points.</p>"
+        '<p class="note">Solution minus network (positive: the network is too low), estimated from '
+        f"the residuals at {len(report.fresh_x)} points on which it was not trained. Percentages "
+        "are root mean squares over that of the solution. How sure an estimate is comes from a "
+        "second set of such points, from other dampings and from the scatter of the points.</p>"
     )
     if report.measures:
-        measured = [(n, f"{a:.6g}", f"{b:.6g}") for n, (a, b) in report.measures.items()]
-        yield _table(("measure", "network", "corrected"), measured)
+        measured = [
+            (name, f"{before:.6g}", f"{after:.6g}", words.margin(report, name))
+            for name, (before, after) in report.measures.items()
+        ]
+        yield _table(("measure", "network", "corrected", "uncertainty"), measured)
     for caption, drawn in figures.error_figures(report, problem, labels).items():
         yield _figure(caption, drawn)
 
@@ -109,10 +111,10 @@ def _between(report: Report, labels: Labels) -> Iterable[str]:
         for name, term in report.terms.items()
     ]
     shares = (f"part of the error of {name}" for name in report.errors)
-    yield _table(("loss term", "training", "PRESS", "fresh points", *shares), rows)
+    yield _table(("loss term", "training", "left out", "fresh points", *shares), rows)
     yield (
-        '<p class="note">PRESS: the sum of the squares of what each training point\'s residual '
-        "would be had the network been trained without it.</p>"
+        f'<p class="note">{words.LEFT_OUT} It is half the sum of the squares of the deleted '
+        "residuals, PRESS.</p>"
     )
     yield f"<p>{'<br>'.join(map(html.escape, words.points(report)))}</p>"
     maps = figures.point_figures(report, labels)

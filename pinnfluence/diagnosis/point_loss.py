@@ -57,7 +57,7 @@ class PointLoss:
     def residuals(self) -> np.ndarray:
         """s, ``[n_rows]``."""
         s = np.empty(self.n_rows)
-        for start, chunk in self._chunks():
+        for start, chunk in self._chunks(4 * BATCH_SIZE):  # no gradients to keep
             with torch.no_grad():
                 values = chunk.residuals(chunk.pinn.params)
             for name, r in values.items():
@@ -140,11 +140,10 @@ class PointLoss:
         """The same points, equations and weights with another network."""
         return replace(self, collocation=replace(self.collocation, pinn=pinn))
 
-    def _chunks(self) -> Iterator[tuple[int, Collocation]]:
+    def _chunks(self, size: int = BATCH_SIZE) -> Iterator[tuple[int, Collocation]]:
         for number in range(len(self.collocation.names)):
             one = self.collocation.only(number)
-            starts = range(0, len(one.x), BATCH_SIZE)
-            yield from zip(starts, one.chunks(BATCH_SIZE), strict=True)
+            yield from zip(range(0, len(one.x), size), one.chunks(size), strict=True)
 
     def _rows(self, name: str, start: int, n: int) -> slice:
         first = self.slices[name].start + start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,126 +12,44 @@ import numpy as np
 
 from pinnfluence.diagnosis import words
 from pinnfluence.diagnosis.corrected import corrected
-from pinnfluence.diagnosis.error_estimate import RELIABLE, ErrorEstimate
+from pinnfluence.diagnosis.error_estimate import ErrorEstimate
+from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
 from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
-from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.loss_weights import error_slopes
+from pinnfluence.diagnosis.new_points import target_of
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.quantity import Quantity
+from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import Stages
-from pinnfluence.storage.points import check_points
 
 
-@dataclass(frozen=True)
-class QuantityError:
-    """The estimated error of one quantity, and what the estimate is worth.
+class Report(Findings):
+    """The findings of a diagnosis; ``text()`` says them in plain words."""
 
-    relative: its norm over that of the corrected quantity. least: its norm over that of the
-    corrected or of the network's, whichever is larger: far from the solution both say little of its
-    size. rms, largest: in its unit. place: where
-    it is largest. unexplained: part of the residuals of the second set of fresh points that the
-    correction leaves. by_damping, by_points: by what part of itself the map of the error changes
-    with dampings that fit about as well, and with other fresh points. terms: part of the error that
-    each loss term contributes; they add up to 1.
-    """
-
-    relative: float
-    least: float
-    rms: float
-    largest: float
-    place: tuple[float, ...]
-    unexplained: float
-    by_damping: float
-    by_points: float
-    terms: dict[str, float]
-
-    @property
-    def doubt(self) -> float:
-        """How far the estimate may be off, as a part of it: the largest of the three."""
-        return max(self.unexplained, self.by_damping, self.by_points)
-
-    @property
-    def reliable(self) -> bool:
-        """Whether the map of the error is to be believed, and not only that there is one."""
-        return self.doubt <= RELIABLE
-
-    @property
-    def at_least(self) -> float:
-        """What the relative error is at least."""
-        return self.least * (1 - min(self.doubt, 0.5))
-
-
-@dataclass(frozen=True)
-class TermLoss:
-    """A loss term at the training's points, what leverages make of it, and at fresh points."""
-
-    training: float
-    press: float
-    fresh: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """The diagnosis of a network; attributes hold the figures, ``text()`` says them in words.
-
-    estimate: of the error. errors, terms: by name of quantity and of loss term. x, fresh_x: points
-    at which errors were looked at, and that were drawn. fresh_losses: ``sum_k c_k r_k^2`` at the
-    fresh points, ``[n_fresh]``. responsible: part of the error of each quantity that a fresh point
-    contributes, ``[n_fresh, n_quantities]``. holding: by what part of itself an error falls when a
-    training point is removed, ``[n_train, n_quantities]``. press: of the training points.
-    slopes: ``d log |error| / d log c_k`` by quantity and loss term. measures: of the network and
-    corrected, by name. unknowns: of an inverse problem. decrease: part of the training's loss that
-    a Gauss-Newton step would take away.
-    """
-
-    pinn: Pinn
-    quantities: Quantities = field(repr=False)
-    train_x: np.ndarray = field(repr=False)
-    x: np.ndarray = field(repr=False)
-    fresh_x: np.ndarray = field(repr=False)
-    fresh_losses: np.ndarray = field(repr=False)
-    estimate: ErrorEstimate = field(repr=False)
-    errors: dict[str, QuantityError]
-    terms: dict[str, TermLoss]
-    responsible: np.ndarray = field(repr=False)
-    holding: np.ndarray = field(repr=False)
-    press: Press = field(repr=False)
-    slopes: dict[str, dict[str, float]]
-    measures: dict[str, tuple[float, float]]
-    unknowns: Unknowns | None
-    decrease: float
-    seconds: dict[str, float]
-
-    def error(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """Estimated error ``solution - prediction`` at points, by name of quantity.
+    def target(
+        self,
+        quantity: Quantity | None = None,
+        at: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Target:
+        """The estimated squared error as a target of new points: for ``Influence.candidates``.
 
         Args:
-            points: ``[n, n_inputs]``.
-
-        Returns:
-            ``[n]`` each, float64, in the quantity's unit.
+            quantity: whose error, at the points ``at`` ``[n, n_inputs]``; None: the sum of the
+                squared relative errors of all quantities of the report, at some of its points.
+            weights: ``[n]``; given, the error of the number ``sum_i weights_i f(x_i)``.
 
         Raises:
-            InputError: points of another shape, or that are not finite.
+            InputError: no such quantity, points or weights that do not fit.
 
-        >>> report.error(points)["u"]                                    # doctest: +SKIP
+        >>> found = influence.candidates(points, report.target())        # doctest: +SKIP
+        >>> points[found.select(20).points]                              # doctest: +SKIP
         """
-        points = np.asarray(points)
-        check_points(points, len(self.pinn.inputs), "given")
-        return changes(self.pinn, self.estimate.best.step, points, self.quantities)
-
-    def values(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """The network's predictions at points ``[n, n_inputs]``, ``[n]`` by name of quantity."""
-        return evaluate(self.pinn, points, self.quantities)
-
-    @property
-    def reliable(self) -> bool:
-        """Whether the estimate of every quantity is."""
-        return all(error.reliable for error in self.errors.values())
+        return target_of(self, quantity, at, weights)
 
     def text(self) -> str:
         """The report in plain words, one screen."""
@@ -192,7 +110,7 @@ def diagnose(
     )
     estimated = long.estimated()
     errors = changes(pinn, estimated.estimate.best.step, x, functions)
-    trained = long.trained(errors)
+    trained = long.trained(errors, estimated.estimate.best.step)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     return Report(
         pinn,
@@ -206,10 +124,13 @@ def diagnose(
         _terms(training, trained.press, fit),
         estimated.point_shares / norms,
         trained.holding / norms,
+        long.candidates.x,
+        trained.helping,
         trained.press,
         _slopes(pinn, trained.weight_steps, errors, x, functions),
         _measures(model, estimated.estimate),
         trained.unknowns,
+        trained.damping,
         trained.decrease,
         dict(stages.seconds),
     )

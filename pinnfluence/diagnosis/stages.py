@@ -15,12 +15,14 @@ from pinnfluence.diagnosis.corrected import UNKNOWNS
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate, Trial, estimate_error
 from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
+from pinnfluence.diagnosis.new_points import N_CANDIDATES, decreases, relative_error, some
 from pinnfluence.diagnosis.point_loss import PointLoss
-from pinnfluence.diagnosis.press import Press, press, training_inverse
+from pinnfluence.diagnosis.press import ROUNDING, Press, press, training_inverse
 from pinnfluence.diagnosis.quantities import Quantities, as_equation, changes, sum_gradients
 from pinnfluence.influence.identity import NOT_ON_THE_WAY, circumstances, content_hash
 from pinnfluence.loss.fingerprint import fingerprint
-from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.progress import Stages
 from pinnfluence.storage.stage_store import CLOSED, Saved, StageStore
 
@@ -54,12 +56,16 @@ class Trained:
 
     weight_steps: ``d theta / d log c_k`` by loss term, ``[n_params]``. holding: by how much the
     norm of each error falls when a training point is removed, ``[n_train, n_quantities]``.
-    decrease: part of the loss that one Gauss-Newton step would take away.
+    helping: part of the squared error that adding a candidate takes away, ``[n_candidates]``.
+    damping: under which the training ended at a minimum. decrease: part of the loss that one
+    Gauss-Newton step would take away.
     """
 
     press: Press
     weight_steps: dict[str, np.ndarray]
     holding: np.ndarray
+    helping: np.ndarray
+    damping: float
     decrease: float
     unknowns: Unknowns | None
 
@@ -113,16 +119,21 @@ class LongStages:
         shares = arrays["term_shares"], arrays["point_shares"], arrays["spread"]
         return Estimated(estimate, *shares)
 
-    def trained(self, errors: Mapping[str, np.ndarray]) -> Trained:
+    @cached_property
+    def candidates(self) -> Collocation:
+        """The fresh points of which it is asked how much each would help."""
+        return self.fit.collocation.subset(some(len(self.fit.collocation), N_CANDIDATES))
+
+    def trained(self, errors: Mapping[str, np.ndarray], step: np.ndarray) -> Trained:
         """What the training's own curvature says.
 
         Args:
-            errors: estimated ones at the points, ``[n]`` by quantity.
+            errors: estimated ones at the points, ``[n]`` by quantity. step: of the estimate.
         """
         saved = self._kept(
             "training_points",
             self.training.n_rows,
-            lambda advance: self._train(self._directions(errors), advance),
+            lambda advance: self._train(self._directions(errors), step, advance),
         )
         arrays, facts = saved.arrays, saved.facts
         names = list(self.training.slices)
@@ -141,6 +152,8 @@ class LongStages:
             ),
             dict(zip(names, arrays["weight_steps"].T, strict=True)),
             arrays["holding"],
+            arrays["helping"],
+            facts["damping"],
             facts["decrease"],
             unknowns,
         )
@@ -174,13 +187,16 @@ class LongStages:
         }
         return Saved(arrays, {"before": estimate.before, "n_steps": estimate.n_steps})
 
-    def _train(self, directions: np.ndarray, advance: Advance) -> Saved:
+    def _train(self, directions: np.ndarray, step: np.ndarray, advance: Advance) -> Saved:
         loss = self.training
         inverse, part = training_inverse(loss, advance)
         found = press(loss, inverse, part)
         turned = weight_steps(loss, inverse, part)
-        s, step = loss.residuals(), inverse.step(part)
-        left = loss.after(step)
+        s = loss.residuals()
+        left = loss.after(inverse.step(part))
+        target = relative_error(self.pinn, step, self.quantities, self.x)
+        training = Loss.of_training(loss.collocation)
+        helping = decreases(self.candidates, training, lambda v: inverse.solve(v, part), target)
         Z, rows_holding = inverse.solve(directions, part), np.empty((len(s), directions.shape[1]))
         for rows, block in loss.blocks():
             rows_holding[rows] = (block @ Z) * s[rows, None]
@@ -190,10 +206,12 @@ class LongStages:
             "press": np.array(list(found.losses.values())),
             "weight_steps": np.stack(list(turned.values()), 1),
             "holding": _by_point(loss, rows_holding),
+            "helping": helping,
         }
         facts: dict[str, Any] = {
             "interpolated": found.interpolated,
             "effective": found.effective,
+            "damping": max(part, ROUNDING) * inverse.largest,
             "decrease": max(0.0, 1 - float(left @ left) / max(float(s @ s), 1e-300)),
         }
         if any(name.startswith(UNKNOWNS) for name in self.pinn.params):

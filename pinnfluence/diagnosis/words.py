@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pinnfluence.diagnosis.report import QuantityError, Report
+from pinnfluence.diagnosis.findings import Findings, QuantityError
 
 BETWEEN = 10.0
 """Loss on fresh points over that on the training's from which on a network does not fit between."""
@@ -22,21 +21,27 @@ HOLDS = 0.01
 APART = 0.03
 """Distance of places that are named, as a part of the domain's size."""
 
+LEFT_OUT = "Left out: the loss at each training point had the network been trained without it."
+"""What PRESS is."""
+
 NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the parameters."
 
 UNFINISHED = 0.1
 """Part of the loss that one step would take away, from which on training was not at its end."""
 
+N_NAMED = 5
+"""Places for a new point that the figures name."""
+
 NOTHING = 1e-12
 """Loss on the training's points over that on fresh ones that counts as none at all."""
 
 
-def text(report: Report) -> str:
+def text(report: Findings) -> str:
     """One screen: how wrong, where, between the points, because of what, what to do next."""
     lines = [verdict(report), ""]
     lines += [_quantity(report, name, error) for name, error in report.errors.items()]
     lines += [
-        f"  {name} {before:.6g}, corrected {after:.6g}" + ("" if report.reliable else " (doubtful)")
+        f"  {name}: {before:.6g} by the network, {after:.6g} corrected, {margin(report, name)}"
         for name, (before, after) in report.measures.items()
     ]
     lines += ["", *fit(report), "", *_table(report), "", *_weights(report), "", *points(report)]
@@ -51,44 +56,49 @@ def percent(part: float) -> str:
     return f"{100 * part:.2g} %" if part < 0.1 else f"{100 * part:.0f} %"
 
 
-def verdict(report: Report) -> str:
-    """The answer in one sentence."""
-    worst = max(report.errors.values(), key=lambda error: error.relative)
+def verdict(report: Findings) -> str:
+    """The answer in one or two sentences."""
+    worst = report.errors[_worst(report)[0]]
     if report.reliable:
         several = ", ".join(f"{n} {percent(e.relative)}" for n, e in report.errors.items())
-        if worst.relative < WRONG:
-            return f"The estimate is stable: the network is off by {several}."
-        return f"The network is wrong: it is off by {several}. The estimate is stable."
+        wrong = "wrong: it is off by" if worst.relative >= WRONG else "off by"
+        return f"The network is {wrong} {several} (root mean square). This estimate is reliable."
     if worst.at_least < 0.01:
         return (
             "How wrong the network is cannot be said: no small change of it explains its residuals "
             "between the training points."
         )
     return (
-        "The network is wrong, too far from the solution for its error to be mapped: "
+        "The network is wrong: "
         + ", ".join(f"{n} by at least {percent(e.at_least)}" for n, e in report.errors.items())
-        + "."
+        + ". It is too far from the solution to say where and by how much exactly."
     )
 
 
-def _quantity(report: Report, name: str, error: QuantityError) -> str:
-    return (
-        f"  {name}: off by {size(error)} (rms {error.rms:.2g}); most at "
-        f"{place(report.pinn.inputs, error.place)}: solution - network {error.largest:+.2g}; "
-        f"the estimate may be off by {doubt(error)} of itself"
-    )
+def _quantity(report: Findings, name: str, error: QuantityError) -> str:
+    where = place(report.pinn.inputs, error.place)
+    side = "low" if error.largest > 0 else "high"
+    most = f"most at {where}: {abs(error.largest):.2g} too {side}"
+    if not error.reliable:
+        most = f"perhaps {most}"
+    return f"  {name}: off by {size(error)}; rms {error.rms:.2g}; {most}"
 
 
 def size(error: QuantityError) -> str:
     """How large an error is, as far as it is known."""
-    if error.reliable:
-        return percent(error.relative)
-    return f"at least {percent(error.at_least)}, perhaps {percent(error.relative)}"
+    if not error.reliable:
+        return f"at least {percent(error.at_least)}, perhaps {percent(error.relative)}"
+    low, high = (percent(error.relative * (1 + sign * error.doubt)) for sign in (-1, 1))
+    known = percent(error.relative)
+    return known if low == high else f"{known} ({low} to {high})"
 
 
-def doubt(error: QuantityError) -> str:
-    """By what part of itself an estimate may be off."""
-    return percent(error.doubt) if error.doubt >= 1e-3 else "less than 0.1 %"
+def margin(report: Findings, measure: str) -> str:
+    """How sure a corrected measure is: a correction is as doubtful as the errors that it is of."""
+    if not report.reliable:
+        return "but doubtful"
+    before, after = report.measures[measure]
+    return f"+- {max(e.doubt for e in report.errors.values()) * abs(after - before):.1g}"
 
 
 def place(inputs: Sequence[str], x: Sequence[float]) -> str:
@@ -96,51 +106,66 @@ def place(inputs: Sequence[str], x: Sequence[float]) -> str:
     return ", ".join(f"{n} = {c:.3g}" for n, c in zip(inputs, x, strict=True))
 
 
-def fit(report: Report) -> list[str]:
+def fit(report: Findings) -> list[str]:
     """Whether it fits between its points, and whether its training was finished."""
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
     ratio = new / own if own > 0 else np.inf
-    between = "fits between its points" if ratio < BETWEEN else "does not fit between its points"
-    at_end = "is not at a minimum" if unfinished(report) else "is at a minimum"
-    end = f"one Gauss-Newton step would take away {percent(report.decrease)} of its loss."
+    between = "fits" if ratio < BETWEEN else "does not fit"
+    converged = "has not converged" if unfinished(report) else "has converged"
+    end = f"one Gauss-Newton step would lower its loss by {percent(report.decrease)}."
     if own <= NOTHING * new:
         end = "only rounding is left of its loss."
     return [
-        f"The network {between}: loss {new:.2g} on fresh points, {own:.2g} on its own"
-        + (f" ({ratio:.3g} times)." if own > NOTHING * new else "."),
-        f"Training {at_end}: {end}",
-        f"The {len(report.train_x)} training points determine {report.press.effective:.0f} of "
-        f"{report.pinn.n_params} parameters (effective number); for "
-        f"{percent(report.press.interpolated)} of their residuals one point alone decides.",
+        f"The network {between} between its points: loss {new:.2g} on fresh points, {own:.2g} on "
+        "its own" + (f" (ratio {ratio:.3g})." if own > NOTHING * new else "."),
+        f"Training {converged}: {end}",
+        f"Its {len(report.train_x)} training points determine about {report.press.effective:.0f} "
+        f"of {report.pinn.n_params} parameters; what the others do between the points is left to "
+        "chance.",
+        *_alone(report),
     ]
 
 
-def _table(report: Report) -> list[str]:
+def _alone(report: Findings) -> list[str]:
+    part = report.press.interpolated
+    if part < 0.01:
+        return []
+    return [
+        f"{percent(part)} of the residuals are fitted one by one (leverage near 1): they do not "
+        "tell what happens beside their points."
+    ]
+
+
+def _table(report: Findings) -> list[str]:
     outputs = report.errors
     head = "".join(f"{f'share of {name}':>14s}" for name in outputs)
-    lines = [f"{'loss term':14s}{'training':>11s}{'PRESS':>11s}{'fresh':>11s}{head}"]
+    lines = [f"{'loss term':14s}{'training':>11s}{'left out':>11s}{'fresh':>11s}{head}"]
     for name, term in report.terms.items():
         shares = "".join(f"{round(100 * output.terms[name]):12d} %" for output in outputs.values())
         lines.append(f"{name:14s}{term.training:11.2e}{term.press:11.2e}{term.fresh:11.2e}{shares}")
     press, fresh = (sum(getattr(t, k) for t in report.terms.values()) for k in ("press", "fresh"))
     if report.press.interpolated > 0.05:
-        lines.append("PRESS is no estimate here: the network goes through too many of its points.")
+        lines.append(f"{LEFT_OUT} No estimate here: the network goes through too many points.")
     elif press < fresh / BETWEEN:
-        lines.append("PRESS is too small here: no training point is where the residuals are large.")
+        lines.append(f"{LEFT_OUT} Too small here: no training point is where residuals are large.")
+    else:
+        lines.append(LEFT_OUT)
     return lines
 
 
-def no_weight_matters(report: Report) -> bool:
+def no_weight_matters(report: Findings) -> bool:
     """Whether ten percent more weight on any loss term changes no error by a thousandth percent."""
     slopes = [slope for found in report.slopes.values() for slope in found.values()]
     return max(map(abs, slopes), default=0.0) < 1e-4
 
 
-def _weights(report: Report) -> list[str]:
+def _weights(report: Findings) -> list[str]:
     if no_weight_matters(report):
         return [NO_WEIGHT]
     lines = ["What ten percent more weight on a loss term does to the error, to first order"]
+    if not report.reliable:
+        lines[0] += " (doubtful)"
     for name, slopes in report.slopes.items():
         most = sorted(slopes.items(), key=lambda item: -abs(item[1]))[:3]
         said = ", ".join(f"{term} {10 * slope:+.2g} %" for term, slope in most)
@@ -148,14 +173,14 @@ def _weights(report: Report) -> list[str]:
     return lines
 
 
-def points(report: Report) -> list[str]:
+def points(report: Findings) -> list[str]:
     """Which points the worst error comes from."""
-    names = list(report.errors)
-    worst = max(range(len(names)), key=lambda n: report.errors[names[n]].relative)
-    name, holding = names[worst], report.holding[:, worst]
+    name, worst = _worst(report)
+    holding = report.holding[:, worst]
     lines = [
-        f"The error of {name} comes from residuals near "
-        + _places(report.fresh_x, np.abs(report.responsible[:, worst]))
+        f"The error of {name} comes from residuals near {_sources(report)}"
+        if report.reliable
+        else f"Residuals between the points are largest near {_sources(report)}"
     ]
     if holding.max() > HOLDS:
         first = int(np.argmax(holding))
@@ -165,7 +190,31 @@ def points(report: Report) -> list[str]:
         )
     else:
         lines.append("No single training point holds the network where it is.")
-    return lines
+    return [*lines, new_points(report)]
+
+
+def new_points(report: Findings) -> str:
+    """Where a further training point would lower the error most."""
+    best = float(report.helping.max(initial=0.0))
+    if best < HOLDS:
+        return "No single new point would lower the squared error by a percent."
+    return (
+        f"A new training point would help most near {_places(report.candidates, report.helping)}; "
+        f"the first alone takes away {percent(best)} of the squared error, to first order"
+    )
+
+
+def _sources(report: Findings) -> str:
+    """Where the worst error comes from; of a doubtful estimate, where residuals are largest."""
+    if not report.reliable:
+        return _places(report.fresh_x, report.fresh_losses)
+    return _places(report.fresh_x, np.abs(report.responsible[:, _worst(report)[1]]))
+
+
+def _worst(report: Findings) -> tuple[str, int]:
+    """The quantity with the largest relative error, by name and by number."""
+    name = max(report.errors, key=lambda n: report.errors[n].relative)
+    return name, list(report.errors).index(name)
 
 
 def _places(x: np.ndarray, values: np.ndarray, n: int = 3) -> str:
@@ -173,7 +222,7 @@ def _places(x: np.ndarray, values: np.ndarray, n: int = 3) -> str:
     return "; ".join(found)
 
 
-def unknowns(report: Report) -> list[str]:
+def unknowns(report: Findings) -> list[str]:
     """The unknowns of an inverse problem."""
     found = report.unknowns
     assert found is not None
@@ -190,25 +239,21 @@ def unknowns(report: Report) -> list[str]:
     return lines
 
 
-def advice(report: Report) -> list[str]:
+def advice(report: Findings) -> list[str]:
     """What to do next, the most urgent first."""
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
     lines = []
     if own == 0 or new / own >= BETWEEN:
-        names = list(report.errors)
-        worst = max(range(len(names)), key=lambda n: report.errors[names[n]].relative)
-        where = report.responsible[:, worst] if report.reliable else report.fresh_losses
-        places = _places(report.fresh_x, np.abs(where))
-        lines.append(f"train on more points, first of all near {places}")
+        lines.append(f"train on more points, first of all near {_sources(report)}")
     if unfinished(report):
         lines.append("train longer: the loss on its own points still falls")
     if not report.reliable:
-        lines.append("then ask again: the map of the error is not to be believed yet")
-    return lines or ["nothing: take the corrected values where you need more digits"]
+        lines.append("then diagnose again: where the error is cannot be said yet")
+    return lines or ["nothing: the corrected values have more digits where you need them"]
 
 
-def unfinished(report: Report) -> bool:
+def unfinished(report: Findings) -> bool:
     """Whether training stopped before its loss did: not where only rounding is left of it."""
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
@@ -227,7 +272,7 @@ def largest_apart(x: np.ndarray, values: np.ndarray, n: int) -> list[int]:
     return chosen
 
 
-def figures(report: Report) -> dict[str, Any]:
+def figures(report: Findings) -> dict[str, Any]:
     """All figures of a report by name, for JSON."""
     estimate = report.estimate
     return {
@@ -253,8 +298,16 @@ def figures(report: Report) -> dict[str, Any]:
         ],
         "effective_parameters": report.press.effective,
         "interpolated": report.press.interpolated,
+        "damping": report.damping,
         "decrease": report.decrease,
         "advice": advice(report),
+        "new_points": [
+            {
+                "place": report.candidates[i].tolist(),
+                "part_of_squared_error": float(report.helping[i]),
+            }
+            for i in largest_apart(report.candidates, report.helping, N_NAMED)
+        ],
         "n_fresh": len(report.fresh_x),
         "n_train": len(report.train_x),
         "n_params": report.pinn.n_params,

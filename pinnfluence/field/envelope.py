@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import combinations
 
+import torch
 from torch import Tensor
-
-from pinnfluence.field.forward_mode import derivative
 
 Envelope = Callable[[Tensor], Tensor]
 """From points ``[n, n_inputs]`` to factors ``[n, n_outputs]``, by operations of PyTorch."""
@@ -30,7 +29,7 @@ def multiply(
         envelope: the factor.
         x: points ``[n, n_inputs]``.
     """
-    factors = {index: derivative(envelope, x, index) for index in streams}
+    factors = {index: _derivative(envelope, x, index) for index in streams}
     product: dict[tuple[int, ...], Tensor | None] = {}
     for index in streams:
         total: Tensor | None = None
@@ -44,3 +43,16 @@ def multiply(
                     total = part if total is None else total + part
         product[index] = total
     return product
+
+
+def _derivative(envelope: Envelope, x: Tensor, index: tuple[int, ...]) -> Tensor:
+    """A derivative of the factors, ``[n, n_outputs]``.
+
+    By reverse mode: nested forward mode sends operations with plain numbers through PyTorch's
+    Python layer, at ten times the cost, and must be locked.
+    """
+    if not index:
+        return envelope(x)
+    value, pull, *_ = torch.func.vjp(lambda z: _derivative(envelope, z, index[:-1]), x)
+    columns = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
+    return torch.stack([pull(c.expand_as(value))[0][:, index[-1]] for c in columns], 1)

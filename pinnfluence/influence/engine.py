@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import PAPER, Recipe, recipe_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.batch_size import default_batch_size
+from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params
 from pinnfluence.influence.identity import fitting_key, scores_key
@@ -30,6 +30,8 @@ from pinnfluence.influence.quantity import (
     exact_scores_of,
     self_influence,
 )
+from pinnfluence.influence.reading import read
+from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import as_array
@@ -38,7 +40,7 @@ from pinnfluence.runtime.progress import Stages
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.exact import ExactMatrix
 from pinnfluence.scores.file import Scores
-from pinnfluence.storage.points import check_points, repeats_warning
+from pinnfluence.storage.points import check_points
 from pinnfluence.storage.stage_store import StageStore
 
 
@@ -99,7 +101,7 @@ class Influence(DataInfluence):
         settings: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> None:
-        pinn, self.train_x = _read(model, train_x)
+        pinn, self.train_x = read(model, train_x)
         self.pinn = replace(pinn, network=copy.deepcopy(pinn.network))
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network
@@ -238,6 +240,37 @@ class Influence(DataInfluence):
         inverse, train = self.fit().inverse, self._fitter.training_gradients()
         return exact_scores_of(self.pinn, inverse, train, test_x, of_field, weights)
 
+    def candidates(
+        self,
+        points: np.ndarray | Tensor | Pinn,
+        target: Quantity | Loss | Target,
+        at: np.ndarray | Tensor | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Candidates:
+        """Influence of ADDING points to the training on a target: ``changes``, ``select(n)``.
+
+        Args:
+            points: candidates ``[n, n_inputs]``; see ``equations_at``.
+            target: a quantity as in ``scores``, at the points ``at`` (loss terms by name are sums
+                of squares there); a ``Loss`` at any points; or what ``Report.target`` gives, the
+                estimated squared error of a diagnosis.
+            weights: as in ``scores``: an integral.
+
+        Raises:
+            InputError: a recipe other than ``gauss-newton`` at full rank; see ``target_of``.
+
+        >>> found = influence.candidates(points, "u", at=[[0.5, 0.2]])   # doctest: +SKIP
+        >>> found.changes              # of u there, by adding each   # doctest: +SKIP
+        """
+        check_recipe(self.recipe)
+        at = None if at is None else as_array(at)
+        wanted = target_of(self.pinn, target, at, weights, self.executor)
+        given = points if isinstance(points, Pinn) else as_array(points)
+        where = equations_at(self.pinn, given, "candidate")
+        solve = self.fit().inverse.solve
+        with self.executor.stage("candidates", len(where)):
+            return Candidates(Loss(where, self.loss.weights), solve, wanted, self.executor)
+
     def self_influence(self) -> np.ndarray:
         """``Inf(l_i; z_i)`` of each training point, ``[n_train]``: how hard it is to predict."""
         if self.recipe.leverage:
@@ -263,17 +296,3 @@ class Influence(DataInfluence):
         points = as_array(inputs)
         check_points(points, len(self.pinn.inputs), "test")
         return points
-
-
-def _read(model: Pinn | Any, train_x: np.ndarray | Tensor | None) -> tuple[Pinn, np.ndarray]:
-    """The network with its equations, and the training points that are meant."""
-    pinn = model
-    if not isinstance(model, Pinn):
-        from pinnfluence.models.deepxde.reader import from_deepxde  # DeepXDE takes seconds
-
-        pinn = from_deepxde(model)
-    points = np.ascontiguousarray(as_array(pinn.training_points if train_x is None else train_x))
-    check_points(points, len(pinn.inputs), "training")
-    if pinn is not model and train_x is not None and (warning := repeats_warning(points)):
-        warnings.warn(warning, stacklevel=3)
-    return pinn, points

@@ -62,7 +62,7 @@ def leverage(loss: Loss, solve: Solve, limit: float, executor: Executor) -> Leve
     parts: dict[str, list[np.ndarray]] = {name: [] for name in loss.weights}
     start = 0
     for chunk in loss.chunks(BLOCK):
-        rows = list(_rows(chunk, executor.batch_size))
+        rows = list(residual_rows(chunk, executor.batch_size))
         if rows:
             deleted = _deleted(rows, solve, limit, largest[start:], own[start:])
             for row, values in zip(rows, deleted, strict=True):
@@ -83,7 +83,7 @@ def limit_of(largest: float, damping: float) -> float:
 
 
 def _deleted(
-    rows: list[_Rows], solve: Solve, limit: float, largest: np.ndarray, own: np.ndarray
+    rows: list[ResidualRows], solve: Solve, limit: float, largest: np.ndarray, own: np.ndarray
 ) -> list[np.ndarray]:
     """Scaled deleted residuals ``(I - H)^-1 s``, as the rows come.
 
@@ -106,7 +106,7 @@ def _deleted(
 
 
 @dataclass(frozen=True)
-class _Rows:
+class ResidualRows:
     """A loss term at some points: their numbers, residuals ``[n]`` and gradients."""
 
     name: str
@@ -116,7 +116,8 @@ class _Rows:
     gradients: np.ndarray
 
 
-def _rows(chunk: Loss, batch_size: int) -> Iterator[_Rows]:
+def residual_rows(chunk: Loss, batch_size: int) -> Iterator[ResidualRows]:
+    """All residuals of a loss with their gradients, some points of a term at a time."""
     collocation = chunk.collocation
     for points, one in zip(collocation.points.rows, collocation.singles(), strict=True):
         start = 0
@@ -124,5 +125,5 @@ def _rows(chunk: Loss, batch_size: int) -> Iterator[_Rows]:
             here = points[start : start + len(part)]
             for name, found in jacobian(part).items():
                 values, gradients = map(float64_array, found)
-                yield _Rows(name, here, chunk.scale(name), values, gradients)
+                yield ResidualRows(name, here, chunk.scale(name), values, gradients)
             start += len(part)

@@ -97,17 +97,26 @@ def exact_scores_of(
     """
     size, found = train.executor.batch_size, []
     for quantity in quantities:
-        blocks = _gradients(pinn, test_x, quantity, size)
-        if weights is not None:
-            total, start = np.zeros(pinn.n_params), 0
-            for block in blocks:
-                total += weights[start : start + len(block)] @ block
-                start += len(block)
-            blocks = iter([total[None]])
-        rows = np.hstack([training_scores(train, inverse, b.T, np.float64) for b in blocks])
+        blocks = quantity_gradients(pinn, test_x, quantity, weights, size)
+        rows = np.hstack([training_scores(train, inverse, [b.T], np.float64) for b in blocks])
         parts = {term: rows[here].T for term, here in train.slices.items()}
         found.append(ExactMatrix(parts, train.points, train.loss.collocation.x))
     return found
+
+
+def quantity_gradients(
+    pinn: Pinn, x: np.ndarray, quantity: FieldQuantity, weights: np.ndarray | None, size: int
+) -> Iterator[np.ndarray]:
+    """Gradients of a quantity, ``[n, n_params]`` some points at a time; weighted, their sum."""
+    blocks = _gradients(pinn, x, quantity, size)
+    if weights is None:
+        yield from blocks
+        return
+    total, start = np.zeros(pinn.n_params), 0
+    for block in blocks:
+        total += weights[start : start + len(block)] @ block
+        start += len(block)
+    yield total[None]
 
 
 def self_influence(inverse: Inverse, train: TrainingGradients) -> np.ndarray:

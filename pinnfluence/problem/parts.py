@@ -26,6 +26,7 @@ class Sampling:
     num_domain, num_boundary, num_initial: how many lie inside, on the boundary of space, and at the
         initial time.
     distribution: one of DeepXDE's, see ``DISTRIBUTIONS``.
+    anchors: points that are trained on besides, ``[n, n_inputs]``.
 
     Raises:
         ValueError: negative numbers, no points at all, or another distribution.
@@ -35,6 +36,7 @@ class Sampling:
     num_boundary: int
     num_initial: int = 0
     distribution: str = "Hammersley"
+    anchors: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name, n in self.numbers.items():

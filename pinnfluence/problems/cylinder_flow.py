@@ -108,14 +108,28 @@ def reference() -> Reference:
     return load_reference(Path(__file__).parents[1] / "reference" / "cylinder_flow.npz")
 
 
-# Residuals in units of the cylinder's diameter and the mean velocity, then continuity times 100 and
-# velocities times 10.
+# Residuals in units of the cylinder's diameter and the mean velocity.
+UNITS = (U_MEAN, U_MEAN, RHO * U_MEAN**2)
+NONDIMENSIONAL_WEIGHTS = {
+    "continuity": (2 * RADIUS / U_MEAN) ** 2,
+    **dict.fromkeys(("momentum_x", "momentum_y"), (2 * RADIUS / U_MEAN**2) ** 2),
+    **dict.fromkeys(("inflow_u", "inflow_v", "noslip_u", "noslip_v"), 1 / U_MEAN**2),
+    **dict.fromkeys(("outflow_u", "outflow_v"), 1 / UNITS[2] ** 2),
+}
+
+# The same, then continuity times 100 and velocities times 10.
 BEST_WEIGHTS = {
     "continuity": 25.0,
     **dict.fromkeys(("momentum_x", "momentum_y"), 6.25),
     **dict.fromkeys(("inflow_u", "inflow_v", "noslip_u", "noslip_v"), 250.0),
     **dict.fromkeys(("outflow_u", "outflow_v"), 625.0),
 }
+
+
+def in_units(x: Tensor) -> Tensor:
+    """Factors of u, v and p: the network's outputs are in units of the mean velocity."""
+    return x.new_tensor(UNITS).expand(len(x), -1)
+
 
 PROBLEM = Problem(
     name="cylinder_flow",
@@ -142,6 +156,13 @@ PROBLEM = Problem(
         "good": {},
         "broken": {"pde": navier_stokes_without_u_u_x},
         "bad": {"num_domain": 1500, "num_boundary": 500},
+        "nondimensional": {
+            "layers": (2, 64, 64, 64, 3),
+            "activation": "tanh",
+            "envelope": in_units,
+            "loss_weights": NONDIMENSIONAL_WEIGHTS,
+            "dtype": "float64",
+        },
         "best": {
             "layers": (2, 32, 32, 32, 32, 3),
             "scale": (0.2, 0.1),

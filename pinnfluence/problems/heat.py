@@ -34,6 +34,10 @@ def at_ends(x: np.ndarray) -> np.ndarray:
     return (np.abs(x[:, 0]) <= TOLERANCE) | (np.abs(x[:, 0] - 1) <= TOLERANCE)
 
 
+def at_wide_ends(x: np.ndarray) -> np.ndarray:
+    return np.abs(np.abs(x[:, 0]) - 1) <= TOLERANCE
+
+
 def solution(x: np.ndarray) -> dict[str, np.ndarray]:
     """The exact u at points ``[n, 2]`` of x and t, ``[n]``."""
     place, time = np.asarray(x, np.float64).T
@@ -45,6 +49,23 @@ def reference() -> Reference:
     axis = np.linspace(0, 1, 101)
     return on_grid(solution, (axis, axis))
 
+
+def wide_reference() -> Reference:
+    """The exact solution from x = -1 to 1 at 201 x 101 points."""
+    return on_grid(solution, (np.linspace(-1, 1, 201), np.linspace(0, 1, 101)))
+
+
+BAD = {"num_domain": 10, "num_boundary": 2, "num_initial": 2}
+WIDE = {
+    "domain": SpaceTime(Interval(-1.0, 1.0), Interval(0.0, 1.0)),
+    "conditions": {
+        "dirichlet": (
+            Equation(boundary, at_wide_ends),
+            Equation(initial, DOMAIN.at_start, group="initial"),
+        )
+    },
+    "reference": wide_reference,
+}
 
 PROBLEM = Problem(
     name="heat",
@@ -64,7 +85,9 @@ PROBLEM = Problem(
     drawing=Drawing({"u": ("$u$", "")}),
     variants={
         "good": {},
-        "bad": {"num_domain": 10, "num_boundary": 2, "num_initial": 2},
+        "bad": BAD,
+        "wide": WIDE,
+        "wide_bad": {**WIDE, **BAD},
     },
     reference=reference,
 )

@@ -38,7 +38,7 @@ class LevenbergMarquardt:
     the predicted decrease.
 
     Args:
-        loss: L at the training points; the parameters of its network are changed in place.
+        loss: L at the training points; theta is changed in place in its network.
         damping: of the first iteration.
 
     Source: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05; Transtrum and
@@ -101,7 +101,8 @@ class LevenbergMarquardt:
         return velocity, 0.5 * acceleration
 
     def _parameters(self) -> list[Tensor]:
-        return list(self.loss.pinn.network.parameters())
+        theta = self.loss.pinn.params
+        return [p for name, p in self.loss.pinn.network.named_parameters() if name in theta]
 
     def _theta(self) -> Tensor:
         return torch.cat([p.detach().flatten() for p in self._parameters()])

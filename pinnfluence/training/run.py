@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from pinnfluence.errors import InputError
+from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.parts import Schedule
 from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.comparison import relative_errors
@@ -30,6 +32,27 @@ def check_seconds(save_seconds: float) -> None:
         raise InputError(f"seconds between saves must be at least 0, found {save_seconds}")
 
 
+class Resampled(Protocol):
+    """What a sampler did; ``str`` says it in one line."""
+
+    def of(self, before: np.ndarray) -> np.ndarray:
+        """The points to train on from now on, ``[n_train, n_inputs]``."""
+        ...
+
+
+class PointSampler(Protocol):
+    """Chooses other training points every so many iterations, see ``pinnfluence.samplers``."""
+
+    @property
+    def every(self) -> int:
+        """Iterations of a phase between two times."""
+        ...
+
+    def resample(self, pinn: Pinn, points: np.ndarray, step: int) -> Resampled:
+        """What to do after a step, a function of these three alone."""
+        ...
+
+
 class Run:
     """One training run in its folder.
 
@@ -38,12 +61,19 @@ class Run:
     ``train_x.npy`` (the points of the last step), ``history.csv`` and, for resuming, ``state.pt``,
     each atomically. The first phase always has a checkpoint, also without iterations.
 
+    With a sampler other points are taken after every ``sampler.every`` iterations of a phase, just
+    before the next one, and at once where no step lowers the loss at the present ones. Adam goes on
+    with its moments, Levenberg-Marquardt with its damping; L-BFGS begins without a memory, since
+    differences of gradients of two losses mean nothing. A phase that had come to its end at the old
+    points begins anew.
+
     Args:
         loss: what is minimised; its network is changed in place.
         folder: where the run lives.
         schedule: how long each phase is, and the learning rate.
         save_seconds: save the state so often, at least.
         reference: solution for the errors in the history.
+        sampler: chooses other training points now and then.
 
     Raises:
         InputError: unknown phases, negative seconds, or a saved state of something else.
@@ -56,13 +86,14 @@ class Run:
         schedule: Schedule,
         save_seconds: float = 30.0,
         reference: Reference | None = None,
+        sampler: PointSampler | None = None,
     ) -> None:
         known = registered()
         if unknown := sorted(schedule.iterations.keys() - known.keys()):
             raise InputError(f"no phase {', '.join(unknown)}, expected some of {', '.join(known)}")
         check_seconds(save_seconds)
         self.loss, self.folder, self.schedule = loss, folder, schedule
-        self.reference, self._save_seconds = reference, save_seconds
+        self.reference, self.sampler, self._save_seconds = reference, sampler, save_seconds
         first, *others = known
         self.phases = [first, *(name for name in others if schedule.iterations.get(name))]
         self.state = State(first)
@@ -99,35 +130,67 @@ class Run:
 
     def _train_phase(self) -> None:
         state = self.state
-        if self.optimizer is None:
-            self.optimizer = registered()[state.phase](self.loss, self.schedule)
-        optimizer = self.optimizer
         if state.step == 0:
             self._record(with_errors=True)
         if n := self.schedule.iterations.get(state.phase, 0):
-            self._iterate(optimizer, n)
+            self._iterate(n)
+        optimizer = self._optimizer()
         if state.message:
             tqdm.write(f"{optimizer.title} ended at step {state.step}: {state.message}")
         self._check_finite()
         self._finish_phase()
 
-    def _iterate(self, optimizer: Optimizer, n: int) -> None:
+    def _iterate(self, n: int) -> None:
         """The iterations of a phase, n of them at most."""
         state = self.state
+        optimizer = self._optimizer()
         with progress_bar(optimizer.title, n, state.step - state.begin) as progress:
-            while (left := state.begin + n - state.step) > 0 and not state.message:
+            while (left := state.begin + n - state.step) > 0 and not self._ended():
+                left = self._at_chosen_points(left)
+                optimizer = self._optimizer()
+                done = state.step - state.begin
                 state.step += optimizer.step(min(left, optimizer.block))
                 state.message = optimizer.ended
-                done = state.step - state.begin
-                if done % optimizer.record_every == 0:
+                if _passed(optimizer.record_every, done, state.step - state.begin):
                     self._check_finite()
-                    self._record(with_errors=done % optimizer.errors_every == 0)
+                    with_errors = _passed(optimizer.errors_every, done, state.step - state.begin)
+                    self._record(with_errors)
                     self._show(progress)
                     if time.monotonic() - self._saved > self._save_seconds:
                         self.save()
                 if self.stop.made:
                     self._leave()
             self._show(progress)
+
+    def _optimizer(self) -> Optimizer:
+        """That of the present phase."""
+        if self.optimizer is None:
+            self.optimizer = registered()[self.state.phase](self.loss, self.schedule)
+        return self.optimizer
+
+    def _ended(self) -> bool:
+        """Whether no step lowers the loss, and other points do not help."""
+        state = self.state
+        return bool(state.message) and (self.sampler is None or state.sampled == state.step)
+
+    def _at_chosen_points(self, left: int) -> int:
+        """How many of the iterations that are left to make at the same points.
+
+        Other points are taken first where they are due.
+        """
+        if self.sampler is None:
+            return left
+        state, loss = self.state, self.loss
+        done = state.step - max(state.begin, state.sampled)
+        if done >= self.sampler.every or state.message:
+            if state.message:  # the same as after an interruption, which keeps no spent optimiser
+                self.optimizer, state.message = None, ""
+            found = self.sampler.resample(loss.pinn, loss.points, state.step)
+            self.replace_points(found.of(loss.points))
+            state.sampled = state.step
+            tqdm.write(str(found))
+            done = 0
+        return min(left, self.sampler.every - done)
 
     def _show(self, progress: tqdm) -> None:
         """Move the bar of the phase to the present iteration, with the loss."""
@@ -146,18 +209,16 @@ class Run:
         """Give up when the loss or the parameters have overflowed."""
         values = (self.loss.current_terms(), *self.loss.network.parameters())
         if not all(torch.isfinite(each).all() for each in values):
-            assert self.optimizer is not None
             raise InputError(
-                f"{self.optimizer.title} gave NaN or infinity before step {self.state.step}; what "
-                "was saved before is kept; try a smaller --lr with --restart"
+                f"{self._optimizer().title} gave NaN or infinity before step {self.state.step}; "
+                "what was saved before is kept; try a smaller --lr with --restart"
             )
 
     def _finish_phase(self) -> None:
         """Write the checkpoint of the phase, and go over to the next."""
         self._record(with_errors=True)
         self.save()
-        state, optimizer = self.state, self.optimizer
-        assert optimizer is not None
+        state, optimizer = self.state, self._optimizer()
         path = self.folder / f"{state.phase}-{state.step}.pt"
         checkpoint.save_checkpoint(path, self.loss.network.state_dict(), optimizer.restorable())
         later = self.phases[self.phases.index(state.phase) + 1 :]
@@ -221,3 +282,8 @@ class Run:
             raise not_a_state(path, error) from None
         self.state = saved.state
         self.history = History(loss.pinn.terms, self.state.rows, self.reference)
+
+
+def _passed(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of a number was reached or passed."""
+    return now // every > before // every

@@ -20,6 +20,7 @@ ADDED: dict[str, Any] = {
     "loss_weights": {},
     "num_initial": 0,
     "start_from": None,
+    "sampler": None,
     **{flag(name): 0 for name in names()},
 }
 """Settings that the runs of older versions do not state, and what they were."""

@@ -49,7 +49,8 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
         "variant": whole.variant_with(variant, problem.sampling.numbers),
         "conditions": conditions,
         "seed": given["seed"],
-        **vars(problem.sampling),
+        **problem.sampling.numbers,
+        "distribution": problem.sampling.distribution,
         "layers": list(network.layers),
         "activation": network.activation,
         "scale": list(network.scale),
@@ -58,6 +59,7 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
         "lr": schedule.lr,
         "dtype": schedule.dtype,
         "start_from": sha256(checkpoint.find_checkpoint(first)) if first else None,
+        "sampler": given["sampler"],
     }
 
 

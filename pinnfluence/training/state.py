@@ -27,7 +27,7 @@ class State:
 
     phase: its name, or ``DONE``. begin: the step at which it began. step: iterations of all phases
     so far. seconds: of training, over all sittings. rows: of the history. message: why the phase
-    ended before its last iteration.
+    ended before its last iteration. sampled: the step at which a sampler chose the present points.
     """
 
     phase: str
@@ -36,6 +36,7 @@ class State:
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
     message: str = ""
+    sampled: int = 0
 
     def check(self, phases: Collection[str], n_columns: int) -> None:
         """Refuse what no run of these phases can have reached.
@@ -46,6 +47,8 @@ class State:
         _expect(self.phase in (*phases, DONE), f"phase {self.phase!r}")
         _expect(type(self.step) is int and type(self.begin) is int, "a step that is no number")
         _expect(0 <= self.begin <= self.step, f"step {self.step} of a phase from {self.begin}")
+        _expect(type(self.sampled) is int, "points of a step that is no number")
+        _expect(0 <= self.sampled <= self.step, f"points of step {self.sampled}")
         seconds_fit = isinstance(self.seconds, float) and 0 <= self.seconds < math.inf
         _expect(seconds_fit, f"{self.seconds!r} seconds")
         _expect(isinstance(self.message, str), "a message that is no text")
@@ -101,8 +104,9 @@ def read_state(
         _expect(content.keys() == names, f"other parts than {', '.join(sorted(names))}")
         _expect(isinstance(content["state"], dict), "no fields")
         fields = set(State.__dataclass_fields__)
-        _expect(content["state"].keys() == fields, f"other fields than {', '.join(sorted(fields))}")
-        state = State(**content["state"])
+        given = {"sampled": 0, **content["state"]}  # older versions had no samplers
+        _expect(given.keys() == fields, f"other fields than {', '.join(sorted(fields))}")
+        state = State(**given)
         state.check(phases, n_columns)
         _check_network(content["network"], network)
         optimizer, rng, train_x = (content[name] for name in ("optimizer", "rng", "train_x"))

@@ -1,9 +1,9 @@
-"""Retraining without some of the training points, and with nothing removed as a control."""
+"""Retraining without some of the training points, or with more, and as it is, as a control."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,13 @@ from pinnfluence.validation.objective import (
     values_at,
     with_parameters,
 )
-from pinnfluence.validation.retraining import Preconditioner, Progress, Retrained, retrain
+from pinnfluence.validation.retraining import (
+    Precondition,
+    Preconditioner,
+    Progress,
+    Retrained,
+    retrain,
+)
 
 FEW_POINTS = 40
 """Up to so many removed points the factor of all points serves; beyond, one of the rest is made."""
@@ -37,8 +43,9 @@ class Settings:
     """How an experiment retrains.
 
     proximal: mu of ``mu |theta - theta-hat|^2``. tolerance: gradient norm at which retraining ends,
-    as a part of the median ``||grad l_i||`` at theta-hat. renormalised: weights are c_k over the
-    number of points that are left, as DeepXDE would; else they stay as they are.
+    as a part of the median ``||grad l_i||`` at theta-hat, of all points that may be there.
+    renormalised: weights are c_k over the number of points that are there, as DeepXDE would; else
+    they stay as they are.
     """
 
     proximal: float
@@ -48,9 +55,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What retraining without each group of points did to quantities at the test points.
+    """What retraining without each group of points, or with it, did at the test points.
 
-    changes: values without the group minus those of the control, ``[n_groups, n_test, n_q]``.
+    changes: values after that minus those of the control, ``[n_groups, n_test, n_q]``.
     gradient_norms, converged: of each group, ``[n_groups]``. control: figures of the control.
     """
 
@@ -64,35 +71,47 @@ class Outcome:
 
 
 class Experiment:
-    """Retraining of one network without groups of its training points.
+    """Retraining of one network without groups of its training points, or with groups of others.
 
-    The control is retrained with nothing removed; without it the common drift of a network that had
-    not quite converged would hide what a single point does.
+    The control is retrained with the training's own points; without it the common drift of a
+    network that had not quite converged would hide what a single point does.
 
     Args:
         pinn: the trained network, theta-hat.
         train_x: its training points ``[n_train, n_inputs]``.
         test_x: where quantities are compared, ``[n_test, n_inputs]``.
         settings: see there.
+        added: further points ``[n, n_inputs]``; given, groups are of these and join the training,
+            each with the weights that the training's points have.
     """
 
     def __init__(
-        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, settings: Settings
+        self,
+        pinn: Pinn,
+        train_x: np.ndarray,
+        test_x: np.ndarray,
+        settings: Settings,
+        added: np.ndarray | None = None,
     ) -> None:
         self.settings, self.test_x = settings, test_x
         self._theta = flat_parameters(pinn)
         self.pinn = with_parameters(pinn, self._theta)
         self.loss = Loss.of_training(self.pinn.at(train_x))
         self.quantities = (*pinn.outputs, *pinn.quantities)
-        self._objective = self._without(np.arange(0))
+        self._is_adding, self._whole = added is not None, self.loss
+        if added is not None:
+            everywhere = self.pinn.at(np.concatenate([train_x, added]))
+            self._whole = replace(self.loss, collocation=everywhere)
+        self._objective = self._with(np.arange(0))
         self._tolerance = settings.tolerance * self._median_point_gradient()
         self._found: tuple[Tensor, dict[str, Any]] | None = None
 
     def key(self, groups: Sequence[np.ndarray]) -> str:
         """A hash over all that determines the outcome: equations, weights, points, code."""
-        facts = [vars(self.settings), self.quantities, dict(self.loss.weights), source_hash()]
+        weights = dict(self.loss.weights)
+        facts = [vars(self.settings), self.quantities, weights, source_hash(), self._is_adding]
         observed = fingerprint(self.pinn.at(self.test_x, [self.pinn.observables]))
-        equations = fingerprint(self.loss.collocation)
+        equations = fingerprint(self._whole.collocation)
         return content_hash(facts, [self._theta.numpy(), *equations, *observed, *groups])
 
     def minimum(self, store: StageStore = CLOSED) -> Pinn:
@@ -187,20 +206,27 @@ class Experiment:
             return retrain(self._objective, start, precondition, tolerance, renew, reached, begin)
 
     def _retrain(self, group: np.ndarray, control: Tensor, factor: Preconditioner) -> Retrained:
-        objective = self._without(group)
+        objective = self._with(group)
         few = len(group) <= FEW_POINTS and not self.settings.renormalised
-        precondition = factor.without(group) if few else Preconditioner(objective, control)
+        precondition: Precondition = factor if few else Preconditioner(objective, control)
+        if few and not self._is_adding:
+            precondition = factor.without(group)
         renew = partial(Preconditioner, objective)
         return retrain(objective, control, precondition, self._tolerance, renew)
 
-    def _without(self, group: np.ndarray) -> Objective:
-        rest = self.loss.subset(np.setdiff1d(np.arange(len(self.loss)), group))
+    def _with(self, group: np.ndarray) -> Objective:
+        """With a group of the further points, or without a group of the training's."""
+        own = np.arange(len(self.loss))
+        points = np.setdiff1d(own, group)
+        if self._is_adding:
+            points = np.concatenate([own, len(own) + np.sort(group)])
+        rest = self._whole.subset(points)
         if self.settings.renormalised:
             rest = Loss.of_training(rest.collocation)
         return Objective(rest, self.settings.proximal, self._theta)
 
     def _median_point_gradient(self) -> float:
-        norms, _ = point_gradients(self.loss, Executor())
+        norms, _ = point_gradients(self._whole, Executor())
         return float(norms.median())
 
     @staticmethod

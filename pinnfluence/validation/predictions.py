@@ -94,7 +94,7 @@ class Predictions:
             yield from self._by_recipe(name, replace(GAUSS_NEWTON, damping=value))
 
     def _by_recipe(self, name: str, recipe: Recipe) -> Iterator[Method]:
-        inverse, loss = self._fit(recipe)
+        inverse, loss = self.fit(recipe)
         of_all = Method(
             name,
             recipe.curvature,
@@ -108,7 +108,7 @@ class Predictions:
             of_the_rest = partial(self._by_the_rest, inverse.solve, loss)
             yield replace(of_all, name=name + OF_THE_REST, predict=of_the_rest)
 
-    def _fit(self, recipe: Recipe) -> tuple[Inverse, Loss]:
+    def fit(self, recipe: Recipe) -> tuple[Inverse, Loss]:
         """The inverse curvature of a recipe and its loss; the last one is not made again."""
         if self._last is None or self._last.recipe != recipe:
             self._last = None
@@ -125,7 +125,7 @@ class Predictions:
         The largest eigenvalue of ``U (G + damping I)^-1 U^T`` with the Gauss-Newton matrix G and
         the rows U of the group: near 1 where the group alone determines something.
         """
-        inverse, loss = self._fit(replace(GAUSS_NEWTON, damping=damping))
+        inverse, loss = self.fit(replace(GAUSS_NEWTON, damping=damping))
         blocks = [self._rows(group, loss) for group in self.groups]
         return np.array([np.linalg.eigvalsh(U @ inverse.solve(U.T))[-1] for U in blocks])
 
@@ -151,7 +151,7 @@ class Predictions:
                 matrix = operator(loss, Executor(BATCH_SIZE)).dense()
                 values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
                 values, vectors = values[::-1], vectors[:, ::-1]
-                tested = np.stack([rows @ vectors for rows in self._test_gradients])
+                tested = np.stack([rows @ vectors for rows in self.test_gradients])
                 removed = vectors.T @ self._columns(loss)
                 for rank in (*RANKS, "full"):
                     for damping in DAMPINGS:
@@ -207,7 +207,7 @@ class Predictions:
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:
         """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""
-        found = np.stack([rows @ solved for rows in self._test_gradients], 2)
+        found = np.stack([rows @ solved for rows in self.test_gradients], 2)
         return found.transpose(1, 0, 2)
 
     def _columns(self, loss: Loss) -> np.ndarray:
@@ -224,7 +224,7 @@ class Predictions:
         return float64_array(loss_gradient(loss.subset(np.sort(group)), BATCH_SIZE))
 
     @cached_property
-    def _test_gradients(self) -> list[np.ndarray]:
+    def test_gradients(self) -> list[np.ndarray]:
         """Gradients ``[n_test, n_params]`` of each quantity."""
         observed = self.pinn.at(self.test_x, [self.pinn.observables])
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.quantities}

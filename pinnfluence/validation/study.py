@@ -16,6 +16,7 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import ProgressStages, progress_bar
 from pinnfluence.storage.stage_store import STAGES, StageStore
 from pinnfluence.validation import report
+from pinnfluence.validation.added import AddedPredictions
 from pinnfluence.validation.agreement import datamodeling_score
 from pinnfluence.validation.experiments import Experiment, Outcome, Settings, random_groups
 from pinnfluence.validation.predictions import MOST_PARAMETERS, Method, Predictions
@@ -110,6 +111,25 @@ class Study:
             raise InputError("no retraining converged: train longer, or give --polish 1e-6")
         return self._headline(headline, predictions, recipes, plan)
 
+    def run_added(self, candidates: np.ndarray, plan: Plan) -> Path:
+        """Retraining with each of some further points, under the least proximal weight; its file.
+
+        Raises:
+            InputError: the control or all retrainings did not converge.
+        """
+        proximal = min(plan.proximal)
+        known = AddedPredictions(self._predictions([]), candidates)
+        methods = [*_made(known.recipes())]
+        methods += known.matched(proximal) if proximal else []
+        groups = [np.array([i]) for i in range(len(candidates))]
+        settings = replace(plan.settings, proximal=proximal)
+        outcome = self._outcome("added", settings, groups, plan, candidates)
+        self.say(report.outcome_line(outcome))
+        if not outcome.converged.any():
+            raise InputError("no retraining converged: train longer, or give --polish 1e-6")
+        methods += known.controls(plan.seed)
+        return self._table("added", outcome, methods, {"candidates": candidates})
+
     def _headline(
         self, outcome: Outcome, predictions: Predictions, recipes: list[Method], plan: Plan
     ) -> Path:
@@ -153,9 +173,14 @@ class Study:
         return Predictions(self.pinn, self.train_x, self.test_x, groups, ProgressStages(), kept)
 
     def _outcome(
-        self, name: str, settings: Settings, groups: list[np.ndarray], plan: Plan
+        self,
+        name: str,
+        settings: Settings,
+        groups: list[np.ndarray],
+        plan: Plan,
+        added: np.ndarray | None = None,
     ) -> Outcome:
-        experiment = Experiment(self.pinn, self.train_x, self.test_x, settings)
+        experiment = Experiment(self.pinn, self.train_x, self.test_x, settings, added)
         store = self._store(name, experiment, groups)
         experiment.control(store)  # with a progress bar of its own
         with progress_bar(name, len(groups)) as bar:

@@ -200,9 +200,15 @@ def build(problem: Problem, conditions: str, seed: int) -> PinnModel:
     used = problem.sampling.numbers
     if not problem.has_time:
         used.pop("num_initial")
-    distribution = problem.sampling.distribution
-    domain = geometry(problem.domain)
-    data = kind(domain, pde, icbcs, **used, train_distribution=distribution)
+    domain, sampling = geometry(problem.domain), problem.sampling
+    data = kind(
+        domain,
+        pde,
+        icbcs,
+        **used,
+        train_distribution=sampling.distribution,
+        anchors=np.array(sampling.anchors, np.float32) if sampling.anchors else None,
+    )
     model = PinnModel(data, replace(terms, network=Network(problem.network)))
     for name, rows in model.pinn.at(model.train_x).term_rows().items():
         if len(rows) == 0:

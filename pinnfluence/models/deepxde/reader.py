@@ -265,13 +265,20 @@ def _columns(names: Sequence[str], expansions: Mapping[str, Expansion | None]) -
     return np.hstack(columns)
 
 
+def own_parameters(model: Any, network: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters of a model and its unknowns, by their names in the network of its ``Pinn``."""
+    prefix = "net." if isinstance(network, Wrapped) else ""
+    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
+    return own | {
+        f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())
+    }
+
+
 def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:
     """Names of the parameters that the optimiser trains; None means all."""
     groups = getattr(model.opt, "param_groups", [])
     moved = {id(p) for group in groups for p in group["params"] if p.requires_grad}
-    prefix = "net." if isinstance(network, Wrapped) else ""
-    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
-    own |= {f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())}
+    own = own_parameters(model, network)
     names = tuple(n for n, _ in network.named_parameters() if id(own[n]) in moved)
     if not names:
         raise InputError("the model's optimiser trains none of its parameters; expected some")

@@ -1,0 +1,121 @@
+"""Where a new point would help: by how much the estimated squared error would fall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pinnfluence.curvature.inverse import Solve
+from pinnfluence.diagnosis.quantities import (
+    BATCH_SIZE,
+    Quantities,
+    changes,
+    evaluate,
+    quantities_of,
+)
+from pinnfluence.errors import InputError
+from pinnfluence.influence.candidates import Candidates
+from pinnfluence.influence.quantity import Quantity, check_quantity, quantity_gradients
+from pinnfluence.influence.target import Target
+from pinnfluence.loss.loss import Loss
+from pinnfluence.loss.pinn import Collocation, Pinn
+from pinnfluence.runtime.executor import Executor
+from pinnfluence.storage.points import check_points
+
+if TYPE_CHECKING:
+    from pinnfluence.diagnosis.findings import Findings
+
+N_CANDIDATES = 1000
+"""Fresh points of which a report says how much each would help."""
+
+N_PLACES = 300
+"""Points at which the error is to fall; its gradients there are held."""
+
+
+def squared_error(
+    pinn: Pinn,
+    step: np.ndarray,
+    quantities: Quantities,
+    x: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Target:
+    """The estimated squared error of quantities, as a target of points to be added.
+
+    With the step d of the estimate (see ``error_estimate``) and the numbers f of the network the
+    estimated error of ``f(x_i)`` is ``grad f . d``; adding points moves the parameters by delta and
+    leaves ``grad f . (d - delta)``. So the numbers of the target are -errors, their gradients those
+    of f, and their squares
+
+        sum_i (grad f(x_i) . (d - delta))^2.
+
+    Args:
+        step: d, ``[n_params]``.
+        x: ``[n, n_inputs]``.
+        weights: ``[n]``; given, the error is that of the number ``sum_i weights_i f(x_i)``.
+    """
+    gradients, values = [], []
+    for name, error in changes(pinn, step, x, quantities).items():
+        rows = quantity_gradients(pinn, x, quantities[name], weights, BATCH_SIZE)
+        gradients.append(np.concatenate(list(rows)))
+        values.append(-error if weights is None else np.array([-weights @ error]))
+    return Target(np.concatenate(gradients), np.concatenate(values))
+
+
+def relative_error(pinn: Pinn, step: np.ndarray, quantities: Quantities, x: np.ndarray) -> Target:
+    """The sum of the squared relative errors of quantities; see ``squared_error``.
+
+    Each is the error's norm over that of the corrected quantity, at some of the points x.
+    """
+    chosen = some(len(x), N_PLACES)
+    there, parts = x[chosen], []
+    corrected = changes(pinn, step, there, quantities)
+    for name, value in evaluate(pinn, there, quantities).items():
+        size = max(float(np.linalg.norm(value + corrected[name])), 1e-300)
+        target = squared_error(pinn, step, {name: quantities[name]}, there)
+        assert target.values is not None
+        parts.append((target.gradients / size, target.values / size))
+    gradients, values = zip(*parts, strict=True)
+    return Target(np.concatenate(gradients), np.concatenate(values))
+
+
+def decreases(where: Collocation, training: Loss, solve: Solve, target: Target) -> np.ndarray:
+    """Part of a sum of squares that adding each point alone would take away, ``[n]``.
+
+    Below 0 where the point would raise it.
+
+    Args:
+        where: the candidates. training: whose weights they get. solve: product with the inverse of
+        the training's curvature.
+    """
+    found = Candidates(Loss(where, training.weights), solve, target, Executor())
+    assert target.values is not None
+    parts: np.ndarray = -found.changes / max(float(target.values @ target.values), 1e-300)
+    return parts
+
+
+def target_of(
+    report: Findings,
+    quantity: Quantity | None,
+    at: np.ndarray | None,
+    weights: np.ndarray | None,
+) -> Target:
+    """See ``Report.target``."""
+    pinn, step = report.pinn, report.estimate.best.step
+    if quantity is None:
+        if at is not None or weights is not None:
+            raise InputError("expected a quantity beside at= and weights=, found none")
+        return relative_error(pinn, step, report.quantities, report.x)
+    if at is None:
+        raise InputError("expected the points at which the error is asked for: give at=")
+    at = np.asarray(at)
+    check_points(at, len(pinn.inputs), "given")
+    name = quantity if isinstance(quantity, str) else "the number"
+    functions = quantities_of(pinn, {name: quantity}, at)
+    check_quantity(pinn, at, functions[name], weights)
+    return squared_error(pinn, step, functions, at, weights)
+
+
+def some(n: int, most: int) -> np.ndarray:
+    """Numbers of at most so many of n points, by chance, rising."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:most])

@@ -1,0 +1,54 @@
+"""The sampler of a training run, from the flags of ``train.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pinnfluence.errors import InputError
+from pinnfluence.models.deepxde.drawing import INSIDE, drawing
+from pinnfluence.models.deepxde.model import geometry
+from pinnfluence.problem.parts import NUMBERS
+from pinnfluence.problem.problem import Problem
+from pinnfluence.samplers.by_influence import ByInfluence
+from pinnfluence.samplers.sampler import N_ADDED, Sampler
+from pinnfluence.samplers.strategies import strategy_of
+
+SETTINGS = ("sampler_every", "sampler_points", "sampler_mode", "sampler_candidates")
+
+
+def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | None, dict[str, Any]]:
+    """The sampler that is asked for, if one is, and its settings for ``config.json``.
+
+    Args:
+        given: the flags of ``train.py`` by name; None where one was not given.
+
+    Raises:
+        InputError: flags without a sampler, or that do not fit together.
+    """
+    name = given["sampler"]
+    if name is None:
+        if stray := [f"--{key}" for key in SETTINGS if given[key] is not None]:
+            raise InputError(f"{', '.join(stray)} without a sampler: add --sampler, see --help")
+        return None, {}
+    if given["sampler_every"] is None:
+        raise InputError(f"--sampler {name} needs --sampler_every: after how many iterations")
+    strategy, mode = strategy_of(name, given["sampler_mode"])
+    n = given["sampler_points"]
+    if n is None and mode == "add":
+        n = N_ADDED
+    candidates = given["sampler_candidates"]
+    domain, numbers = geometry(problem.domain), problem.sampling.numbers
+    fresh = drawing(domain, [numbers[key] for key in reversed(NUMBERS)], "pseudo")
+    sampler = Sampler(
+        name,
+        drawing(domain, INSIDE, "pseudo"),
+        given["sampler_every"],
+        n,
+        mode,
+        given["seed"],
+        strategy.n_candidates if candidates is None else candidates,
+        ByInfluence(fresh, drawing(domain, INSIDE, "Hammersley")),
+    )
+    values = (sampler.every, sampler.n, mode, sampler.n_candidates)
+    return sampler, {"sampler": name, **dict(zip(SETTINGS, values, strict=True))}
