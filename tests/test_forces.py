@@ -70,6 +70,7 @@ def test_the_rule_converges_spectrally():
 
 def test_integrals_of_a_network_are_its_forces():
     model = load_model("model_zoo/good", dtype=torch.float64)
+    assert model.problem.measures is not None
     forces = model.problem.measures(model.fields)
     for name, integral in flow.integrals().items():
         values = evaluate(model.pinn, integral.x, {name: integral.function})[name]
