@@ -72,11 +72,11 @@ def test_losses_follow_the_points() -> None:
         np.sort(fresh.data.train_x_all, axis=0), np.sort(model.data.train_x_all, axis=0)
     )
     fresh.net.load_state_dict(model.net.state_dict())
-    losses = [
+    ours, theirs = (
         m._outputs_losses(True, m.data.train_x, m.data.train_y, m.data.train_aux_vars)[1]
         for m in (model, fresh)
-    ]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_the_log_says_what_was_done_and_why() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pinnfluence import MLP, Equation, InputError, Pinn
+from pinnfluence.influence.target import Target
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import build, geometry
-from pinnfluence.problems.heat import PROBLEM
+from pinnfluence.problems.heat import DOMAIN, PROBLEM
 from pinnfluence.samplers import by_influence
 from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import Sampler, acted_on, residuals
@@ -87,8 +88,8 @@ def pinn() -> Pinn:
     return replace(model.pinn, network=network, training=points)
 
 
-DOMAIN = geometry(PROBLEM.domain)
-DRAW = drawing(DOMAIN, INSIDE, "pseudo")
+GEOMETRY = geometry(DOMAIN)
+DRAW = drawing(GEOMETRY, INSIDE, "pseudo")
 
 
 def test_residuals_by_autograd(pinn: Pinn) -> None:
@@ -142,7 +143,7 @@ def test_r3_releases_what_is_below_the_mean(pinn: Pinn) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "influence"])
 def test_what_is_drawn_depends_on_seed_and_step_alone(pinn: Pinn, name: str) -> None:
-    before, state = pinn.training_points, np.random.get_state()[1].copy()  # type: ignore[index, union-attr]  # noqa: NPY002
+    before, state = pinn.training_points, np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     ask = {key: Sampler(name, DRAW, every=5, seed=key[0]) for key in [(0, 5), (0, 10), (1, 5)]}
     found = {key: sampler.resample(pinn, before, key[1]).points for key, sampler in ask.items()}
     again = ask[0, 5].resample(pinn, before, 5).points
@@ -171,7 +172,7 @@ def test_bad_settings_are_refused(settings: dict, words: str) -> None:
 
 def test_a_network_that_diverged_is_refused(pinn: Pinn) -> None:
     network = copy.deepcopy(pinn.network)
-    network.linears[0].bias.data[0] = float("nan")  # type: ignore[index, union-attr, operator]
+    network.linears[0].bias.data[0] = float("nan")  # type: ignore[index, union-attr]
     with pytest.raises(InputError, match="NaN or infinite: the training diverged"):
         residuals(replace(pinn, network=network), DRAW(5, 0))
 
@@ -204,12 +205,12 @@ def test_the_greedy_choice_by_brute_force() -> None:
             break
         expected.append(best)
     assert len(expected) >= 2
-    found = by_influence._chosen(kept, new, E, t, damping, 3)
+    found = by_influence._chosen(kept, new, Target(E, t), damping, 3)
     np.testing.assert_array_equal(found, expected)
 
 
 NUMBERS = (10, 10, 30)
-CHOOSER = ByInfluence(drawing(DOMAIN, NUMBERS, "pseudo"), drawing(DOMAIN, INSIDE, "Hammersley"))
+CHOOSER = ByInfluence(drawing(GEOMETRY, NUMBERS, "pseudo"), drawing(GEOMETRY, INSIDE, "Hammersley"))
 
 
 def test_influence_chooses_as_exact_training_does() -> None:
@@ -221,7 +222,7 @@ def test_influence_chooses_as_exact_training_does() -> None:
         torch.manual_seed(0)
         network = MLP((2, 1), "tanh").double()
     equation = Equation(lambda f: {"r": f.x * f.u_x + f.t * f.u_t - 2 * f.x - 3 * f.t})
-    start = Equation(lambda f: {"start": f.u - 2 * f.x - 1}, PROBLEM.domain.at_start)
+    start = Equation(lambda f: {"start": f.u - 2 * f.x - 1}, DOMAIN.at_start)
     linear = Pinn(network, ("x", "t"), ("u",), (equation, start))
     weight, bias = (p.detach().numpy().ravel() for p in network.parameters())
     wrong = np.array([*(weight - [2, 3]), bias[0] - 1])

@@ -23,11 +23,12 @@ from scipy.linalg import cho_factor, cho_solve
 
 from pinnfluence.diagnosis.error_estimate import estimate_error
 from pinnfluence.diagnosis.fresh import draw
+from pinnfluence.diagnosis.new_points import relative_error
 from pinnfluence.diagnosis.point_loss import PointLoss
-from pinnfluence.diagnosis.quantities import evaluate, quantities_of
+from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
-from pinnfluence.influence.quantity import quantity_gradients
 from pinnfluence.influence.selection import Response, select, slots
+from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.models.deepxde.drawing import Draw
 
@@ -39,8 +40,6 @@ N_PLACES = 300
 
 LEAST = 1e-12
 """The damping is that of the estimate, but at least this part of the largest eigenvalue."""
-
-BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,9 @@ class ByInfluence:
         kept, new = (_Rows.of(at, weights) for at in (pinn.at(points), where))
         part = max(best.part, LEAST)
         damping = part * max(kept.largest(), new.largest() * n / len(candidates))
-        E, t = _errors(pinn, best.step, self.inside(N_PLACES, seeds[2]))
-        return _chosen(kept, new, E, t, damping, n)
+        x = self.inside(N_PLACES, seeds[2])
+        target = relative_error(pinn, best.step, quantities_of(pinn, None, x), x)
+        return _chosen(kept, new, target, damping, n)
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,12 @@ class _Rows:
 
     def largest(self) -> float:
         """About the largest eigenvalue of ``A^T A``, by power iteration."""
-        vector = np.random.default_rng(0).standard_normal(self.A.shape[1])
+        vector = np.random.default_rng(0).standard_normal(len(self.A.T))
         size = 0.0
         for _ in range(20):
-            vector = self.A.T @ (self.A @ vector)
-            size = float(np.linalg.norm(vector))
-            if size == 0:
-                break
-            vector /= size
+            product: np.ndarray = self.A.T @ (self.A @ vector)
+            size = float(np.linalg.norm(product))
+            vector = product / max(size, 1e-300)
         return size
 
 
@@ -127,24 +125,9 @@ def _weights(pinn: Pinn, kept: Collocation, new: Collocation, n: int) -> dict[st
     }
 
 
-def _errors(pinn: Pinn, step: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of all outputs at points, ``[n, n_params]``, and minus their estimated errors.
-
-    Both are divided by the norm of the output.
-    """
-    gradients, values = [], []
-    for name, value in evaluate(pinn, x, quantities_of(pinn, None, x)).items():
-        E = np.concatenate(list(quantity_gradients(pinn, x, name, None, BATCH_SIZE)))
-        size = max(float(np.linalg.norm(value + E @ step)), 1e-300)
-        values.append(-E @ step / size)
-        gradients.append(E / size)
-    return np.concatenate(gradients), np.concatenate(values)
-
-
-def _chosen(
-    kept: _Rows, new: _Rows, E: np.ndarray, t: np.ndarray, damping: float, n: int
-) -> np.ndarray:
+def _chosen(kept: _Rows, new: _Rows, target: Target, damping: float, n: int) -> np.ndarray:
     """The greedy choice of n candidates beside the points that are kept."""
+    assert target.values is not None
     G = kept.A.T @ kept.A
     G[np.diag_indices_from(G)] += damping
     factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
@@ -154,11 +137,13 @@ def _chosen(
         return found
 
     own = -solve(kept.A.T @ kept.s)
-    products, solved = new.A @ solve(E.T), solve(new.A.T).T
+    products, solved = new.A @ solve(target.gradients.T), solve(new.A.T).T
     slot = slots(new.point)
     shape = (int(new.point.max()) + 1, int(slot.max()) + 1, new.A.shape[1])
     rows, columns = np.zeros(shape), np.zeros(shape)
     rows[new.point, slot], columns[new.point, slot] = new.A, solved
     leverages = rows @ columns.transpose(0, 2, 1)
     response = Response(new.point, new.s + new.A @ own, leverages, products.T)
-    return select(response, t + E @ own, lambda rows: new.A @ solved[rows].T, n).points
+    return select(
+        response, target.values + target.gradients @ own, lambda rows: new.A @ solved[rows].T, n
+    ).points

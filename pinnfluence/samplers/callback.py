@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,8 +61,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
         n_candidates: int | None = None,
     ) -> None:
         super().__init__()
-        self._settings: tuple[Any, ...] = (every, n, mode, seed, n_candidates)
-        self._sampler = Sampler(strategy, _nothing, *self._settings)
+        self._sampler = Sampler(strategy, _nothing, every, n, mode, seed, n_candidates)
         self._since: int | None = None
         self.log: list[Resampling] = []
 
@@ -73,7 +72,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
             raise InputError("expected a model with a domain, found data without a geometry")
         draw = drawing(domain, INSIDE, "pseudo")
         chooser = ByInfluence(sampler_of(self.model), sampler_of(self.model, inside=True))
-        self._sampler = Sampler(self._sampler.strategy, draw, *self._settings, chooser)
+        self._sampler = replace(self._sampler, draw=draw, by_influence=chooser)
         self._since = None
 
     def on_epoch_begin(self) -> None:
