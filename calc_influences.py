@@ -41,10 +41,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help="gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
-    add("--recipe", default="paper", help="paper or gauss-newton: sets the next four")
+    add("--recipe", default="paper", help="paper or gauss-newton: sets the next five")
     add("--curvature", help="matrix that is inverted: hessian, gauss-newton, ...")
     add("--weighting", help="of loss terms: uniform (all 1), or training (as they were trained)")
     add("--rank", help="number of eigenpairs, or full")
+    add("--inverse", help="method: full (the cheapest), dense, randomised, residual-space, ...")
     add("--damping", help="number added to the diagonal, or auto")
     leverage = "a removed point takes its curvature along (gauss-newton at full rank)"
     add("--leverage", action="store_true", default=None, help=leverage)
@@ -75,7 +76,7 @@ def recipe(arguments: argparse.Namespace) -> Recipe:
     """The named recipe, with the settings that were given."""
     from pinnfluence.curvature.recipe import damping_of, rank_of, recipe_of
 
-    names = ("curvature", "weighting", "leverage")
+    names = ("curvature", "weighting", "leverage", "inverse")
     changes = {name: getattr(arguments, name) for name in names}
     rank, damping = arguments.rank, arguments.damping
     changes["rank"] = None if rank is None else rank_of(rank)

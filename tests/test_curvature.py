@@ -24,7 +24,7 @@ from pinnfluence.runtime import parallel
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
 
-LAYERS = (2, 6, 5, 3)
+LAYERS = (2, 4, 3, 3)
 ONES = dict.fromkeys(TERMS, 1.0)
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 
@@ -86,17 +86,11 @@ def test_torch_func_hessian(collocation):
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_products(collocation, reference, keep_graph, batch_size):
     hessian = Hessian(Loss(collocation, ONES), Executor(batch_size), keep_graph)
-    for seed in range(3):
-        v = np.random.default_rng(seed).standard_normal(hessian.n_params)
-        for product in (
-            hessian.matvec(v),
-            hessian @ v,
-            hessian.T @ v,
-            (hessian @ v[:, None])[:, 0],
-        ):
-            assert (product.shape, product.dtype) == ((hessian.n_params,), np.float64)
-            np.testing.assert_allclose(product, reference @ v, rtol=1e-9, atol=1e-10)
-    assert hessian.n_products == 12
+    v = np.random.default_rng(0).standard_normal(hessian.n_params)
+    for product in (hessian.matvec(v), hessian @ v, hessian.T @ v, (hessian @ v[:, None])[:, 0]):
+        assert (product.shape, product.dtype) == ((hessian.n_params,), np.float64)
+        np.testing.assert_allclose(product, reference @ v, rtol=1e-9, atol=1e-10)
+    assert hessian.n_products == 4
 
 
 def test_graph_is_kept_within_its_budget(collocation, monkeypatch):
@@ -195,14 +189,13 @@ def test_threads_change_nothing(flow_pinn, flow_points, name, monkeypatch):
     monkeypatch.setattr(parallel, "ENTRIES_WORTH_A_THREAD", 0)
     x, before = flow_points(0), torch.get_num_threads()
     for pinn in (flow_pinn(LAYERS), wrapped(flow_pinn(LAYERS))):
-        matrix = OPERATORS[name](Loss(pinn.at(x), WEIGHTS), Executor(12))
+        matrix = OPERATORS[name](Loss(pinn.at(x), WEIGHTS), Executor(13))
         v = np.random.default_rng(0).standard_normal(matrix.n_params)
         expected = matrix.dense(), matrix @ v
         torch.set_num_threads(2)
         try:
-            for _ in range(2):
-                np.testing.assert_allclose(matrix.dense(), expected[0], rtol=1e-9, atol=1e-9)
-                np.testing.assert_allclose(matrix @ v, expected[1], rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(matrix.dense(), expected[0], rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(matrix @ v, expected[1], rtol=1e-9, atol=1e-9)
         finally:
             torch.set_num_threads(before)
 

@@ -12,7 +12,8 @@ from pinnfluence.curvature.damping import (
     N_TRIED,
     Criteria,
     automatic_damping,
-    criteria_at,
+    neglected_part,
+    open_part,
     rounding,
     signed_gradients,
 )
@@ -27,7 +28,7 @@ EPSILON = float(np.finfo(np.float32).eps)
 
 
 def rule(open_at, neglected_at=lambda damping: 0.0, largest=100.0, lowest=0.0):
-    return automatic_damping(largest, lowest, 1e-7, lambda d: Criteria(open_at(d), neglected_at(d)))
+    return automatic_damping(largest, lowest, 1e-7, open_at, neglected_at)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,8 @@ def test_criteria(loss, point_gradients, damping):
     curvature, hessian = (kind(loss, Executor(1000)) for kind in (GaussNewton, Hessian))
     M, H = curvature.dense(), hessian.dense()
     gradients = signed_gradients(loss, Executor(1000))
-    found = criteria_at(dense_at(curvature, damping), gradients, hessian)
+    damped = dense_at(curvature, damping)
+    found = Criteria(open_part(damped, gradients), neglected_part(damped, gradients, hessian))
     inverse = np.linalg.inv(M + damping * np.eye(len(M)))
     S = inverse @ gradients
     assert found.open == pytest.approx((S[:, 0] ** 2).sum() / (S[:, 1:] ** 2).sum(0).mean())
@@ -91,7 +93,7 @@ def test_criteria(loss, point_gradients, damping):
     left_out = abs(np.einsum("pa,pq,qa->a", T, H - M, T)).sum()
     kept = np.einsum("pa,pq,qa->a", T, M + damping * np.eye(len(M)), T).sum()
     assert found.neglected == pytest.approx(left_out / kept, rel=1e-6)
-    assert criteria_at(dense_at(curvature, damping), gradients, None).neglected == 0
+    assert neglected_part(damped, gradients, None) == 0
 
 
 def test_the_least_damping_within_the_limit():

@@ -22,6 +22,16 @@ def test_the_first_picture_takes_at_most_15_lines(blocks):
     assert "savefig" in blocks[1]
 
 
+def test_the_table_of_the_doors_has_the_lines_of_their_pages():
+    text, counted = PAGE.read_text(), {}
+    for name in ("your_model", "plain_pytorch", "pina", "arrays"):
+        page = PAGE.with_name(f"{name}.md").read_text()
+        added = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[1]
+        counted[name] = len([line for line in added.splitlines() if line.strip()])
+    stated = re.findall(r"^\|.*\| (\d+) lines", text, flags=re.MULTILINE)
+    assert list(map(int, stated)) == list(counted.values())
+
+
 def test_the_page_runs(blocks, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("agg")

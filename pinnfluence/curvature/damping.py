@@ -48,7 +48,7 @@ import torch
 
 from pinnfluence.curvature.inverse.base import Inverse
 from pinnfluence.curvature.operators import Curvature
-from pinnfluence.loss.differentiators.per_sample import by_loop, leaves
+from pinnfluence.loss.differentiators import weighted_sums
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import float64_array, tensor_like
@@ -72,16 +72,11 @@ class Criteria:
     """Whether a damping is large enough: two parts of a whole, see this module.
 
     open: of the points' demands, what training left open. neglected: of the curvature along a step,
-    what the matrix leaves out of the Hessian.
+    what the matrix leaves out of the Hessian; None where it was not asked, as too much is open.
     """
 
     open: float
-    neglected: float
-
-    @property
-    def settled(self) -> bool:
-        """Whether both are within their limit."""
-        return max(self.open, self.neglected) <= LIMIT
+    neglected: float | None
 
 
 @dataclass(frozen=True)
@@ -110,53 +105,72 @@ class Damping:
 
 
 def automatic_damping(
-    largest: float, lowest: float, epsilon: float, criteria: Callable[[float], Criteria]
+    largest: float,
+    lowest: float,
+    epsilon: float,
+    open_at: Callable[[float], float],
+    neglected_at: Callable[[float], float],
 ) -> Damping:
     """The least damping at which both criteria are at most ``LIMIT``, at least the floor.
 
     The rule and its reasons: see this module. Where both hold for no damping up to the largest
-    eigenvalue, that is taken.
+    eigenvalue, that is taken. What is neglected costs products with the Hessian: it is asked first
+    where too little is open, and for other dampings only if it is too much there.
 
     Args:
         largest, lowest: extreme eigenvalues of M.
         epsilon: relative rounding of the curvature.
-        criteria: both parts, as a function of the damping.
+        open_at, neglected_at: both parts, as functions of the damping.
     """
-    floor = max(epsilon * largest, -2 * lowest)
-    at_floor = criteria(floor)
-    if at_floor.settled:
-        return Damping(floor, floor, at_floor, at_floor, largest)
-    low, high, at_high = floor, max(largest, floor), None
-    for _ in range(N_HALVINGS):
-        middle = float(np.sqrt(low * high))
-        at_middle = criteria(middle)
-        if at_middle.settled:
-            high, at_high = middle, at_middle
-        else:
-            low = middle
-    at_high = at_high or criteria(high)
-    return Damping(high, floor, at_floor, at_high, largest)
+    floor, known = max(epsilon * largest, -2 * lowest), dict[float, float]()
+
+    def neglected(damping: float) -> float:
+        if damping not in known:
+            known[damping] = neglected_at(damping)
+        return known[damping]
+
+    def least(settled: Callable[[float], bool]) -> float:
+        low, high = floor, max(largest, floor)
+        if settled(floor):
+            return floor
+        for _ in range(N_HALVINGS):
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if settled(middle) else (middle, high)
+        return high
+
+    value = least(lambda damping: open_at(damping) <= LIMIT)
+    if neglected(value) > LIMIT:
+        value = least(lambda d: open_at(d) <= LIMIT and neglected(d) <= LIMIT)
+    at_value = Criteria(open_at(value), neglected(value))
+    at_floor = Criteria(open_at(floor), known.get(floor)) if value > floor else at_value
+    return Damping(value, floor, at_floor, at_value, largest)
 
 
-def criteria_at(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None) -> Criteria:
-    """Both parts at the damping of an inverse.
+def open_part(inverse: Inverse, gradients: np.ndarray) -> float:
+    """What training left open, at the damping of an inverse.
 
     Args:
         inverse: ``(M + damping I)^-1``.
         gradients: grad L and sums with random signs, ``[n_params, 1 + N_SIGNS]``.
-        hessian: H, where M is not the Hessian itself.
     """
-    steps = inverse.solve(gradients)
-    squares = np.square(steps).sum(0)
+    squares = np.square(inverse.solve(gradients)).sum(0)
     mean = float(squares[1:].mean())
+    return float(squares[0]) / mean if mean else 0.0
+
+
+def neglected_part(inverse: Inverse, gradients: np.ndarray, hessian: Curvature | None) -> float:
+    """What M neglects of the Hessian along the steps; 0 where it is the Hessian itself (None)."""
+    if hessian is None:
+        return 0.0
+    gradients = gradients[:, 1 : 1 + N_TRIED]
     neglected = kept = 0.0
-    for a in range(1, 1 + N_TRIED if hessian else 1):
-        s, energy = steps[:, a], float(steps[:, a] @ gradients[:, a])
-        assert hessian is not None
-        curved = energy - inverse.damping * float(squares[a])  # s^T M s
-        neglected += abs(float(s @ hessian.matvec(s)) - curved)
+    steps = inverse.solve(gradients)
+    for s, g, product in zip(steps.T, gradients.T, hessian.matmat(steps).T, strict=True):
+        energy = float(s @ g)
+        curved = energy - inverse.damping * float(s @ s)  # s^T M s
+        neglected += abs(float(s @ product) - curved)
         kept += energy
-    return Criteria(float(squares[0]) / mean if mean else 0.0, neglected / kept if kept else 0.0)
+    return neglected / kept if kept else 0.0
 
 
 def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
@@ -169,15 +183,13 @@ def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
     signs = np.empty((len(x), 1 + N_SIGNS))
     signs[order] = np.random.default_rng(0).choice([-1.0, 1.0], signs.shape)
     signs[:, 0] = 1
-    theta = leaves(loss.pinn.params)
     total = loss.pinn.like.new_zeros(loss.pinn.n_params, signs.shape[1])
     size = executor.batch_size
     chunks = zip(range(0, len(x), size), loss.chunks(size), strict=True)
     for start, chunk in executor.share(list(chunks)):
-        with torch.enable_grad():
-            losses = chunk.point_losses(theta)
-            columns = tensor_like(signs[start : start + len(losses)], losses)
-            total += torch.stack(by_loop((losses @ column for column in columns.T), theta), 1)
+        columns = tensor_like(signs[start : start + len(chunk)], total)
+        total += weighted_sums(chunk, columns)
+        executor.advance(len(chunk))
     total = executor.sum(total)
     total[:, 0] += loss.decay_gradient()
     return float64_array(total)

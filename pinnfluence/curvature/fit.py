@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.curvature.damping import Damping, automatic_damping, criteria_at, rounding
+from pinnfluence.curvature.damping import (
+    Damping,
+    automatic_damping,
+    neglected_part,
+    open_part,
+    rounding,
+)
 from pinnfluence.curvature.damping import signed_gradients as gradients_of
 from pinnfluence.curvature.inverse import Inverse, InverseMethod, method_of
 from pinnfluence.curvature.operators import OPERATORS, Curvature, Hessian
@@ -56,16 +62,11 @@ def invert(
         curvature, store, recipe.n_pairs, recipe.threshold
     )
     method.fit()
-    last: list[Inverse] = []  # a single one: each may hold a matrix
-
-    def at(damping: float) -> Inverse:
-        if not last or last[0].damping != damping + loss.weight_decay:
-            last.clear()
-            last.append(method.at(damping + loss.weight_decay))
-        return last[0]
-
-    chosen = _choose(method, at) if recipe.is_automatic else None
+    damped = _Damped(method, loss.weight_decay)
+    chosen = _choose(damped) if recipe.is_automatic else None
     damping = chosen.value if chosen else float(recipe.damping)
+    damped.prepare(damping)
+    at = damped.at
     if method.everywhere:
         inverse = at(damping)
     else:
@@ -86,26 +87,56 @@ class _OfAnotherProcess(Inverse):
         raise InputError("only the first of several processes has the inverse; start a single one")
 
 
-def _choose(method: InverseMethod, at: Callable[[float], Inverse]) -> Damping:
-    """The damping by the rule of ``curvature.damping``, or as the store has it."""
-    executor, store, curvature = method.executor, method.store, method.curvature
+class _Damped:
+    """The inverses of a method at dampings, of which the last is held: each may hold a matrix."""
+
+    def __init__(self, method: InverseMethod, weight_decay: float) -> None:
+        self.method, self._decay = method, weight_decay
+        self._last: list[Inverse] = []
+
+    def at(self, damping: float) -> Inverse:
+        """The inverse with a damping beside the weight decay."""
+        if not self._last or self._last[0].damping != damping + self._decay:
+            self._last.clear()
+            self._last.append(self.method.at(damping + self._decay))
+        return self._last[0]
+
+    def prepare(self, damping: float) -> None:
+        """Refine the method for a damping, where it does that."""
+        if self.method.refines:
+            self._last.clear()
+            self.method.prepare(damping + self._decay)
+
+
+def _choose(damped: _Damped) -> Damping:
+    """The damping by the rule of ``curvature.damping``, or as the store has it.
+
+    A method that refines its factor does that first for the damping by what is open alone.
+    """
+    method = damped.method
+    executor, store, loss = method.executor, method.store, method.curvature.loss
     saved = executor.from_first(store.load("damping"))
     if saved:
         executor.stages.kept("damping")
         return Damping.of(saved.facts)
 
-    def choose(hessian: Curvature | None) -> Damping:
+    def rule(neglected_at: Callable[[float], float]) -> Damping:
+        lowest = min(0.0, method.lowest)
+        settings = method.largest, lowest, rounding(loss.pinn)
         return automatic_damping(
-            method.largest,
-            min(0.0, method.lowest),
-            rounding(curvature.loss.pinn),
-            lambda damping: criteria_at(at(damping), gradients, hessian),
+            *settings, lambda d: open_part(damped.at(d), gradients), neglected_at
         )
 
+    def choose(hessian: Curvature | None) -> Damping:
+        return rule(lambda d: neglected_part(damped.at(d), gradients, hessian))
+
+    with executor.stage("gradients", len(loss) // executor.n_processes):
+        gradients = gradients_of(loss, executor)
+    if method.refines:
+        damped.prepare(executor.on_first(lambda _: rule(lambda d: 0.0).value))
     with executor.stage("damping", 1):
-        gradients = gradients_of(curvature.loss, executor)
-        hessian = None if curvature.is_hessian else Hessian(curvature.loss, executor)
-        chosen = executor.on_first(choose, hessian, "matvec")
+        hessian = None if method.curvature.is_hessian else Hessian(loss, executor, False)
+        chosen = executor.on_first(choose, hessian, "matmat")
         executor.advance()
     store.save("damping", {}, chosen.metadata())
     return chosen

@@ -87,7 +87,7 @@ class Gram(Curvature):
 
     def _rows(self, chunk: Collocation) -> dict[str, Tensor]:
         return {
-            name: self._outer_weights(name, in_float64(r)).sqrt()[:, None] * in_float64(rows)
+            name: self._scales(name, r)[:, None] * in_float64(rows)
             for name, (r, rows) in jacobian(chunk).items()
         }
 
@@ -109,6 +109,45 @@ class Gram(Curvature):
         store.finish(total)
         mirror(total)
         return total
+
+    def row_blocks(
+        self, dtype: torch.dtype, done: int = 0
+    ) -> Iterator[list[tuple[str, slice, Tensor]]]:
+        """This process's rows of A, without the first ``done`` of ``n_parts`` blocks.
+
+        A block is a list of batches: the loss term, which of the rows of A they are, and the rows
+        ``[n, n_params]`` in a dtype.
+        """
+        ends = np.cumsum([0, *map(len, self.loss.collocation.term_rows().values())]).tolist()
+        first = dict(zip(self.loss.collocation.term_rows(), ends, strict=False))
+        blocks = []
+        for chunk in self._blocks():
+            blocks.append((chunk, {name: first[name] for name in chunk.names[0]}))
+            first |= {name: first[name] + len(chunk) for name in chunk.names[0]}
+        for number, (chunk, starts) in enumerate(self.executor.share(blocks), 1):
+            if number > done:
+                yield self._batches_of_rows(chunk, starts, dtype)
+            self.executor.advance(chunk.n_residuals)
+
+    def _batches_of_rows(
+        self, chunk: Collocation, starts: dict[str, int], dtype: torch.dtype
+    ) -> list[tuple[str, slice, Tensor]]:
+        def of_batch(batch: Collocation) -> dict[str, Tensor]:
+            return {
+                name: in_float64(rows).to(dtype).mul_(self._scales(name, r)[:, None].to(dtype))
+                for name, (r, rows) in jacobian(batch).items()
+            }
+
+        batches = list(chunk.chunks(self.executor.batch_size))
+        found: list[tuple[str, slice, Tensor]] = []
+        for part in self.executor.map(of_batch, batches, chunk.in_threads, self.n_params):
+            for name, rows in part.items():
+                found.append((name, slice(starts[name], starts[name] + len(rows)), rows))
+                starts[name] += len(rows)
+        return found
+
+    def _scales(self, name: str, residuals: Tensor) -> Tensor:
+        return self._outer_weights(name, in_float64(residuals)).sqrt()
 
     def rows(self) -> np.ndarray:
         """A itself, ``[n_residuals, n_params]``, term by term."""

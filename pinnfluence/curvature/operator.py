@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -105,6 +105,16 @@ class Curvature(LinearOperator):
         store.finish(total)
         mirror(total)
         return total
+
+    def row_blocks(
+        self, dtype: torch.dtype, done: int = 0
+    ) -> Iterator[list[tuple[str, slice, Tensor]]]:
+        """The rows of A block by block, see ``Gram``.
+
+        Raises:
+            TypeError: the matrix has no rows.
+        """
+        raise TypeError(f"{type(self).__name__} is no matrix of the form A^T A")
 
     def rows(self) -> np.ndarray:
         """A itself, ``[n_residuals, n_params]``, term by term.

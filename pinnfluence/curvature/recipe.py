@@ -26,8 +26,9 @@ class Recipe:
             ``sum_i sum_k w_ik r_k(z_i)^2``, or ``gauss-newton``, ``2 sum w grad r grad r^T``, ...
         weighting: ``uniform``, w_ik = 1; or ``training``, w_ik = c_k / |S_k|, with the loss weights
             c_k and S_k the points on which the term acts: a mean per term, as DeepXDE minimises.
-        inverse: the method, a name in ``METHODS``, or ``full``: the whole inverse by the cheaper
-            of ``dense`` and ``residual-space``. Of ``full`` and ``eigenpairs`` the rank decides.
+        inverse: the method, a name in ``METHODS``, or ``full``: the whole inverse by the cheapest
+            of ``dense``, ``residual-space`` and, of large matrices, ``randomised``, whose error is
+            measured and small. Of ``full`` and ``eigenpairs`` the rank decides.
         rank: number of largest eigenpairs that are kept, by the method ``eigenpairs``; or ``full``.
         damping: number that is added to the diagonal, or ``auto``, see ``curvature.damping``.
         threshold: least eigenvalue of ``M + damping I`` that is kept; of ``eigenpairs``.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from pinnfluence.curvature.damping import N_SIGNS, Damping, automatic_damping, criteria_at
+from pinnfluence.curvature.damping import N_SIGNS, Damping, automatic_damping, open_part
 from pinnfluence.curvature.inverse.base import Inverse
 from pinnfluence.curvature.inverse.cholesky import largest_eigenvalue
 from pinnfluence.curvature.inverse.dense import DenseInverse
@@ -225,7 +225,9 @@ def from_arrays(
     if getattr(jacobian, "dtype", None) == np.float32:
         eps = max(eps, float(np.finfo(np.float32).eps))
     gradients = _signed_gradients(train)
-    chosen = automatic_damping(largest, 0.0, eps, lambda v: criteria_at(at(v), gradients, None))
+    chosen = automatic_damping(
+        largest, 0.0, eps, lambda v: open_part(at(v), gradients), lambda v: 0.0
+    )
     return ArrayInfluence(train, test, at(chosen.value), chosen)
 
 
@@ -263,11 +265,13 @@ def _rows(name: str, operator: LinearOperator) -> np.ndarray:
     product = operator.rmatmat if few else operator.matmat
     blocks = np.array_split(identity, range(COLUMNS, len(identity), COLUMNS), axis=1)
     try:
-        found = np.concatenate([np.asarray(product(block)) for block in blocks], axis=1)
+        if few:
+            operator.rmatvec(np.zeros(n, operator.dtype))
     except NotImplementedError:
         raise InputError(
             f"expected {name} with rmatvec, as it has fewer rows than columns, {operator.shape}"
         ) from None
+    found = np.concatenate([np.asarray(product(block)) for block in blocks], axis=1)
     rows: np.ndarray = found.T if few else found
     vector = np.random.default_rng(0).standard_normal(n_params).astype(operator.dtype)
     expected, limit = operator.matvec(vector), float(np.finfo(rows.dtype).eps) ** 0.5

@@ -130,6 +130,7 @@ def diagnose(
         _slopes(pinn, trained.weight_steps, errors, x, functions),
         _measures(model, estimated.estimate),
         trained.unknowns,
+        trained.damping,
         trained.decrease,
         dict(stages.seconds),
     )

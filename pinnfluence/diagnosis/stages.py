@@ -17,7 +17,7 @@ from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
 from pinnfluence.diagnosis.new_points import N_CANDIDATES, decreases, relative_error, some
 from pinnfluence.diagnosis.point_loss import PointLoss
-from pinnfluence.diagnosis.press import Press, press, training_inverse
+from pinnfluence.diagnosis.press import ROUNDING, Press, press, training_inverse
 from pinnfluence.diagnosis.quantities import Quantities, as_equation, changes, sum_gradients
 from pinnfluence.influence.identity import NOT_ON_THE_WAY, circumstances, content_hash
 from pinnfluence.loss.fingerprint import fingerprint
@@ -57,13 +57,15 @@ class Trained:
     weight_steps: ``d theta / d log c_k`` by loss term, ``[n_params]``. holding: by how much the
     norm of each error falls when a training point is removed, ``[n_train, n_quantities]``.
     helping: part of the squared error that adding a candidate takes away, ``[n_candidates]``.
-    decrease: part of the loss that one Gauss-Newton step would take away.
+    damping: under which the training ended at a minimum. decrease: part of the loss that one
+    Gauss-Newton step would take away.
     """
 
     press: Press
     weight_steps: dict[str, np.ndarray]
     holding: np.ndarray
     helping: np.ndarray
+    damping: float
     decrease: float
     unknowns: Unknowns | None
 
@@ -151,6 +153,7 @@ class LongStages:
             dict(zip(names, arrays["weight_steps"].T, strict=True)),
             arrays["holding"],
             arrays["helping"],
+            facts["damping"],
             facts["decrease"],
             unknowns,
         )
@@ -208,6 +211,7 @@ class LongStages:
         facts: dict[str, Any] = {
             "interpolated": found.interpolated,
             "effective": found.effective,
+            "damping": max(part, ROUNDING) * inverse.largest,
             "decrease": max(0.0, 1 - float(left @ left) / max(float(s @ s), 1e-300)),
         }
         if any(name.startswith(UNKNOWNS) for name in self.pinn.params):

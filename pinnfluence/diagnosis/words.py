@@ -298,6 +298,7 @@ def figures(report: Findings) -> dict[str, Any]:
         ],
         "effective_parameters": report.press.effective,
         "interpolated": report.press.interpolated,
+        "damping": report.damping,
         "decrease": report.decrease,
         "advice": advice(report),
         "new_points": [

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from scipy.sparse import csr_array
 
 from pinnfluence.curvature.gram import add_gram
 from pinnfluence.curvature.inverse import Inverse
-from pinnfluence.errors import InputError
-from pinnfluence.influence.training_gradients import (
-    TrainingGradients,
-    solve_training,
-    test_gradients,
-    training_scores,
-)
+from pinnfluence.influence.sampled_scores import ExactScores, exact_scores
+from pinnfluence.influence.training_gradients import TrainingGradients, solve_training
 from pinnfluence.loss.pinn import Pinn
 
 ERROR = 0.01
@@ -31,7 +26,7 @@ HELD_OUT_POINTS = 60
 """Other test points on which the error is measured; a quarter as many of each condition."""
 
 BLOCK_ROWS = 4096
-"""Training rows that are multiplied in float64 at a time; exact scores are kept in float32."""
+"""Training rows that are multiplied in float64 at a time."""
 
 SMALLEST_SINGULAR_VALUE = 1e-6
 """Relative to the norm: directions of less are left out; a Gram matrix in float64 has 1e-8."""
@@ -52,67 +47,6 @@ class Factors:
     eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-@dataclass(frozen=True)
-class ExactScores:
-    """Exact scores of single test rows: a quantity at one of the sampled points.
-
-    scores: ``[n_rows, k]``, training rows (see ``TrainingGradients``) by test rows.
-    rows: for each quantity its points (numbers in the sample) and its columns of ``scores``.
-    """
-
-    scores: np.ndarray
-    rows: dict[str, tuple[np.ndarray, np.ndarray]]
-    n_points: int
-
-    def incidence(self, terms: list[str]) -> csr_array:
-        """Sums of terms at a point as a matrix ``[k, n]``; n points at which one of them acts."""
-        points = np.concatenate([self.rows[term][0] for term in terms])
-        columns = np.concatenate([self.rows[term][1] for term in terms])
-        _, number = np.unique(points, return_inverse=True)
-        shape = (self.scores.shape[1], number.max(initial=-1) + 1)
-        return csr_array((np.ones(len(points)), (columns, number)), shape=shape)
-
-    def sizes(self) -> np.ndarray:
-        """Root mean square of the scores of each row's quantity, ``[k]``; 1 where it is 0."""
-        sizes = np.ones(self.scores.shape[1])
-        for _, columns in self.rows.values():
-            if len(columns):
-                squares = np.square(self.scores[:, columns], dtype=np.float64)
-                sizes[columns] = np.sqrt(squares.mean()) or 1.0
-        return sizes
-
-    def balanced(self) -> np.ndarray:
-        """The scores over the sizes, float32 ``[n_rows, k]``."""
-        return (self.scores / self.sizes()).astype(np.float32)
-
-
-def exact_scores(
-    samples: list[np.ndarray], inverse: Inverse, pinn: Pinn, train: TrainingGradients
-) -> list[ExactScores]:
-    """Exact scores ``G_f (M + damping I)^-1 G_train^T`` of samples of points, in one pass.
-
-    Raises:
-        InputError: NaN or infinite scores.
-    """
-    gradients = [test_gradients(pinn, x, train.executor) for x in samples]
-    stacked = [G for found in gradients for _, G in found.values()]
-    product = training_scores(train, inverse, np.concatenate(stacked).T)
-    if not np.isfinite(product).all():
-        n_wrong = int((~np.isfinite(product).all(0)).sum())
-        raise InputError(
-            f"{n_wrong} of {product.shape[1]} quantities at sampled test points have NaN or "
-            "infinite scores: check the points, or give a larger --damping"
-        )
-    results, start = [], 0
-    for x, found in zip(samples, gradients, strict=True):
-        rows, first = {}, start
-        for name, (points, G) in found.items():
-            rows[name] = points, np.arange(start - first, start - first + len(G))
-            start += len(G)
-        results.append(ExactScores(product[:, first:start], rows, len(x)))
-    return results
-
-
 def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.ndarray) -> Factors:
     """Factors of the influence of all training points at the test points.
 
@@ -125,36 +59,56 @@ def compress(inverse: Inverse, pinn: Pinn, train: TrainingGradients, test_x: np.
 
     which are the exact scores, projected on the span of V. W is float32, as all embeddings are.
 
+    Of an inverse on few directions R, ``R R^T = (M + damping I)^-1``, all scores lie in the span of
+    the columns of ``G_l R``: they take the place of S.
+
     The rank is the least at which, for each quantity, 95 % of the training points have a relative
     error (over test points that were held out) of at most ``ERROR``. Where no rank reaches that,
     twice as many points are sampled.
     """
     order = _SampleOrder(pinn, test_x)
-    held, *samples = exact_scores(
-        [test_x[order.held], test_x[order.take(SAMPLE_POINTS)]], inverse, pinn, train
-    )
-    n_asked = SAMPLE_POINTS
-    while True:
-        span = _Span(samples, train)
-        error = _Error(held, span, train, pinn)
-        rank = error.least_rank()
-        more = order.take(n_asked) if error.worst(rank) > ERROR else np.zeros(0, int)
-        if len(more) == 0:
-            break
-        samples += exact_scores([test_x[more]], inverse, pinn, train)
-        n_asked *= 2
-    V, D = span.V[:, :rank], span.norms[:, None]
-    basis = solve_training(train, inverse, V / D).astype(np.float32, order="C")
-    by_term = {name: (V[rows] * D[rows]).astype(np.float32) for name, rows in train.slices.items()}
+    whitened = inverse.whitened_rows
+    if whitened is None:
+        error, n_sampled = _of_samples(order, inverse, pinn, train, test_x)
+    else:
+        (held,) = exact_scores([test_x[order.held]], inverse, pinn, train)
+        whitened *= train.factors()[:, None]
+        error, n_sampled = _Error(held, _Span(whitened), train, pinn), 0
+    del whitened
+    rank, left, D = error.rank, error.span.left, error.span.norms
+    basis = solve_training(train, inverse, left[:, :rank] / np.square(D)[:, None])
     facts = {
         "rank": rank,
         "limit": ERROR,
-        "n_sampled_points": sum(sample.n_points for sample in samples),
-        "n_held_out_points": held.n_points,
+        "n_sampled_points": n_sampled,
+        "n_held_out_points": error.held.n_points,
         "errors": error.by_quantity(rank),
         "errors_of_parts": error.by_term(rank),
     }
-    return Factors(basis, by_term, {"compression": facts})
+    by_term = {name: left[rows, :rank].astype(np.float32) for name, rows in train.slices.items()}
+    return Factors(basis.astype(np.float32, order="C"), by_term, {"compression": facts})
+
+
+def _of_samples(
+    order: _SampleOrder,
+    inverse: Inverse,
+    pinn: Pinn,
+    train: TrainingGradients,
+    test_x: np.ndarray,
+) -> tuple[_Error, int]:
+    """Errors on the span of as many sampled points' scores as are needed; their number."""
+    n_asked = SAMPLE_POINTS
+    asked = [test_x[order.held], test_x[order.take(n_asked)]]
+    held, *samples = exact_scores(asked, inverse, pinn, train)
+    while True:
+        span = _Span(np.concatenate([sample.balanced() for sample in samples], axis=1))
+        error = _Error(held, span, train, pinn)
+        enough = error.worst(error.rank) <= ERROR
+        if enough or len(more := order.take(n_asked)) == 0:
+            return error, sum(sample.n_points for sample in samples)
+        del span, error
+        samples += exact_scores([test_x[more]], inverse, pinn, train)
+        n_asked *= 2
 
 
 class _SampleOrder:
@@ -193,22 +147,24 @@ class _SampleOrder:
 
 
 class _Span:
-    """Right singular vectors of the balanced exact scores.
+    """Right singular vectors V of balanced scores, or of what has the same span.
 
-    V: ``[n_rows, k]``, the leading ones first. norms: D, ``[n_rows]``.
+    left: ``D V`` ``[n_rows, k]``, the leading ones first. norms: D, ``[n_rows]``.
     """
 
-    def __init__(self, samples: list[ExactScores], train: TrainingGradients) -> None:
-        balanced = np.concatenate([s.balanced() for s in samples], axis=1)
+    def __init__(self, balanced: np.ndarray) -> None:
         self.norms = np.sqrt(np.square(balanced, dtype=np.float64).sum(1))
         self.norms[self.norms == 0] = 1.0
-        balanced /= self.norms[:, None].astype(np.float32)
+        D = self.norms[:, None]
+        balanced /= D.astype(np.float32)
         if len(balanced) < balanced.shape[1]:  # few training rows: V are the eigenvectors of B B^T
-            self.V = _largest_eigenvectors(balanced.T)[1]
+            self.left = D * _largest_eigenvectors(balanced.T)[1]
             return
         values, U = _largest_eigenvectors(balanced)
         U /= np.sqrt(values)
-        self.V = np.concatenate([balanced[rows] @ U for rows in _row_blocks(balanced)])
+        self.left = np.empty((len(balanced), len(values)))
+        for rows in _row_blocks(balanced):
+            self.left[rows] = D[rows] * (balanced[rows] @ U)
 
 
 def _largest_eigenvectors(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,9 +172,9 @@ def _largest_eigenvectors(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     gram = np.zeros((rows.shape[1],) * 2, order="F")
     for block in _row_blocks(rows):
         gram = add_gram(gram, torch.from_numpy(rows[block]).double())
-    least = SMALLEST_SINGULAR_VALUE**2 * np.trace(gram)
-    values, U = eigh(gram, subset_by_value=(least, np.inf), driver="evr", check_finite=False)
-    return values[::-1], U[:, ::-1]
+    values, U = eigh(gram, driver="evr", check_finite=False, overwrite_a=True)
+    kept = values >= SMALLEST_SINGULAR_VALUE**2 * values.sum()
+    return values[kept][::-1], U[:, kept][:, ::-1]
 
 
 def _row_blocks(rows: np.ndarray) -> list[slice]:
@@ -231,18 +187,18 @@ class _Error:
     def __init__(
         self, held: ExactScores, span: _Span, train: TrainingGradients, pinn: Pinn
     ) -> None:
-        self._held, self._train, self._span = held, train, span
-        self._inner = span.V.T @ (held.scores / span.norms[:, None])
-        self._right = train.totals(span.V * span.norms[:, None])
-        self._exact = train.totals(held.scores)
+        self.held, self.span, self._train = held, span, train
+        self._inner = span.left.T @ (held.scores / np.square(span.norms)[:, None])
+        self._right = train.totals(span.left)
         groups = {name: terms for name, terms in pinn.groups.items() if terms}
-        self._sums = {
-            name: held.incidence(groups.get(name, [name])) for name in [*held.rows, *groups]
-        }
+        self._sums = {name: held.incidence(terms) for name, terms in groups.items()}
+        exact = train.totals(held.scores)
+        self._exact = {name: self._of(name, exact) for name in [*held.rows, *groups]}
 
-    def least_rank(self) -> int:
+    @cached_property
+    def rank(self) -> int:
         """The least rank whose worst quantity is within the limit, by bisection; else all."""
-        low, high = 0, self._span.V.shape[1]
+        low, high = 0, self.span.left.shape[1]
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self.worst(middle) <= ERROR else (middle, high)
@@ -255,23 +211,28 @@ class _Error:
 
     def by_quantity(self, rank: int) -> dict[str, dict[str, dict[str, float]]]:
         """Median and 95th percentile over training points (columns) and test points (rows)."""
-        difference = self._right[:, :rank] @ self._inner[:rank] - self._exact
-        found = {}
-        for name, total in self._sums.items():
-            wrong, right = difference @ total, self._exact @ total
+        totals, found = self._right[:, :rank] @ self._inner[:rank], {}
+        for name, exact in self._exact.items():
+            wrong = self._of(name, totals) - exact
             found[name] = {
-                "training_points": _percentiles(wrong, right, 1),
-                "test_points": _percentiles(wrong, right, 0),
+                "training_points": _percentiles(wrong, exact, 1),
+                "test_points": _percentiles(wrong, exact, 0),
             }
         return found
 
+    def _of(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """Scores of a quantity or a sum of them, from ``[n_train, k]`` of all test rows."""
+        if name in self._sums:
+            return scores @ self._sums[name]
+        return scores[:, self.held.rows[name][1]]
+
     def by_term(self, rank: int) -> dict[str, dict[str, float]]:
         """The same over training points, of each loss term alone and all quantities, balanced."""
-        sizes, found = self._held.sizes(), {}
+        sizes, found = self.held.sizes(), {}
         for name, rows in self._train.slices.items():
-            right = self._held.scores[rows] / sizes
-            left = self._span.V[rows, :rank] * self._span.norms[rows, None]
-            found[name] = _percentiles(left @ self._inner[:rank] / sizes - right, right, 1)
+            exact = self.held.scores[rows] / sizes
+            wrong = self.span.left[rows, :rank] @ self._inner[:rank] / sizes - exact
+            found[name] = _percentiles(wrong, exact, 1)
         return found
 
 

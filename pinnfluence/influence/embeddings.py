@@ -84,7 +84,7 @@ def embed(
         mine = [b for b, (n, _) in enumerate(blocks) if n == number]
         for k, name in enumerate(names):
             empty = np.zeros((0, basis.shape[1]), np.float32)
-            values = np.concatenate([empty, *(kept.values(b, k) for b in mine)])
+            values = np.concatenate([empty, *(kept.pop(b, k) for b in mine)])
             rows = collocation.points.rows[number].astype(np.int32)
             embeddings[name] = Embedding(values, rows)
     return embeddings
@@ -130,8 +130,8 @@ class _Blocks:
         self._new: dict[str, np.ndarray] = {}
         self.finished = executor.from_first({int(key.split(".")[0]) for key in self._done})
 
-    def values(self, block: int, k: int) -> np.ndarray:
-        return self._done[_key(block, k)]
+    def pop(self, block: int, k: int) -> np.ndarray:
+        return self._done.pop(_key(block, k))
 
     def add(self, block: int, values: list[np.ndarray]) -> None:
         """Take the embeddings of a block, and keep what is new, now and then."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pinnfluence.curvature.damping import N_TRIED
 from pinnfluence.curvature.gram import BLOCK_BYTES, add_gram
 from pinnfluence.curvature.inverse import method_of
 from pinnfluence.curvature.inverse.base import UnitCosts
 from pinnfluence.curvature.operators import OPERATORS, Curvature
-from pinnfluence.curvature.operators.hessian import GRAPH_BUDGET_BYTES
+from pinnfluence.curvature.recipe import Recipe
 from pinnfluence.influence.compression import HELD_OUT_POINTS, SAMPLE_POINTS
 from pinnfluence.influence.embeddings import Projection, project
 from pinnfluence.influence.engine import Influence
@@ -103,9 +104,10 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
     else:
         del seconds["training points"]
         passing += 8 * curvature.n_params * rank
-        seconds |= _compression(curvature, unit, recipe.is_automatic, recipe.leverage)
-        sketch = 16 * (curvature.n_residuals + curvature.n_params) * unit.sampled
-        memory += max(sketch, 2 * BLOCK_BYTES + GRAPH_BUDGET_BYTES * recipe.is_automatic)
+        seconds |= _of_whole_inverse(curvature, unit, recipe, method.n_directions)
+        width = method.n_directions or unit.sampled
+        sketch = 16 * (curvature.n_residuals + curvature.n_params) * width
+        memory += max(sketch, 2 * BLOCK_BYTES)
     itemsize = pinn.like.element_size()
     embedding = 2 * unit.batch * curvature.n_params * itemsize + 3 * scores * itemsize / 4
     # half of the memory of a whole inverse is its factor, kept to the end
@@ -126,19 +128,25 @@ def _sizes(influence: Influence, test_x: np.ndarray) -> _Sizes:
     return _Sizes(train, pinn.at(test_x).n_residuals, outputs.n_residuals, len(test_x))
 
 
-def _compression(
-    curvature: Curvature, unit: UnitCosts, automatic: bool, leverage: bool
+def _of_whole_inverse(
+    curvature: Curvature, unit: UnitCosts, recipe: Recipe, n_directions: int
 ) -> dict[str, float]:
-    """Seconds of what a whole inverse is used for: damping, leverage, compression."""
+    """Seconds of what a whole inverse is used for: damping, leverage, compression.
+
+    n_directions: of a method that takes some for the whole space, else 0.
+    """
     n, p, sampled = curvature.n_residuals, curvature.n_params, unit.sampled
-    order = min(n, p) if curvature.has_rows else p
-    operations = 2.0 * n * p * sampled + 2.0 * p * order * sampled
-    operations += float(n) * sampled**2 + 2.0 * sampled**3
+    order = n_directions or (min(n, p) if curvature.has_rows else p)
+    if n_directions:
+        operations = (12.0 * n + 2.0 * p + 20.0 * order) * order**2
+    else:
+        operations = 2.0 * n * p * sampled + 2.0 * p * order * sampled
+        operations += float(n) * sampled**2 + 2.0 * sampled**3
     seconds = {"compression": operations * unit.operation + 2 * unit.losses}
-    if automatic:
-        factors = (FACTORISATIONS - 1) * order**3 / 3 * unit.operation
-        seconds["damping"] = factors + 100 * unit.product
-    if leverage:
+    if recipe.is_automatic:
+        factors = 0 if n_directions else (FACTORISATIONS - 1) * order**3 / 3 * unit.operation
+        seconds["damping"] = factors + N_TRIED * unit.product + unit.losses
+    if recipe.leverage:
         solves = 2.0 * n * order * (p if order == p else order + 2 * p)
         seconds["leverage"] = solves * unit.operation + unit.losses
     return seconds

@@ -98,7 +98,7 @@ def exact_scores_of(
     size, found = train.executor.batch_size, []
     for quantity in quantities:
         blocks = quantity_gradients(pinn, test_x, quantity, weights, size)
-        rows = np.hstack([training_scores(train, inverse, b.T, np.float64) for b in blocks])
+        rows = np.hstack([training_scores(train, inverse, [b.T], np.float64) for b in blocks])
         parts = {term: rows[here].T for term, here in train.slices.items()}
         found.append(ExactMatrix(parts, train.points, train.loss.collocation.x))
     return found

@@ -24,6 +24,8 @@ def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], lis
     lines = [_recipe_line(scores)]
     if "automatic_damping" in metadata:
         lines.append(_damping_line(metadata["automatic_damping"]))
+    if "randomised" in metadata:
+        lines.append(_directions_line(metadata["randomised"]))
     if "leverage" in metadata:
         lines.append(_leverage_line(metadata["leverage"]))
     if "compression" in metadata:
@@ -77,6 +79,16 @@ def _damping_line(found: Mapping[str, Any]) -> str:
     )
 
 
+def _directions_line(found: Mapping[str, Any]) -> str:
+    line = f"inverse on {found['rank']} directions of the residuals' gradients"
+    if "error" in found:
+        line += (
+            f"; relative error of the scores of {found['n_probes']} of them, 95th percentile: "
+            f"{found['error']:.1e}"
+        )
+    return line
+
+
 def _leverage_line(found: Mapping[str, float]) -> str:
     return (
         f"leverage of the training points: median {found['median']:.2g}, 95th percentile "
@@ -120,6 +132,12 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
         found.append(
             f"rounding hides how far from 1 the leverage of {n_hidden} training points is: their "
             "scores are too small or too large; give a larger --damping"
+        )
+    directions = metadata.get("randomised", {})
+    if directions.get("error", 0.0) > directions.get("limit", 0.0):
+        found.append(
+            f"the inverse's error {directions['error']:.1e} is above {directions['limit']:g}: too "
+            "small a damping for few directions; take --inverse dense or a larger --damping"
         )
     errors = metadata.get("compression", {}).get("errors", {})
     above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]

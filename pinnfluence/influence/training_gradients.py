@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -110,12 +110,21 @@ class TrainingGradients:
 
 
 def training_scores(
-    train: TrainingGradients, inverse: Inverse, columns: np.ndarray, dtype: DTypeLike = np.float32
+    train: TrainingGradients,
+    inverse: Inverse,
+    columns: Iterable[np.ndarray],
+    dtype: DTypeLike = np.float32,
 ) -> np.ndarray:
-    """``G_train (M + damping I)^-1`` times columns ``[n_params, k]``, ``[n_rows, k]``."""
+    """``G_train (M + damping I)^-1`` times columns, ``[n_rows, k]``.
+
+    The columns come as blocks ``[n_params, k_b]``, which are solved one after another.
+    """
     if inverse.has_rows:
-        return (train.factors()[:, None] * inverse.rows_solve(columns)).astype(dtype)
-    return train.times(inverse.solve(columns), dtype)
+        factors = train.factors()[:, None]
+        solved = [(factors * inverse.rows_solve(block)).astype(dtype) for block in columns]
+        train.executor.advance(train.n_rows)
+        return np.concatenate(solved, axis=1)
+    return train.times(np.concatenate([inverse.solve(block) for block in columns], axis=1), dtype)
 
 
 def solve_training(
@@ -123,6 +132,7 @@ def solve_training(
 ) -> np.ndarray:
     """``(M + damping I)^-1 G_train^T`` times columns ``[n_rows, k]``, ``[n_params, k]``."""
     if inverse.has_rows:
+        train.executor.advance(train.n_rows)
         return inverse.solve_rows(train.factors()[:, None] * coefficients)
     return inverse.solve(train.transposed_times(coefficients))
 

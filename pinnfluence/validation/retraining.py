@@ -162,7 +162,7 @@ class Preconditioner:
         self._objective = objective
         self._pinn = with_parameters(objective.loss.pinn, theta)
         matrix = self._matrix(objective.loss)
-        whole = method_of(WHOLE, matrix)(matrix)
+        whole = method_of(WHOLE, matrix, exact=True)(matrix)
         whole.fit()
         least = float(np.finfo(float).eps) * len(theta) * whole.largest
         damping = 2 * objective.proximal + objective.loss.weight_decay

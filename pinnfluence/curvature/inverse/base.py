@@ -35,6 +35,14 @@ class Inverse(ABC):
         """Damped eigenvalues that are inverted, ``[rank]``; none where the whole matrix is."""
         return np.zeros(0)
 
+    @property
+    def whitened_rows(self) -> np.ndarray | None:
+        """``A R`` ``[n_residuals, rank]`` with ``R R^T = (M + damping I)^-1`` on few directions R.
+
+        A as below; None where the inverse is not on few directions.
+        """
+        return None
+
     has_rows: bool = False
     """Whether it knows A, the Jacobian of the loss's scaled residuals, with ``M = A^T A``. Then the
     next two are there, which lose fewer digits than ``solve``."""
@@ -67,11 +75,15 @@ class UnitCosts:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk."""
+    """Seconds by stage, bytes of memory, and bytes of the stages that stay on disk.
+
+    n_directions: that stand for the whole space, of a method that takes some.
+    """
 
     seconds: Mapping[str, float]
     memory_bytes: float
     kept_bytes: float
+    n_directions: int = 0
 
 
 class InverseMethod(ABC):
@@ -92,6 +104,9 @@ class InverseMethod(ABC):
 
     needs_rows: ClassVar[bool] = False
     """Whether it is for matrices ``A^T A`` with a row of A a residual alone."""
+
+    refines: ClassVar[bool] = False
+    """Whether ``prepare`` makes the factor finer, where a damping needs that."""
 
     everywhere: ClassVar[bool] = False
     """Whether all of several processes have the inverse; else only the first."""
@@ -120,6 +135,9 @@ class InverseMethod(ABC):
         Raises:
             InputError: NaN or infinite values, no convergence, no curvature at all.
         """
+
+    def prepare(self, damping: float) -> None:  # noqa: B027
+        """Do what only the chosen damping says is needed; all of several processes call it."""
 
     @abstractmethod
     def at(self, damping: float) -> Inverse:

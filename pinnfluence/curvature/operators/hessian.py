@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from pinnfluence.curvature.operator import Curvature
 from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
+from pinnfluence.runtime.devices import float64_array, tensor_like
 from pinnfluence.runtime.executor import Executor
 
 GRAPH_BUDGET_BYTES = 1_500_000_000
@@ -53,13 +55,25 @@ class Hessian(Curvature):
             lambda g: self._product(g, v), self._gradients, in_threads, self.n_params
         )
 
+    def _matmat(self, vectors: np.ndarray) -> np.ndarray:
+        if self._keep:
+            return super()._matmat(vectors)
+        self.n_products += vectors.shape[1]
+        columns = tensor_like(np.asarray(vectors, np.float64).T, self.loss.pinn.like)
+        total = torch.zeros_like(columns)
+        for chunk in self._chunks():  # the graph of a chunk serves all columns
+            gradient = self._gradient(chunk)
+            total += torch.stack([self._product(gradient, v, True) for v in columns])
+        return float64_array(self.executor.sum(total)).T
+
     def _gradient(self, chunk: Loss) -> Tensor:
         with torch.enable_grad():
             value = chunk.value(self._theta)
             return flat_gradient(value, self._theta.values(), create_graph=True)
 
-    def _product(self, gradient: Tensor, v: Tensor) -> Tensor:
-        return flat_gradient(gradient, self._theta.values(), v, retain_graph=self._keep)
+    def _product(self, gradient: Tensor, v: Tensor, again: bool = False) -> Tensor:
+        again = again or self._keep
+        return flat_gradient(gradient, self._theta.values(), v, retain_graph=again)
 
 
 def keeps_graph(collocation: Collocation, n_processes: int = 1) -> bool:

@@ -14,7 +14,7 @@ from pinnfluence.field.network import MLP
 from pinnfluence.loss.differentiators.base import Differentiator, Gradients
 from pinnfluence.loss.differentiators.double_backward import DoubleBackward
 from pinnfluence.loss.differentiators.functional import Functional
-from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
+from pinnfluence.loss.differentiators.per_sample import by_loop, flat_gradient, leaves
 from pinnfluence.loss.differentiators.taylor import Taylor
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
@@ -28,6 +28,7 @@ __all__ = [
     "loss_gradients",
     "point_loss_rows",
     "projection",
+    "weighted_sums",
 ]
 
 
@@ -61,6 +62,26 @@ def loss_gradients(chunk: Loss) -> tuple[Tensor, Tensor]:
         like = chunk.pinn.like
         return like.new_zeros(0), like.new_zeros(chunk.pinn.n_params)
     return differentiator_of(chunk.collocation).loss_gradients(chunk)
+
+
+def weighted_sums(chunk: Loss, weights: Tensor) -> Tensor:
+    """``sum_i weights_i grad l_i`` for the columns of ``[n, k]``, as ``[n_params, k]``.
+
+    From the single points' rows where Taylor mode gives them in one backward pass, else by a
+    backward pass a column.
+    """
+    if isinstance(differentiator_of(chunk.collocation), Taylor):
+        total = weights.new_zeros(weights.shape[1], chunk.pinn.n_params)
+        for here, one in zip(
+            chunk.collocation.points.rows, chunk.collocation.singles(), strict=True
+        ):
+            for name, (values, rows) in (jacobian(one) if len(one) else {}).items():
+                total += (chunk.slopes(name, values)[:, None] * weights[here]).T @ rows
+        return total.T
+    theta = leaves(chunk.pinn.params)
+    with torch.enable_grad():
+        losses = chunk.point_losses(theta)
+        return torch.stack(by_loop((losses @ column for column in weights.T), theta), 1)
 
 
 def loss_gradient(loss: Loss, batch_size: int) -> Tensor:

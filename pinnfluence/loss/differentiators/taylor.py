@@ -36,8 +36,10 @@ class Taylor(Differentiator):
         blocks = _split_basis(basis, chunk.pinn.params)
         tape, theta, values = _taped(chunk)
         projections = {}
-        for name, value in values.items():
-            projected = _folded(_contract(tape, value.sum(), blocks), chunk)
+        for (name, value), whole in zip(
+            values.items(), _contracted(tape, list(values.values()), blocks), strict=True
+        ):
+            projected = _folded(whole, chunk)
             for variable, rows in _by_variables(value, _variables(theta, tape)).items():
                 projected = projected + rows.to(basis.dtype) @ blocks[variable]
             projections[name] = (value.detach(), projected)
@@ -151,14 +153,35 @@ def _cotangents(tape: Tape, total: Tensor) -> list[tuple[str, Tensor, Tensor | N
     return layers
 
 
+def _contracted(tape: Tape, values: list[Tensor], blocks: Mapping[str, Tensor]) -> list[Tensor]:
+    """``basis^T grad`` of each of some values; where the network has fewer outputs, from theirs.
+
+    By the chain rule, as for the speed from u and v.
+    """
+    streams = [z for z in tape[-1][2].values() if z is not None and z.requires_grad]
+    n_outputs = sum(z.shape[1] for z in streams)
+    if n_outputs >= len(values):
+        return [_contract(tape, value.sum(), blocks) for value in values]
+    outputs = [(z[:, j].sum()) for z in streams for j in range(z.shape[1])]
+    columns = [_contract(tape, output, blocks) for output in outputs]
+    found = []
+    for value in values:
+        slopes = torch.autograd.grad(
+            value.sum(), streams, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        factors = torch.cat(slopes, 1).to(columns[0].dtype).T
+        found.append(sum(f[:, None] * c for f, c in zip(factors, columns, strict=True)))
+    return found
+
+
 def _contract(tape: Tape, total: Tensor, blocks: Mapping[str, Tensor]) -> Tensor:
     """``basis^T grad`` of each point: outer products ``sum_S delta a^T``, times the basis."""
     some = next(iter(blocks.values()))
     projected = some.new_zeros(len(tape[0][2][()]), some.shape[1])  # type: ignore[arg-type]
     for name, deltas, value, activations in _cotangents(tape, total):
         if f"{name}.weight" in blocks:
-            outer = torch.bmm(deltas.transpose(1, 2), activations)
-            projected += outer.flatten(1).to(some.dtype) @ blocks[f"{name}.weight"]
+            outer = torch.bmm(deltas.to(some.dtype).mT, activations.to(some.dtype))
+            projected += outer.flatten(1) @ blocks[f"{name}.weight"]
         if value is not None and f"{name}.bias" in blocks:
             projected += value.to(some.dtype) @ blocks[f"{name}.bias"]
     return projected

@@ -1,0 +1,101 @@
+"""Few directions that hold the rows of a large matrix, from random sums of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from pinnfluence.curvature.operator import Curvature
+
+N_SUMS = 4
+"""Sums of the sketch into which a row goes."""
+
+N_PROBES = 64
+"""Rows that are kept as they are, for measurements."""
+
+SMALLEST_DIRECTION = 1e-14
+"""Of the sketch, relative to the largest, as a squared length: less is rounding."""
+
+COLUMNS = 4096
+"""Parameters that are treated in float64 at a time."""
+
+
+class Sketch:
+    """Random sums of the rows of A, which belong to points and terms, whatever the points' order.
+
+    Where there are no more rows than sums, the sums are the rows.
+    """
+
+    def __init__(self, curvature: Curvature, rank: int, seed: int) -> None:
+        collocation = curvature.loss.collocation
+        place = np.empty(len(collocation), int)
+        place[np.lexsort(collocation.x.T)] = np.arange(len(place))
+        buckets, signs, chance = [], [], []
+        for number, rows in enumerate(collocation.term_rows().values()):
+            rng, shape = np.random.default_rng([seed, number]), (len(place), N_SUMS)
+            buckets.append(rng.integers(0, rank, shape)[place[rows]])
+            signs.append(rng.choice([-1.0, 1.0], shape)[place[rows]])
+            chance.append(rng.random(len(place))[place[rows]])
+        n = curvature.n_residuals
+        self._buckets, self._signs = np.concatenate(buckets), np.concatenate(signs)
+        if n <= rank:
+            self._buckets, self._signs = np.arange(n)[:, None], np.ones((n, 1))
+        drawn = np.argsort(np.concatenate(chance))[:N_PROBES]
+        self._probe = np.full(n, -1)
+        self._probe[drawn] = np.arange(len(drawn))
+
+    def add(self, arrays: dict[str, np.ndarray], where: slice, rows: Tensor) -> None:
+        """Add rows of A to the sums, and take the probes from them."""
+        norms = rows.norm(dim=1).cpu().numpy()
+        norms[norms == 0] = 1
+        A, sums = rows.cpu().numpy(), arrays["sketch"]
+        signs = (self._signs[where] / np.sqrt(norms)[:, None]).astype(sums.dtype)
+        number = np.repeat(np.arange(len(A)), signs.shape[1])
+        places = (self._buckets[where].ravel(), number)
+        sums += csr_array((signs.ravel(), places), shape=(len(sums), len(A))) @ A
+        if len(arrays["probes"]):
+            (here,) = np.nonzero(self._probe[where] >= 0)
+            arrays["probes"][self._probe[where][here]] = A[here] / norms[here, None]
+
+
+def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal directions of rows ``[m, n_params]`` outside a basis; overwrites the rows.
+
+    Also the rows in these directions, ``[m, rank]``. Gram matrices are summed in float64, and all
+    is done twice, which makes good what rounding leaves.
+    """
+    coefficients = np.eye(len(rows))
+    limit = 0.0
+    for _ in range(2):
+        rows -= (rows @ basis.T) @ basis
+        gram = np.zeros((len(rows),) * 2)
+        for _columns, block in in_float64(rows):
+            gram += block @ block.T
+        values, vectors = eigh(gram, driver="evr", check_finite=False)
+        limit = limit or SMALLEST_DIRECTION * max(values.max(initial=0), 1e-300)
+        values, vectors = values[values > limit], vectors[:, values > limit]
+        turn = (vectors / np.sqrt(values)).T.astype(rows.dtype)
+        for start in range(0, rows.shape[1], COLUMNS):
+            rows[: len(turn), start : start + COLUMNS] = turn @ rows[:, start : start + COLUMNS]
+        rows = rows[: len(turn)]
+        coefficients = coefficients @ (vectors * np.sqrt(values))
+    return rows, coefficients
+
+
+def product(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """``rows @ vectors`` in float64, some columns of the rows at a time."""
+    total = np.zeros((len(rows), vectors.shape[1]))
+    for columns, block in in_float64(rows):
+        total += block @ vectors[columns]
+    return total
+
+
+def in_float64(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some columns at a time, and which."""
+    for start in range(0, rows.shape[1], COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        yield columns, rows[:, columns].astype(np.float64)
