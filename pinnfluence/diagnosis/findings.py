@@ -73,8 +73,8 @@ class Findings:
     training point is removed, ``[n_train, n_quantities]``. candidates, helping: fresh points, and
     by what part of itself the squared error falls when one of them is added, ``[n_candidates]``.
     press: of the training points. slopes: ``d log |error| / d log c_k`` by quantity and loss term.
-    measures: of the network and corrected, by name. unknowns: of an inverse problem. damping: of the
-    training's curvature, under which it ended at a minimum, at least what a Cholesky factor
+    measures: of the network and corrected, by name. unknowns: of an inverse problem. damping: of
+    the training's curvature, under which it ended at a minimum, at least what a Cholesky factor
     resolves. decrease: part of the training's loss that a Gauss-Newton step would take away.
     """
 
