@@ -19,7 +19,7 @@ from pinnfluence.influence import fit
 from pinnfluence.runtime.progress import Stages
 
 RANK = 15
-LAYERS = (2, 4, 4, 3)
+LAYERS = (2, 6, 5, 3)
 OUTPUTS = ("u", "v", "p", "speed")
 
 
