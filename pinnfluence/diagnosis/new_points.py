@@ -27,7 +27,7 @@ from pinnfluence.storage.points import check_points
 if TYPE_CHECKING:
     from pinnfluence.diagnosis.findings import Findings
 
-N_CANDIDATES = 1000
+N_CANDIDATES = 500
 """Fresh points of which a report says how much each would help."""
 
 NEIGHBOURS = 4

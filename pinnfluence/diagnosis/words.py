@@ -195,7 +195,7 @@ def new_points(report: Findings) -> str:
         return "No single new point would lower the squared error by a percent."
     return (
         f"A new training point would help most near {_places(report.candidates, report.helping)}; "
-        f"the first alone takes away {percent(best)} of the squared error, to first order"
+        f"the first alone takes away {100 * best:.3g} % of the squared error, to first order"
     )
 
 
