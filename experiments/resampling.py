@@ -1,7 +1,7 @@
 """Where new points belong: strategies against each other, with everything else the same.
 
 OMP_NUM_THREADS=1 python experiments/resampling.py --problems heat burgers --modes add --seeds 10
-OMP_NUM_THREADS=1 python experiments/resampling.py --report
+python experiments/resampling_report.py
 
 The conditions hold exactly: the network's output is ``u0(x) + t a(x) z(x, t)`` with the initial
 values u0 and a factor a that is 0 on the boundary. Of each seed all strategies begin with the same

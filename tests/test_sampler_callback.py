@@ -91,6 +91,20 @@ def test_the_log_says_what_was_done_and_why() -> None:
     assert "3 points added by influence" in str(done)
 
 
+def test_points_for_a_quantity_of_ones_own() -> None:
+    points = []
+    for at in ([[0.1, 0.1]], [[0.9, 0.9]]):
+        model = heat_model()
+        sampler = pinnfluence.InfluenceSampler(
+            every=5, n=1, n_candidates=100, quantity=lambda f: f.u_x, at=np.array(at)
+        )
+        model.train(iterations=6, callbacks=[sampler], verbose=0)
+        points.append(sampler.log[0].points)
+    assert not np.array_equal(points[0], points[1])
+    with pytest.raises(InputError, match="a quantity and the points at= of its error"):
+        pinnfluence.InfluenceSampler(every=5, quantity="u")
+
+
 def test_a_second_training_goes_on_and_another_model_begins() -> None:
     model, sampler = heat_model(), pinnfluence.PointSampler("random", every=5, mode="add", n=2)
     for _ in range(2):

@@ -15,18 +15,21 @@ from is left alone.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from scipy.linalg import cho_factor, cho_solve
 
 from pinnfluence.diagnosis.error_estimate import estimate_error
 from pinnfluence.diagnosis.fresh import draw
-from pinnfluence.diagnosis.new_points import relative_error
+from pinnfluence.diagnosis.new_points import relative_error, squared_error
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
+from pinnfluence.influence.quantity import Quantity
 from pinnfluence.influence.selection import Response, select, slots
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Collocation, Pinn
@@ -44,16 +47,24 @@ LEAST = 1e-12
 
 @dataclass(frozen=True)
 class ByInfluence:
-    """Which candidates would lower the estimated squared error of all outputs most.
-
-    Each output counts with its squared error over its mean square.
+    """Which candidates would lower an estimated squared error most.
 
     fresh: draws points as the training drew them, with those of the conditions. inside: draws
-    points inside the domain.
+    points inside the domain. quantity: whose error it is, as of ``Influence.scores``, at the points
+    ``at`` ``[n, n_inputs]``; with weights ``[n]`` that of the number ``sum_i weights_i f(x_i)``,
+    such as an integral. Without a quantity it is the error of all outputs over the domain, each
+    relative to its size.
     """
 
     fresh: Draw
     inside: Draw
+    quantity: Quantity | None = None
+    at: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.quantity is None) != (self.at is None):
+            raise InputError("expected a quantity and the points at= of its error, found one alone")
 
     def __call__(
         self, pinn: Pinn, points: np.ndarray, candidates: np.ndarray, n: int, seed: int
@@ -67,6 +78,8 @@ class ByInfluence:
         Raises:
             InputError: a loss term without fresh points.
         """
+        if pinn.like.dtype != torch.float64:
+            pinn = replace(pinn, network=copy.deepcopy(pinn.network).to("cpu", torch.float64))
         seeds = np.random.default_rng(seed).integers(2**32, size=3).tolist()
         sizes = (N_FRESH, N_FRESH // 2)
         fit, check = (
@@ -85,9 +98,15 @@ class ByInfluence:
         kept, new = (_Rows.of(at, weights) for at in (pinn.at(points), where))
         part = max(best.part, LEAST)
         damping = part * max(kept.largest(), new.largest() * n / len(candidates))
-        x = self.inside(N_PLACES, seeds[2])
-        target = relative_error(pinn, best.step, quantities_of(pinn, None, x), x)
+        target = self._target(pinn, best.step, self.inside(N_PLACES, seeds[2]))
         return _chosen(kept, new, target, damping, n)
+
+    def _target(self, pinn: Pinn, step: np.ndarray, x: np.ndarray) -> Target:
+        """The squared error that shall fall, from the step of the estimate."""
+        if self.quantity is None or self.at is None:
+            return relative_error(pinn, step, quantities_of(pinn, None, x), x)
+        wanted = quantities_of(pinn, {"the quantity": self.quantity}, self.at)
+        return squared_error(pinn, step, wanted, self.at, self.weights)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import torch
 
 from pinnfluence.diagnosis.fresh import sampler_of
 from pinnfluence.errors import InputError
+from pinnfluence.influence.quantity import Quantity
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.reader import from_deepxde
+from pinnfluence.runtime.devices import as_array
 from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import Resampling, Sampler
 
@@ -62,6 +64,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
     ) -> None:
         super().__init__()
         self._sampler = Sampler(strategy, _nothing, every, n, mode, seed, n_candidates)
+        self._by_influence = ByInfluence(_nothing, _nothing)
         self._since: int | None = None
         self.log: list[Resampling] = []
 
@@ -71,7 +74,8 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
         if domain is None:
             raise InputError("expected a model with a domain, found data without a geometry")
         draw = drawing(domain, INSIDE, "pseudo")
-        chooser = ByInfluence(sampler_of(self.model), sampler_of(self.model, inside=True))
+        fresh, inside = sampler_of(self.model), sampler_of(self.model, inside=True)
+        chooser = replace(self._by_influence, fresh=fresh, inside=inside)
         self._sampler = replace(self._sampler, draw=draw, by_influence=chooser)
         self._since = None
 
@@ -104,6 +108,13 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
 class InfluenceSampler(PointSampler):
     """The ``PointSampler`` that chooses points by influence: see ``samplers.by_influence``.
 
+    Args:
+        every, n, mode, seed, n_candidates: see ``PointSampler``.
+        quantity: whose error the points shall lower, as in ``Influence.scores``; default: all
+            outputs over the domain.
+        at: where it is asked for, ``[n, n_inputs]``.
+        weights: ``[n]``; given, the quantity is the one number ``sum_i weights_i f(x_i)``.
+
     >>> sampler = pinnfluence.InfluenceSampler(every=1000, n=20)         # doctest: +SKIP
     >>> model.train(iterations=10000, callbacks=[sampler])               # doctest: +SKIP
     >>> sampler.log[0].points                                            # doctest: +SKIP
@@ -116,8 +127,13 @@ class InfluenceSampler(PointSampler):
         mode: str | None = None,
         seed: int = 0,
         n_candidates: int | None = None,
+        quantity: Quantity | None = None,
+        at: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         super().__init__("influence", every, n, mode, seed, n_candidates)
+        where, factors = (None if a is None else as_array(a) for a in (at, weights))
+        self._by_influence = ByInfluence(_nothing, _nothing, quantity, where, factors)
 
 
 def _nothing(n: int, seed: int) -> np.ndarray:

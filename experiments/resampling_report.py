@@ -1,0 +1,98 @@
+"""The runs of ``resampling.py`` as a table and a figure.
+
+python experiments/resampling_report.py
+
+Errors spread over decades, so means and differences are those of their logarithms: geometric means,
+and factors between two strategies from the differences seed by seed, with 95 % intervals of
+Student's t.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from resampling import RESULTS, SETUPS, STRATEGIES, read
+from scipy import stats
+
+from pinnfluence.plots.drawing import save
+
+OURS = "influence"
+Rows = Sequence[dict[str, Any]]
+
+
+def curves(rows: Rows, problem: str, mode: str) -> dict[str, dict[int, np.ndarray]]:
+    """Errors after each cycle, by strategy and seed."""
+    found: dict[str, dict[int, np.ndarray]] = {name: {} for name in STRATEGIES[mode]}
+    for row in rows:
+        if (row["problem"], row["mode"]) == (problem, mode):
+            found[row["strategy"]][row["seed"]] = np.array(row["errors"])
+    return {name: by_seed for name, by_seed in found.items() if by_seed}
+
+
+def factor(theirs: dict[int, np.ndarray], ours: dict[int, np.ndarray]) -> tuple[float, ...]:
+    """Their last error over ours, seed by seed: geometric mean, lower and upper end, and seeds."""
+    seeds = sorted(theirs.keys() & ours.keys())
+    logs = np.array([np.log(theirs[s][-1] / ours[s][-1]) for s in seeds])
+    half = np.inf
+    if len(logs) > 1:
+        half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5)
+    middle = float(logs.mean()) if len(logs) else np.nan
+    return (*(float(np.exp(v)) for v in (middle, middle - half, middle + half)), len(seeds))
+
+
+def table(rows: Rows) -> str:
+    """Markdown: the last errors of all strategies, and their factors over ours."""
+    lines = [
+        "| problem, mode | strategy | error | over influence, 95 % | seeds |",
+        "|" + "---|" * 5,
+    ]
+    for problem in SETUPS:
+        for mode in STRATEGIES:
+            found = curves(rows, problem, mode)
+            for name, by_seed in found.items():
+                last = np.exp(np.mean([np.log(errors[-1]) for errors in by_seed.values()]))
+                f = factor(by_seed, found.get(OURS, {}))
+                against = "" if name == OURS else f"{f[0]:.2f} [{f[1]:.2f}, {f[2]:.2f}]"
+                lines.append(
+                    f"| {problem}, {mode} | {name} | {last:.2e} | {against} | {len(by_seed)} |"
+                )
+    return "\n".join(lines)
+
+
+def figure(rows: Rows) -> plt.Figure:
+    """Error against number of points (of cycles, where points are replaced): mean and band."""
+    pairs = [(p, m) for p in SETUPS for m in STRATEGIES if curves(rows, p, m)]
+    canvas, axes = plt.subplots(1, len(pairs), figsize=(4.5 * len(pairs), 3.6), squeeze=False)
+    for (problem, mode), ax in zip(pairs, axes[0], strict=True):
+        setup = SETUPS[problem]
+        for name, by_seed in curves(rows, problem, mode).items():
+            logs = np.log(list(by_seed.values()))
+            middle, spread = logs.mean(0), logs.std(0)
+            x = np.arange(logs.shape[1]) * (setup.add if mode == "add" else 1)
+            x = x + (setup.begin if mode == "add" else 0)
+            (line,) = ax.semilogy(x, np.exp(middle), label=name)
+            ends = np.exp(middle - spread), np.exp(middle + spread)
+            ax.fill_between(x, *ends, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.set(title=f"{problem}, {mode}", ylabel="relative L2 error")
+        ax.set_xlabel("points" if mode == "add" else "cycles")
+    axes[0, 0].legend(fontsize="small")
+    canvas.tight_layout()
+    return canvas
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Table and figure of the runs of resampling.py.")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    rows = read(arguments.results)
+    print(table(rows))
+    save(figure(rows), arguments.results.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
