@@ -17,11 +17,13 @@ SEEDS   := bad_43 bad_44
 OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
 GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
-BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py,$(sort $(wildcard benchmarks/*.py)))
 
 DIAGNOSES := $(MODELS:%=model_zoo/%_diagnosis/report.json)
 
-.PHONY: help setup demo recipes diagnose test test-slow browser lint docs validate bench zoo clean FORCE
+DEVICE ?= cuda
+
+.PHONY: help setup demo recipes diagnose test test-slow browser lint docs validate bench device-check zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
@@ -34,6 +36,7 @@ help:
 	@echo "make docs       the pages in docs/, with warnings as errors, in build/docs/"
 	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
+	@echo "make device-check  a GPU (DEVICE=cuda) against the CPU: seconds and differences"
 	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv, model_zoo/ and runs/"
 
@@ -121,6 +124,9 @@ validate: $(STAMP)
 bench: $(STAMP)
 	@test -n "$(BENCHMARKS)" || { echo "no scripts in benchmarks/" >&2; exit 1; }
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+device-check: $(STAMP)
+	$(BIN)/python benchmarks/device_check.py --device $(DEVICE)
 
 # ---- training
 

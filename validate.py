@@ -66,8 +66,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError(f"expected --seed below 2^64, found {arguments.seed}")
     if arguments.halves == 1 or arguments.halves < 0:
         raise InputError(f"expected --halves 0, or at least 2, found {arguments.halves}")
-    if arguments.added is not None and (arguments.removed or arguments.halves):
-        raise InputError("expected --added without --removed and --halves, found both")
+    removing = {"removed": None, "halves": 0, "group_size": 1, "full": False}
+    given = [name for name, default in removing.items() if getattr(arguments, name) != default]
+    if arguments.added is not None and given:
+        raise InputError(f"expected --added without --{given[0]}, found both")
     weights = [*arguments.proximal, *([] if arguments.polish is None else [arguments.polish])]
     if unfit := [weight for weight in weights if not 0 <= weight < float("inf")]:
         raise InputError(f"expected --proximal and --polish of at least 0, found {unfit[0]}")

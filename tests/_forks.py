@@ -20,6 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 import pinnfluence.plots.history
+from pinnfluence.influence.identity import source_hash
 
 ON_DEMAND = (
     "captum.influence",
@@ -66,6 +67,7 @@ def run(request: dict[str, Any]) -> int:
 def main() -> None:
     for name in ON_DEMAND:
         importlib.import_module(name)
+    source_hash()  # which is kept
     gc.freeze()  # a collection in a child would copy the memory of all modules
     for line in sys.stdin:
         request = json.loads(line)

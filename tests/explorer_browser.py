@@ -36,7 +36,8 @@ def files(tmp_path_factory, flow_points):
     model = load_model(folder / "first")
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
     facts = {"network": model.identity}
-    tensor_file.write(folder / "first_diagnosis" / CORRECTION, {"step": step}, facts)
+    arrays = {"step": step, "candidates": points[::7], "helping": points[::7, 0] / 2.2}
+    tensor_file.write(folder / "first_diagnosis" / CORRECTION, arrays, facts)
     return [folder / "first_influences", folder / "second_influences"]
 
 

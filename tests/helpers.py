@@ -35,7 +35,7 @@ SHORT_RUN_FILES = [
 ]
 """What the run of ``short_run`` leaves behind."""
 
-SMALL = ("--layers", 2, 6, 6, 3, "--num_domain", 40, "--num_boundary", 40, "--compile", "off")
+SMALL = ("--layers", 2, 4, 4, 3, "--num_domain", 40, "--num_boundary", 40, "--compile", "off")
 """Flags of a model that trains in a second and has points for each loss term."""
 
 

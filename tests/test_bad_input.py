@@ -150,8 +150,8 @@ def test_weights_of_zeros(model: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--layers", 2, 7, 7, 3), ("has layers 2 6 6 3, but 2 7 7 3 was asked for",)),
-        (("--layers", 2), ("has layers 2 6 6 3, but 2 was asked for",)),
+        (("--layers", 2, 7, 7, 3), ("has layers 2 4 4 3, but 2 7 7 3 was asked for",)),
+        (("--layers", 2), ("has layers 2 4 4 3, but 2 was asked for",)),
         (("--layers", "2,6,6,3"), ("--layers", "invalid int value")),
         (("--activation", "relu"), ("unknown activation 'relu', expected one of gelu",)),
         (("--variant", "ugly"), ("no variant 'ugly', expected one of good, broken, bad",)),
@@ -205,7 +205,7 @@ def test_unfit_flags(model: Path, flags: tuple[Any, ...], words: tuple[str, ...]
         ({"layers": [2, True, 6, 3]}, "found [2, true, 6, 3]"),
         ({"layers": [2, 0, 3]}, "found [2, 0, 3]"),
         ({"layers": {"2": 3}}, "layers: expected `array`"),
-        ({"layers": [2, 7, 7, 3]}, "has layers 2 6 6 3, but 2 7 7 3 is what"),
+        ({"layers": [2, 7, 7, 3]}, "has layers 2 4 4 3, but 2 7 7 3 is what"),
         ({"scale": [0, 1]}, "scale[0]: expected `float` > 0.0, found [0, 1]"),
         ({"scale": [-1, 1]}, "found [-1, 1]"),
         ({"scale": [float("nan"), 1]}, "found [NaN, 1]"),

@@ -76,7 +76,7 @@ def test_scores_hold_everything_a_reader_needs(model: Path, test_x: Path, tmp_pa
     metadata = scores.metadata
     assert metadata["recipe"]["name"] == "paper"
     assert metadata["checkpoint"]["name"] == "lbfgs-130.pt"
-    assert metadata["config"]["layers"] == [2, 6, 6, 3]
+    assert metadata["config"]["layers"] == [2, 4, 4, 3]
     assert metadata["config"]["scale"] == [2.2, 0.41]
     assert metadata["versions"]["torch"] == torch.__version__
     assert metadata["dtype"] == "float64"
@@ -220,7 +220,7 @@ def test_without_test_points_the_reference_is_taken(model: Path) -> None:
         (("--variant", "bad"), ("--variant bad contradicts", "which says good")),
         (("--conditions", "published"), ("--conditions published", "which says corrected")),
         (("--activation", "tanh"), ("--activation tanh", "which says gelu")),
-        (("--layers", 2, 7, 3), ("--layers 2 7 3", "which says 2 6 6 3")),
+        (("--layers", 2, 7, 3), ("--layers 2 7 3", "which says 2 4 4 3")),
     ],
 )
 def test_a_flag_that_contradicts_config_is_refused(
@@ -236,7 +236,7 @@ def test_flags_that_agree_with_config_change_nothing(
     model: Path, test_x: Path, tmp_path: Path
 ) -> None:
     flags = ("--problem", "cylinder_flow", "--variant", "good", "--conditions", "corrected")
-    more = ("--activation", "gelu", "--layers", 2, 6, 6, 3)
+    more = ("--activation", "gelu", "--layers", 2, 4, 4, 3)
     calc(model, test_x, "--save_path", tmp_path / "a")
     calc(model, test_x, *flags, *more, "--save_path", tmp_path / "b")
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
@@ -249,7 +249,7 @@ def test_flags_that_agree_with_config_change_nothing(
         (("--broken",), {"variant": "broken"}),
         (("--variant", "bad"), {"variant": "bad"}),
         (("--conditions", "published"), {"conditions": "published"}),
-        (("--activation", "tanh", "--layers", 2, 6, 6, 3), {"activation": "tanh"}),
+        (("--activation", "tanh", "--layers", 2, 4, 4, 3), {"activation": "tanh"}),
     ],
 )
 def test_without_config_flags_say_what_was_trained(

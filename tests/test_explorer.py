@@ -294,11 +294,15 @@ def test_scores_of_an_own_equation_have_neither_prediction_nor_reference(files, 
 def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(files, tmp_path):
     model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
     folder = folder_beside(model.path.parent, "diagnosis")
-    step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
+    rng = np.random.default_rng(0)
+    step = rng.standard_normal(model.pinn.n_params) * 1e-3
     path, file = tmp_path / "page.html", folder / files_of_diagnosis.CORRECTION
     try:
         facts = {"network": model.identity}
-        tensor_file.write(file, {"step": step}, facts)
+        places = rng.random((30, 2))
+        tensor_file.write(
+            file, {"step": step, "candidates": places, "helping": 2 * places[:, 0] - 1}, facts
+        )
         write_explorer(path, files[:1])
         description, blobs = read_page(path)
         tensor_file.write(file, {"step": step}, {"network": "another"})
@@ -319,6 +323,9 @@ def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(file
         x = torch.tensor(points.reshape(-1, 2), dtype=torch.float64)
         expected = (moved(x) - model.pinn.network(x))[:, model.pinn.outputs.index("u")]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    helping = read_array(blobs["model0"], shown["helping"]["a new point"])
+    assert helping.shape == (len(expected),)
+    assert 0 <= helping.min() < 0.1 < helping.max() <= 1
 
 
 def test_a_retrained_checkpoint_is_not_taken_for_that_of_the_scores(files, tmp_path):

@@ -222,6 +222,14 @@ def test_the_estimated_error_of_a_diagnosis_lies_behind_the_points(page):
     assert "estimated error" in page.inner_text("#tooltip")
 
 
+def test_where_a_new_point_would_help_lies_behind_the_points(page):
+    page.select_option("#background", "helping:a new point")
+    settle(page)
+    behind = page.evaluate("Array.from(explorer.background(explorer.page.models[0]))")
+    assert 0 <= min(behind) < max(behind) <= 1
+    assert page.evaluate("explorer.background(explorer.page.models[1])") is None
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1366), ("dark", 390)])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}

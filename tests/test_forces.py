@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
+from pinnfluence import load_model
+from pinnfluence.diagnosis.quantities import evaluate
 from pinnfluence.problem.forces import cylinder_forces
 from pinnfluence.problems import cylinder_flow as flow
 
@@ -63,6 +66,15 @@ def test_the_rule_converges_spectrally():
     errors = [abs(forces(field, n).drag - exact.drag) for n in (4, 8, 16)]
     assert errors[1] < 1e-2 * errors[0]
     assert errors[2] < 1e-6 * errors[0]
+
+
+def test_integrals_of_a_network_are_its_forces():
+    model = load_model("model_zoo/good", dtype=torch.float64)
+    assert model.problem.measures is not None
+    forces = model.problem.measures(model.fields)
+    for name, integral in flow.integrals().items():
+        values = evaluate(model.pinn, integral.x, {name: integral.function})[name]
+        assert integral.weights @ values == pytest.approx(forces[name], rel=1e-9)
 
 
 def test_the_finite_element_flow_has_the_forces_of_the_benchmark():

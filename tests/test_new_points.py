@@ -75,6 +75,15 @@ def test_few_places_and_candidates_stand_for_many(report, monkeypatch):
     assert len(new_points.some(5, 10)) == 5
 
 
+def test_a_map_of_scattered_candidates_takes_those_nearby():
+    candidates = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 8.0], [1.0, 8.0], [0.5, 4.0]])
+    helping = np.array([0.1, 0.2, 0.3, 0.4, -3.0])
+    found = new_points.around(candidates, candidates, helping)
+    np.testing.assert_allclose(found, [0.1, 0.2, 0.3, 0.4, 0.0], atol=1e-6)
+    middle = new_points.around(np.array([[0.5, 0.0]]), candidates[:2], helping[:2])
+    np.testing.assert_allclose(middle, [0.15])
+
+
 def test_what_is_refused(report):
     with pytest.raises(InputError, match="a quantity beside at="):
         report.target(at=AT)

@@ -51,7 +51,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path: Path) -> None:
         (("--seed", 43), ("seed = 42, found 43",)),
         (("--n_iterations", 90), ("n_iterations = 80, found 90",)),
         (("--n_iterations_lbfgs", 60), ("n_iterations_lbfgs = 50, found 60",)),
-        (("--layers", 2, 7, 3), ("layers = [2, 6, 6, 3], found [2, 7, 3]",)),
+        (("--layers", 2, 7, 3), ("layers = [2, 4, 4, 3], found [2, 7, 3]",)),
         (("--num_domain", 41), ("num_domain = 40, found 41",)),
         (("--num_boundary", 41), ("num_boundary = 40, found 41",)),
         (("--broken",), ("variant = good, found broken",)),

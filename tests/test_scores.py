@@ -463,3 +463,19 @@ def test_an_error_in_a_dense_file_leaves_the_old_one(scores, dense_path, monkeyp
         scores.save_dense(dense_path)
     assert [file.name for file in dense_path.parent.iterdir()] == [dense_path.name]
     assert dense_path.read_bytes() == before
+
+
+def test_the_bytes_of_a_file_are_those_of_safetensors(tmp_path):
+    arrays: dict[str, np.ndarray] = {
+        "b/x": np.arange(6, dtype=np.float32).reshape(3, 2),
+        "ü": np.zeros((0, 3)),
+        "half": np.ones(3, np.float16),
+        "few": np.arange(5, dtype=np.int32),
+        "many": np.arange(2),
+        "a/x": np.ones((2, 1), np.float32),
+    }
+    path = tmp_path / "x.safetensors"
+    tensor_file.write(path, arrays, {"ß": 'quoted "\n'})
+    with safetensors.safe_open(path, framework="numpy") as file:
+        expected = safetensors.numpy.save(arrays, metadata=file.metadata())
+    assert path.read_bytes() == expected

@@ -91,7 +91,7 @@ def test_config_holds_the_settings() -> None:
         "conditions": "corrected",
         "activation": "gelu",
         "scale": [2.2, 0.41],
-        "layers": [2, 6, 6, 3],
+        "layers": [2, 4, 4, 3],
         "lr": 1e-3,
         "n_iterations": 80,
         "n_iterations_lbfgs": 50,
@@ -118,8 +118,8 @@ def test_history_has_a_row_a_step_with_all_terms() -> None:
 
 
 def test_the_last_row_is_the_loss_of_the_last_checkpoint() -> None:
-    model = small_model(6, 6)
-    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.network.scale)
+    model = small_model(4, 4)
+    network = MLP((2, 4, 4, 3), "gelu", PROBLEM.network.scale)
     network.load_state_dict(weights_of(short_run() / "lbfgs-130.pt"))
     params = {name: p.detach() for name, p in network.named_parameters()}
     residuals = model.pinn.at(model.train_x).residuals(params)
@@ -163,14 +163,14 @@ def test_checkpoint_of_the_papers_network_is_small_and_holds_weights_only(tmp_pa
     ("name", "optimizer"), [("adam-80.pt", "adam"), ("lbfgs-130.pt", "L-BFGS")]
 )
 def test_plain_deepxde_restores_a_checkpoint_and_trains_on(name: str, optimizer: str) -> None:
-    net = dde.nn.FNN([2, 6, 6, 3], "gelu", "Glorot uniform")
+    net = dde.nn.FNN([2, 4, 4, 3], "gelu", "Glorot uniform")
     net.apply_feature_transform(lambda x: x / x.new_tensor([2.2, 0.41]))
     data = deepxde_data(40, 40, 42)
     model = dde.Model(data, net)
     model.compile(optimizer, **({"lr": 1e-3} if optimizer == "adam" else {}), verbose=0)
     model.restore(short_run() / name)
 
-    network = MLP((2, 6, 6, 3), "gelu", PROBLEM.network.scale)
+    network = MLP((2, 4, 4, 3), "gelu", PROBLEM.network.scale)
     network.load_state_dict(weights_of(short_run() / name))
     x = torch.as_tensor(data.train_x_all)
     torch.testing.assert_close(net(x), network(x))

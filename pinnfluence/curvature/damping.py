@@ -45,6 +45,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pinnfluence.curvature.inverse.base import Inverse
 from pinnfluence.curvature.operators import Curvature
@@ -185,11 +186,15 @@ def signed_gradients(loss: Loss, executor: Executor) -> np.ndarray:
     signs[:, 0] = 1
     total = loss.pinn.like.new_zeros(loss.pinn.n_params, signs.shape[1])
     size = executor.batch_size
-    chunks = zip(range(0, len(x), size), loss.chunks(size), strict=True)
-    for start, chunk in executor.share(list(chunks)):
-        columns = tensor_like(signs[start : start + len(chunk)], total)
-        total += weighted_sums(chunk, columns)
-        executor.advance(len(chunk))
+
+    def of_chunk(start_and_chunk: tuple[int, Loss]) -> Tensor:
+        start, chunk = start_and_chunk
+        return weighted_sums(chunk, tensor_like(signs[start : start + len(chunk)], total))
+
+    chunks = executor.share(list(zip(range(0, len(x), size), loss.chunks(size), strict=True)))
+    in_threads = loss.collocation.in_threads
+    executor.add_up(total, of_chunk, chunks, in_threads, loss.pinn.n_params)
+    executor.advance(len(x) // executor.n_processes)
     total = executor.sum(total)
     total[:, 0] += loss.decay_gradient()
     return float64_array(total)

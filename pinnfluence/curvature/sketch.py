@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from scipy.linalg import eigh
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from pinnfluence.curvature.operator import Curvature
@@ -50,16 +50,14 @@ class Sketch:
 
     def add(self, arrays: dict[str, np.ndarray], where: slice, rows: Tensor) -> None:
         """Add rows of A to the sums, and take the probes from them."""
-        norms = rows.norm(dim=1).cpu().numpy()
-        norms[norms == 0] = 1
-        A, sums = rows.cpu().numpy(), arrays["sketch"]
-        signs = (self._signs[where] / np.sqrt(norms)[:, None]).astype(sums.dtype)
-        number = np.repeat(np.arange(len(A)), signs.shape[1])
-        places = (self._buckets[where].ravel(), number)
-        sums += csr_array((signs.ravel(), places), shape=(len(sums), len(A))) @ A
+        norms = rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+        scaled, sums = (rows / norms.sqrt()).cpu(), torch.from_numpy(arrays["sketch"])
+        for buckets, signs in zip(self._buckets[where].T, self._signs[where].T, strict=True):
+            here = torch.from_numpy(signs).to(scaled.dtype)[:, None]
+            sums.index_add_(0, torch.from_numpy(buckets), here * scaled)
         if len(arrays["probes"]):
-            (here,) = np.nonzero(self._probe[where] >= 0)
-            arrays["probes"][self._probe[where][here]] = A[here] / norms[here, None]
+            (drawn,) = np.nonzero(self._probe[where] >= 0)
+            arrays["probes"][self._probe[where][drawn]] = (rows[drawn] / norms[drawn]).cpu().numpy()
 
 
 def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +69,9 @@ def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.nda
     coefficients = np.eye(len(rows))
     limit = 0.0
     for _ in range(2):
-        rows -= (rows @ basis.T) @ basis
+        inside = rows @ basis.T
+        for columns in blocks(rows):
+            rows[:, columns] -= inside @ basis[:, columns]
         gram = np.zeros((len(rows),) * 2)
         for _columns, block in in_float64(rows):
             gram += block @ block.T
@@ -79,8 +79,8 @@ def orthonormal(rows: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.nda
         limit = limit or SMALLEST_DIRECTION * max(values.max(initial=0), 1e-300)
         values, vectors = values[values > limit], vectors[:, values > limit]
         turn = (vectors / np.sqrt(values)).T.astype(rows.dtype)
-        for start in range(0, rows.shape[1], COLUMNS):
-            rows[: len(turn), start : start + COLUMNS] = turn @ rows[:, start : start + COLUMNS]
+        for columns in blocks(rows):
+            rows[: len(turn), columns] = turn @ rows[:, columns]
         rows = rows[: len(turn)]
         coefficients = coefficients @ (vectors * np.sqrt(values))
     return rows, coefficients
@@ -96,6 +96,10 @@ def product(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 def in_float64(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Some columns at a time, and which."""
-    for start in range(0, rows.shape[1], COLUMNS):
-        columns = slice(start, start + COLUMNS)
+    for columns in blocks(rows):
         yield columns, rows[:, columns].astype(np.float64)
+
+
+def blocks(rows: np.ndarray) -> list[slice]:
+    """Columns that are treated at a time."""
+    return [slice(start, start + COLUMNS) for start in range(0, rows.shape[1], COLUMNS)]

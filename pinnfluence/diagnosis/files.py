@@ -37,11 +37,20 @@ def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | 
     Raises:
         ValueError: the file is damaged.
     """
+    return load_arrays(folder, identity, n_params).get("step")
+
+
+def load_arrays(folder: Path, identity: str, n_params: int) -> dict[str, np.ndarray]:
+    """``step`` of a diagnosis, and ``candidates`` and ``helping`` of its ``Findings``; see above.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = folder / CORRECTION
     if not path.is_file():
-        return None
+        return {}
     arrays, facts = tensor_file.read(path)
     step = arrays.get("step", np.zeros(0))
     if facts.get("network") != identity or step.shape != (n_params,):
-        return None
-    return np.array(step)
+        return {}
+    return {name: np.array(array) for name, array in arrays.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from pinnfluence.curvature.inverse import Solve
 from pinnfluence.diagnosis.quantities import (
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 N_CANDIDATES = 1000
 """Fresh points of which a report says how much each would help."""
+
+NEIGHBOURS = 4
 
 N_PLACES = 300
 """Points at which the error is to fall; its gradients there are held."""
@@ -114,6 +117,24 @@ def target_of(
     functions = quantities_of(pinn, {name: quantity}, at)
     check_quantity(pinn, at, functions[name], weights)
     return squared_error(pinn, step, functions, at, weights)
+
+
+def around(points: np.ndarray, candidates: np.ndarray, helping: np.ndarray) -> np.ndarray:
+    """How much a new point near each of some points would help, 0 to 1, for a map, ``[n]``.
+
+    Means over the nearest candidates, weighted by the inverse of their distance; 0 where a point
+    would raise the error.
+
+    Args:
+        points: ``[n, n_inputs]``. candidates, helping: see ``Findings``.
+    """
+    low, size = candidates.min(0), np.maximum(np.ptp(candidates, axis=0), 1e-300)
+    tree = cKDTree((candidates - low) / size)
+    n = min(NEIGHBOURS, len(candidates))
+    distance, nearest = (a.reshape(len(points), n) for a in tree.query((points - low) / size, n))
+    weights = 1 / np.maximum(distance, 1e-9)
+    found: np.ndarray = (weights * np.clip(helping[nearest], 0, 1)).sum(1) / weights.sum(1)
+    return found
 
 
 def some(n: int, most: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
     shown_train, terms = _halves(train, len(scores.train_x), blob)
     shown_test, quantities = _derived_halves(test, source, len(chosen), blob)
     predicted = source.predicted(chosen)
-    estimated = source.estimated(scores.test_x[chosen])
+    estimated, helping = (f(scores.test_x[chosen]) for f in (source.estimated, source.helping))
     return {
         "name": source.name,
         "rank": next(iter(train.values())).values.shape[1],
@@ -151,6 +151,7 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
         "quantities": {k: {"loss": k in scores.terms, **quantities[k]} for k in test},
         "predicted": {k: blob.add(v.astype(np.float32)) for k, v in predicted.items()},
         "estimated": {k: blob.add(v.astype(np.float32)) for k, v in estimated.items()},
+        "helping": {k: blob.add(v.astype(np.float32)) for k, v in helping.items()},
         "errors": errors(exact, (shown_train, shown_test), scores.groups, ERROR_ROWS),
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),

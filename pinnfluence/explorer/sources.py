@@ -11,6 +11,7 @@ import numpy as np
 
 from pinnfluence import problems
 from pinnfluence.diagnosis import files
+from pinnfluence.diagnosis.new_points import around
 from pinnfluence.diagnosis.quantities import changes, evaluate, quantities_of
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.models.model import Model
@@ -26,6 +27,9 @@ from pinnfluence.storage.files import sha256
 SUFFIX = "_influences"
 """Scores of the model ``good`` lie in the folder ``good_influences`` beside it."""
 
+
+NEW_POINT = "a new point"
+"""What the page calls the field that says where one would help."""
 
 LETTERS = "xyzt"
 """Coordinates of a file that does not name them; there are no more than these."""
@@ -102,15 +106,28 @@ class Source:
         Raises:
             InputError: the file there is damaged.
         """
-        model = self.model
-        if model is None:
-            return {}
-        with input_errors():
-            folder = model.folder("diagnosis")
-            step = files.load_correction(folder, model.identity, model.pinn.n_params)
-        if step is None:
+        model, step = self.model, self._diagnosis.get("step")
+        if model is None or step is None:
             return {}
         return changes(model.pinn, step, points, quantities_of(model.pinn, self.outputs, points))
+
+    def helping(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """By what part of itself the squared error would fall with a new training point there.
+
+        From the same folder, ``[n]`` at points ``[n, n_inputs]``; see ``new_points.around``.
+        """
+        found = self._diagnosis
+        if "helping" not in found:
+            return {}
+        return {NEW_POINT: around(points, found["candidates"], found["helping"])}
+
+    @cached_property
+    def _diagnosis(self) -> dict[str, np.ndarray]:
+        if self.model is None:
+            return {}
+        with input_errors():
+            folder, identity = self.model.folder("diagnosis"), self.model.identity
+            return files.load_arrays(folder, identity, self.model.pinn.n_params)
 
     def reference(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The reference's fields at points that are its own, by name; none where they are not."""

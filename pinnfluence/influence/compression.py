@@ -206,19 +206,25 @@ class _Error:
 
     def worst(self, rank: int) -> float:
         """Largest error of a quantity, at the 95th percentile of the training points."""
-        errors = self.by_quantity(rank).values()
-        return max(found["training_points"]["p95"] for found in errors)
+        pairs = self._compared(rank).values()
+        return max(_percentiles(wrong, exact, 1)["p95"] for wrong, exact in pairs)
 
     def by_quantity(self, rank: int) -> dict[str, dict[str, dict[str, float]]]:
         """Median and 95th percentile over training points (columns) and test points (rows)."""
-        totals, found = self._right[:, :rank] @ self._inner[:rank], {}
-        for name, exact in self._exact.items():
-            wrong = self._of(name, totals) - exact
-            found[name] = {
+        return {
+            name: {
                 "training_points": _percentiles(wrong, exact, 1),
                 "test_points": _percentiles(wrong, exact, 0),
             }
-        return found
+            for name, (wrong, exact) in self._compared(rank).items()
+        }
+
+    def _compared(self, rank: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What is wrong at a rank, and the exact scores, ``[n_train, n]`` by quantity."""
+        totals = self._right[:, :rank] @ self._inner[:rank]
+        return {
+            name: (self._of(name, totals) - exact, exact) for name, exact in self._exact.items()
+        }
 
     def _of(self, name: str, scores: np.ndarray) -> np.ndarray:
         """Scores of a quantity or a sum of them, from ``[n_train, k]`` of all test rows."""

@@ -201,8 +201,9 @@ class Influence(DataInfluence):
     ) -> ExactMatrix:
         """Influence of all training points on one quantity at some test points, exactly.
 
-        Without compression and in float64: for few points, or for an integral; ``influence``
-        treats all quantities at many points.
+        Without compression and in float64, up to the error of the inverse where that is on few
+        directions: for few points, or for an integral; ``influence`` treats all quantities at many
+        points.
 
         Args:
             inputs: test points ``[n_test, n_inputs]``.

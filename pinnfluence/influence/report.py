@@ -97,9 +97,11 @@ def _leverage_line(found: Mapping[str, float]) -> str:
 
 
 def _compression_lines(found: Mapping[str, Any]) -> list[str]:
+    n, n_held = found["n_sampled_points"], found["n_held_out_points"]
+    source, held = (f" from {n} test points", "others") if n else ("", "test points")
     lines = [
-        f"compressed to rank {found['rank']} from {found['n_sampled_points']} test points; "
-        f"relative errors at {found['n_held_out_points']} others, median and 95th percentile:"
+        f"compressed to rank {found['rank']}{source}; relative errors at {n_held} {held}, "
+        "median and 95th percentile:"
     ]
     for name, error in found["errors"].items():
         columns, rows = error["training_points"], error["test_points"]

@@ -9,7 +9,14 @@ from torch import Tensor
 from pinnfluence.field.field import Field
 from pinnfluence.problem.domain import TOLERANCE, Disk, Rectangle
 from pinnfluence.problem.equation import Equation
-from pinnfluence.problem.forces import NEEDED, FlowField, Forces, cylinder_forces
+from pinnfluence.problem.forces import (
+    NEEDED,
+    FlowField,
+    Forces,
+    Integral,
+    cylinder_forces,
+    cylinder_integrals,
+)
 from pinnfluence.problem.parts import Drawing, Network, Sampling
 from pinnfluence.problem.problem import Problem
 from pinnfluence.problem.reference import Reference, load_reference
@@ -101,6 +108,11 @@ def speed(f: Field) -> Tensor:
 def forces(field: FlowField) -> Forces:
     """Drag, lift and pressure difference of a flow given by ``field``."""
     return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
+
+
+def integrals() -> dict[str, Integral]:
+    """The same numbers as sums over points, by name: for influence."""
+    return cylinder_integrals(CENTER, RADIUS, RHO, NU, U_MEAN)
 
 
 def reference() -> Reference:

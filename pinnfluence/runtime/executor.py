@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from pinnfluence.runtime import distributed
@@ -93,6 +94,20 @@ class Executor:
         """
         parallel = in_threads and pays_in_threads(self.batch_size * n_params)
         return map_in_threads(function, items, parallel)
+
+    def add_up(
+        self,
+        total: Tensor,
+        function: Callable[[T], Tensor],
+        items: Sequence[T],
+        in_threads: bool = False,
+        n_params: int = 0,
+    ) -> None:
+        """Add ``function(item)`` of all items to a tensor in turn, a few held at a time; as map."""
+        n = torch.get_num_threads()
+        for start in range(0, len(items), n):
+            for part in self.map(function, items[start : start + n], in_threads, n_params):
+                total += part
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of all processes' tensors of one shape, in place."""

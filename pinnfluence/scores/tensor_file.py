@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from pinnfluence.storage.checksum import checksum
-from pinnfluence.storage.files import write_bytes
+from pinnfluence.storage.files import atomic_writer
 
 FORMAT_VERSION = 2
 WITHOUT_CHECKSUM = 1
@@ -24,14 +23,37 @@ METADATA_KEY, CHECKSUM_KEY = "pinnfluence", "sha256"
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 
+ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "F16", "U16", "I16")
+"""In which safetensors writes arrays by their type, and then by name."""
+
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata, which JSON can hold, atomically."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     stated = {**metadata, "format_version": FORMAT_VERSION}
     stated[CHECKSUM_KEY] = checksum(_text(stated), contiguous)
-    header = {METADATA_KEY: _text(stated)}  # one key, since safetensors orders several at random
-    write_bytes(path, safetensors.numpy.save(contiguous, metadata=header))
+    with atomic_writer(path) as stream:  # an array at a time: safetensors itself would copy all
+        names, header = _layout(contiguous, {METADATA_KEY: _text(stated)})
+        stream.write(header)
+        for name in names:
+            stream.write(contiguous[name].data)
+
+
+def _layout(
+    arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> tuple[list[str], bytes]:
+    """Names in the order of safetensors, and the file's bytes before the arrays."""
+    kinds = {n: f"{a.dtype.kind.upper()}{8 * a.itemsize}" for n, a in arrays.items()}
+    names = sorted(arrays, key=lambda name: (ORDER.index(kinds[name]), name))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        offsets = [end, end := end + arrays[name].nbytes]
+        shape = list(arrays[name].shape)
+        header[name] = {"dtype": kinds[name], "shape": shape, "data_offsets": offsets}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return names, len(text).to_bytes(8, "little") + text
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

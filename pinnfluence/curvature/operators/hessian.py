@@ -61,9 +61,13 @@ class Hessian(Curvature):
         self.n_products += vectors.shape[1]
         columns = tensor_like(np.asarray(vectors, np.float64).T, self.loss.pinn.like)
         total = torch.zeros_like(columns)
-        for chunk in self._chunks():  # the graph of a chunk serves all columns
-            gradient = self._gradient(chunk)
-            total += torch.stack([self._product(gradient, v, True) for v in columns])
+
+        def of_chunk(chunk: Loss) -> Tensor:
+            gradient = self._gradient(chunk)  # its graph serves all columns
+            return torch.stack([self._product(gradient, v, True) for v in columns])
+
+        in_threads = self.loss.collocation.in_threads
+        self.executor.add_up(total, of_chunk, self._chunks(), in_threads, self.n_params)
         return float64_array(self.executor.sum(total)).T
 
     def _gradient(self, chunk: Loss) -> Tensor:

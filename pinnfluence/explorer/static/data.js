@@ -69,6 +69,7 @@ class Model {
     this.testIndex = readArray(buffer, description.test_index);
     this.predicted = readFields(buffer, description.predicted);
     this.estimated = readFields(buffer, description.estimated);
+    this.helping = readFields(buffer, description.helping);
     this.nTrain = this.points.length / 2;
     this.cache = new Map();
   }

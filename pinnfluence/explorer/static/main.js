@@ -98,12 +98,14 @@ function fillChoices() {
   const predicted = new Set(page.models.flatMap((m) => Object.keys(m.predicted)));
   const reference = new Set(page.meshes.flatMap((m) => Object.keys(m.reference)));
   const estimated = new Set(page.models.flatMap((m) => Object.keys(m.estimated)));
+  const helping = [...new Set(page.models.flatMap((m) => Object.keys(m.helping)))];
   const behind = (kind, available) => fields.filter(available).map((name) => `${kind}:${name}`);
   options(byId("background"), {
     predicted: behind("predicted", (name) => predicted.has(name)),
     reference: behind("reference", (name) => reference.has(name)),
     error: behind("error", (name) => predicted.has(name) && reference.has(name)),
     "estimated error, without a reference": behind("estimated", (name) => estimated.has(name)),
+    "new training points": helping.map((name) => `helping:${name}`),
   }, (value) => backgroundName(...value.split(":")));
   const drawn = page.meshes.some((mesh) => mesh.triangles.length);
   byId("background-choice").hidden = !drawn || byId("background").options.length < 2;

@@ -127,15 +127,17 @@ function looks() {
 const roundingOf = (field) => 2 ** -22 * field.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 const backgroundName = (kind, name) =>
-  ({ error: `error of ${name}`, estimated: `estimated error of ${name}` })[kind] ?? `${kind} ${name}`;
+  ({ error: `error of ${name}`, estimated: `estimated error of ${name}`, helping: `where ${name} would help` })[kind] ?? `${kind} ${name}`;
 
-// The field behind the points: predicted, reference, error, or the error that diagnose.py estimates.
+// The field behind the points: predicted, reference, error; of diagnose.py the error that it
+// estimates, and by what part of itself its square would fall with a new point.
 function background(model) {
   const [kind, name] = state.background.split(":");
   const predicted = model.predicted[name], reference = model.mesh.reference[name];
   if (kind === "predicted" && predicted) return predicted;
   if (kind === "reference" && reference) return reference;
   if (kind === "estimated" && model.estimated[name]) return model.estimated[name].map(Math.abs);
+  if (kind === "helping" && model.helping[name]) return model.helping[name];
   if (kind === "error" && predicted && reference) {
     const least = roundingOf(reference);
     return predicted.map((value, i) => {
