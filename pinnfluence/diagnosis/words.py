@@ -169,14 +169,12 @@ def _weights(report: Findings) -> list[str]:
 
 
 def points(report: Findings) -> list[str]:
-    """Which points the worst error comes from."""
+    """Which points the worst error comes from; where the error is doubtful, the residuals alone."""
+    if not report.reliable:
+        return [f"Residuals between the points are largest near {_sources(report)}"]
     name, worst = _worst(report)
     holding = report.holding[:, worst]
-    lines = [
-        f"The error of {name} comes from residuals near {_sources(report)}"
-        if report.reliable
-        else f"Residuals between the points are largest near {_sources(report)}"
-    ]
+    lines = [f"The error of {name} comes from residuals near {_sources(report)}"]
     if holding.max() > HOLDS:
         first = int(np.argmax(holding))
         lines.append(
