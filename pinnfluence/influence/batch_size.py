@@ -36,8 +36,12 @@ def default_batch_size(collocation: Collocation) -> int:
 
 
 def bytes_of_a_point(collocation: Collocation) -> float:
-    """Its gradient three times (rows, their outer products, a copy in float64), and its graph."""
+    """Its gradients three times (rows, outer products, a copy in float64), and its graph.
+
+    As many gradients as an equation has terms.
+    """
     pinn = collocation.pinn
     itemsize = pinn.like.element_size()
     graph = graph_bytes(collocation) / len(collocation)
-    return pinn.n_params * (2 * itemsize + 8) + graph
+    n_terms = max(map(len, collocation.names), default=1)
+    return n_terms * pinn.n_params * (2 * itemsize + 8) + graph

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import block_diag, cho_factor, cho_solve, eigh
 from torch import Tensor
 
 from pinnfluence.curvature.inverse.base import Inverse, InverseMethod, MethodCost, UnitCosts
@@ -254,12 +254,7 @@ class Randomised(InverseMethod):
         Z = np.eye(len(C))
         if part < 1:
             kept = np.linalg.qr(self._sums[: int(part * len(self._sums))].T)[0]
-            Z = np.block(
-                [
-                    [np.eye(n_old), np.zeros((n_old, kept.shape[1]))],
-                    [np.zeros((len(kept), n_old)), kept],
-                ]
-            )
+            Z = block_diag(np.eye(n_old), kept)
         few = Z @ _solve(Z.T @ C @ Z, damping, Z.T @ inside)
         T = self._T.astype(np.float64)
         U = self._T_outside.astype(np.float64)
