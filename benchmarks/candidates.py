@@ -36,7 +36,7 @@ from pinnfluence.validation.experiments import spread_points
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "candidates.json"
-MODELS = ("heat", "heat_bad", "burgers", "burgers_bad")
+MODELS = ("heat_bad", "burgers", "burgers_bad")
 N_POOL, N_TEST, N_SET, N_RANDOM = 1000, 500, 10, 5
 N_STEPS, DAMPING = 15, 1e-6
 """Iterations of Levenberg-Marquardt, and the damping of the first."""

@@ -95,10 +95,18 @@ class _Constructors(TorchFunctionMode):
 
 def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation on what the tensors hold; the result is where they are, or where is asked."""
-    tensors: list[Tensor] = []
-    _mapped(lambda t: tensors.append(t) if isinstance(t, Tensor) else None, (args, kwargs))
-    elsewhere = [t for t in tensors if isinstance(t, Elsewhere)]
-    here = [t for t in tensors if not isinstance(t, Elsewhere) and t.ndim > 0]
+    elsewhere: list[Elsewhere] = []
+    here: list[Tensor] = []
+
+    def held(value: Any) -> Any:
+        if isinstance(value, Elsewhere):
+            elsewhere.append(value)
+            return value.held
+        if isinstance(value, Tensor) and value.ndim > 0:
+            here.append(value)
+        return value
+
+    given, named = _mapped(held, args), _mapped(held, kwargs)
     if elsewhere and here and func not in BETWEEN_DEVICES:
         raise RuntimeError(f"{func}: expected all tensors on one device, found cpu and {DEVICE}")
     asked = kwargs.get("device")
@@ -106,10 +114,10 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if asked is not None and generator is not None and torch.device(asked) != generator.device:
         raise RuntimeError(f"expected a generator on {asked}, found one on {generator.device}")
     if asked is not None:
-        kwargs = {**kwargs, "device": CPU}
-    results = func(*_mapped(_held, args), **_mapped(_held, kwargs))
+        named["device"] = CPU
+    results = func(*given, **named)
     if func is torch.ops.aten.copy_.default:  # in place: it stays where it was
-        return tensors[0]
+        return args[0]
     if not elsewhere if asked is None else torch.device(asked) != DEVICE:
         return results
     known = {id(t.held): t for t in elsewhere}
@@ -123,10 +131,6 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     if type(value) is dict:
         return {name: _mapped(function, part) for name, part in value.items()}
     return function(value)
-
-
-def _held(value: Any) -> Any:
-    return value.held if isinstance(value, Elsewhere) else value
 
 
 def _moved(value: Any) -> Any:

@@ -175,6 +175,28 @@ def test_a_set_is_chosen_as_by_refits(influence):
     assert len(set(found.points.tolist())) == len(found.points)
 
 
+def test_a_chosen_point_takes_its_curvature_and_residual_along(influence):
+    """What the others then answer, by hand: with the point's rows in the matrix of the training."""
+    response = squared_error(influence)._response
+    A, _ = system(TRAIN, *SIZES)
+    C, right = system(CANDIDATES, *SIZES)
+    for chosen in (1, 7):  # with two residuals and with one
+        rows = np.flatnonzero(response.point == chosen)
+        G = A.T @ A + DAMPING * np.eye(N)
+        columns = C @ np.linalg.solve(G, C[rows].T)
+        left, _, _ = response.with_point(chosen, columns)
+        inverse = np.linalg.inv(G + C[rows].T @ C[rows])
+        K = C @ inverse @ C.T
+        for point in range(len(CANDIDATES)):
+            own = np.flatnonzero(response.point == point)
+            block = left.leverages[point, : len(own), : len(own)]
+            np.testing.assert_allclose(block, K[np.ix_(own, own)], rtol=1e-4, atol=1e-9)
+        theta = refit(CANDIDATES[[chosen]], THETA)
+        np.testing.assert_allclose(left.s, C @ theta - right, rtol=1e-5, atol=1e-9)
+        E = AT ** np.arange(N)
+        np.testing.assert_allclose(left.products, E @ inverse @ C.T, rtol=1e-4, atol=1e-9)
+
+
 @pytest.mark.parametrize("n", [4, 20])
 def test_all_candidates_together_do_what_a_refit_with_all_does(influence, n):
     """Of numbers without values: those of all, whether they are fewer than parameters or more."""

@@ -30,7 +30,7 @@ from pinnfluence.loss.points import PointSet
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.executor import Executor
 
-LAYERS = (2, 6, 5, 3)
+LAYERS = (2, 4, 4, 3)
 WEIGHTS = dict(zip(TERMS, np.linspace(0.3, 4.0, len(TERMS)), strict=True))
 
 by_differentiator = pytest.mark.parametrize(

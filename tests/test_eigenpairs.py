@@ -13,7 +13,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
 
-LAYERS = (2, 6, 5, 3)
+LAYERS = (2, 4, 4, 3)
 
 
 class Matrix:

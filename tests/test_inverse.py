@@ -64,7 +64,7 @@ def loss(request, flow_pinn, flow_points) -> Loss:
     """Fewer residuals than parameters, and more."""
     few = request.param == "few points"
     found = Loss(
-        flow_pinn((2, 6, 5, 3)).at(flow_points(1)[::4] if few else flow_points(30)), WEIGHTS
+        flow_pinn((2, 4, 4, 3)).at(flow_points(1)[::4] if few else flow_points(30)), WEIGHTS
     )
     assert (found.collocation.n_residuals < found.pinn.n_params) == few
     return found

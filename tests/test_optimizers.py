@@ -70,6 +70,9 @@ def test_callbacks_and_other_points() -> None:
     stop = dde.callbacks.Timer(1e9)
     history, _ = optimizer.train(10, display_every=1, callbacks=[sampler, seen, stop], verbose=0)
     assert [len(points) for points in seen.points[::4]] == [50, 53, 56]
+    assert optimizer._algorithm is not None
+    trained_on = {tuple(p) for p in optimizer._algorithm.loss.collocation.x.tolist()}
+    assert trained_on == {tuple(p) for p in model.data.train_x_all.tolist()}
     losses = [float(np.sum(loss)) for loss in history.loss_train]
     falls = np.diff(losses) < 0
     assert falls[[n for n in range(10) if n not in (4, 8)]].all()  # there, the points changed

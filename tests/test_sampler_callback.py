@@ -88,7 +88,10 @@ def test_the_log_says_what_was_done_and_why() -> None:
     np.testing.assert_array_equal(done.points, model.data.anchors)
     assert done.residuals.shape == (60,)
     assert done.kept.sum() == 35
-    assert "3 points added by influence" in str(done)
+    assert done.helpful is not None
+    assert 0 <= done.helpful <= 3
+    why = f"({done.helpful} lower the estimated error)"
+    assert f"3 points added by influence {why}" in str(done)
 
 
 def test_points_for_a_quantity_of_ones_own() -> None:

@@ -233,7 +233,7 @@ def test_says_how_it_computes(tmp_path: Path, flags: tuple[str, ...], words: str
     small = [flag for flag in SMALL if flag not in ("--compile", "off")]
     steps = ("--n_iterations", 1, "--n_iterations_lbfgs", 1, "--save_path", tmp_path / "run")
     result = run_well(TRAIN, *small, *steps, *flags, "--threads", 1, "--device", "cpu")
-    assert f"80 points, 81 parameters, cpu, {words}\n" in result.stdout
+    assert f"80 points, 47 parameters, cpu, {words}\n" in result.stdout
 
 
 NO_COMPILER = """

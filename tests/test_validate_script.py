@@ -48,6 +48,18 @@ def test_script_from_checkpoint_to_tables(heat_run):
     assert ((found.leverages > 0) & (found.leverages < 1)).all()
 
 
+def test_new_points_are_added_instead(heat_run, tmp_path):
+    flags = ("--checkpoint", heat_run, "--added", 6, "--test_points", 10, "--processes", 1)
+    weights = ("--proximal", 1e-3, "--polish", 1e-3, "--save_path", tmp_path / "out")
+    printed = run_well(VALIDATE, *flags, *weights).stdout
+    assert "6 of 6 retrainings converged" in printed
+    found = read(tmp_path / "out" / "added.npz")
+    assert found.changes.shape == found.predicted["gauss-newton"].shape == (6, 10, 1)
+    assert found.row("proximal response", "u").agreement.spearman.value > 0.9
+    assert_refused(run(VALIDATE, *flags, "--removed", 3), "without --removed")
+    assert_refused(run(VALIDATE, *flags, "--full"), "without --full")
+
+
 KILLED_WHILE_POLISHING = """
 import os, signal
 from pinnfluence.storage import stage_store

@@ -49,11 +49,11 @@ def point_figures(report: Report, labels: Labels) -> dict[str, Figure]:
     rows = np.concatenate([np.zeros(0, int), *report.pinn.at(report.train_x).term_rows().values()])
     order, leverage = report.press.point_leverage(rows)
     losses = np.log10(np.maximum(report.fresh_losses, 1e-300))
-    below, above = np.percentile(100 * report.helping, [0, 100])
+    most = max(100 * float(report.helping.max(initial=0.0)), 1e-300)
     return {
         "Where a new training point would help: part of the squared error that it alone would take "
-        "away, in percent": dots(
-            report.candidates, 100 * report.helping, labels, (min(0.0, below), max(above, 1e-300))
+        "away, in percent; the lightest take none, or add to it": dots(
+            report.candidates, 100 * report.helping, labels, (0.0, most)
         ),
         "Fresh points: log10 of the sum of c_k r_k^2": dots(report.fresh_x, losses, labels),
         "Where the error comes from: part of it that the residuals in a cell contribute, "

@@ -21,9 +21,6 @@ from pinnfluence.diagnosis.factor import Inverse
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
 
-DETERMINED = 0.5
-"""Part of an unknown that the points must determine, not the damping."""
-
 
 @dataclass(frozen=True)
 class Unknowns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -27,10 +27,17 @@ from pinnfluence.storage.points import check_points
 if TYPE_CHECKING:
     from pinnfluence.diagnosis.findings import Findings
 
-N_CANDIDATES = 1000
+N_CANDIDATES = 500
 """Fresh points of which a report says how much each would help."""
 
 NEIGHBOURS = 4
+"""Candidates from which a map is made at each point."""
+
+N_NAMED = 5
+"""Places for a new point that the figures name."""
+
+APART = 0.03
+"""Distance of places that are named, as a part of the domain's size."""
 
 N_PLACES = 300
 """Points at which the error is to fall; its gradients there are held."""
@@ -117,6 +124,29 @@ def target_of(
     functions = quantities_of(pinn, {name: quantity}, at)
     check_quantity(pinn, at, functions[name], weights)
     return squared_error(pinn, step, functions, at, weights)
+
+
+def named(report: Findings) -> list[dict[str, Any]]:
+    """The places where a new point would help most, for JSON."""
+    return [
+        {
+            "place": report.candidates[i].tolist(),
+            "part_of_squared_error": float(report.helping[i]),
+        }
+        for i in largest_apart(report.candidates, report.helping, N_NAMED)
+    ]
+
+
+def largest_apart(x: np.ndarray, values: np.ndarray, n: int) -> list[int]:
+    """Indices of the points with the largest values, apart from each other."""
+    size = np.maximum(np.ptp(x, axis=0), 1e-300)
+    chosen: list[int] = []
+    for i in np.argsort(-values):
+        if all(np.linalg.norm((x[i] - x[j]) / size) >= APART for j in chosen):
+            chosen.append(int(i))
+        if len(chosen) == n:
+            break
+    return chosen
 
 
 def around(points: np.ndarray, candidates: np.ndarray, helping: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pinnfluence.diagnosis.findings import Findings, QuantityError
+from pinnfluence.diagnosis.new_points import largest_apart, named
 
 BETWEEN = 10.0
 """Loss on fresh points over that on the training's from which on a network does not fit between."""
@@ -18,9 +19,6 @@ WRONG = 0.05
 HOLDS = 0.01
 """Part of an error that a training point holds, from which on it is named."""
 
-APART = 0.03
-"""Distance of places that are named, as a part of the domain's size."""
-
 LEFT_OUT = "Left out: the loss at each training point had the network been trained without it."
 """What PRESS is."""
 
@@ -28,9 +26,6 @@ NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the 
 
 UNFINISHED = 0.1
 """Part of the loss that one step would take away, from which on training was not at its end."""
-
-N_NAMED = 5
-"""Places for a new point that the figures name."""
 
 NOTHING = 1e-12
 """Loss on the training's points over that on fresh ones that counts as none at all."""
@@ -174,14 +169,12 @@ def _weights(report: Findings) -> list[str]:
 
 
 def points(report: Findings) -> list[str]:
-    """Which points the worst error comes from."""
+    """Which points the worst error comes from; where the error is doubtful, the residuals alone."""
+    if not report.reliable:
+        return [f"Residuals between the points are largest near {_sources(report)}"]
     name, worst = _worst(report)
     holding = report.holding[:, worst]
-    lines = [
-        f"The error of {name} comes from residuals near {_sources(report)}"
-        if report.reliable
-        else f"Residuals between the points are largest near {_sources(report)}"
-    ]
+    lines = [f"The error of {name} comes from residuals near {_sources(report)}"]
     if holding.max() > HOLDS:
         first = int(np.argmax(holding))
         lines.append(
@@ -200,7 +193,7 @@ def new_points(report: Findings) -> str:
         return "No single new point would lower the squared error by a percent."
     return (
         f"A new training point would help most near {_places(report.candidates, report.helping)}; "
-        f"the first alone takes away {percent(best)} of the squared error, to first order"
+        f"the first alone takes away {100 * best:.3g} % of the squared error, to first order"
     )
 
 
@@ -260,18 +253,6 @@ def unfinished(report: Findings) -> bool:
     return report.decrease >= UNFINISHED and own > NOTHING * new
 
 
-def largest_apart(x: np.ndarray, values: np.ndarray, n: int) -> list[int]:
-    """Indices of the points with the largest values, apart from each other."""
-    size = np.maximum(np.ptp(x, axis=0), 1e-300)
-    chosen: list[int] = []
-    for i in np.argsort(-values):
-        if all(np.linalg.norm((x[i] - x[j]) / size) >= APART for j in chosen):
-            chosen.append(int(i))
-        if len(chosen) == n:
-            break
-    return chosen
-
-
 def figures(report: Findings) -> dict[str, Any]:
     """All figures of a report by name, for JSON."""
     estimate = report.estimate
@@ -301,13 +282,7 @@ def figures(report: Findings) -> dict[str, Any]:
         "damping": report.damping,
         "decrease": report.decrease,
         "advice": advice(report),
-        "new_points": [
-            {
-                "place": report.candidates[i].tolist(),
-                "part_of_squared_error": float(report.helping[i]),
-            }
-            for i in largest_apart(report.candidates, report.helping, N_NAMED)
-        ],
+        "new_points": named(report),
         "n_fresh": len(report.fresh_x),
         "n_train": len(report.train_x),
         "n_params": report.pinn.n_params,

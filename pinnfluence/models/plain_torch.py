@@ -212,7 +212,7 @@ class Term:
                     f"{', '.join(self.names)}: the residual has shape {found} at {n} points, "
                     "expected one value a point"
                 )
-            return list(result.reshape(n, -1).unbind(1))
+            return list(result.reshape(n, len(self.names)).unbind(1))
 
         declared = Declared(self.names, frozenset(), values, in_threads=False, by_autograd=True)
         width = self.data.shape[1]

@@ -11,6 +11,10 @@ is left of the error at points x of the domain is ``grad f(x) . (d - delta)``. C
 after another, each the one with which the sum of its squares is least. A neighbour of a chosen
 point then adds little, so no cluster is chosen, and a large residual far from where the error comes
 from is left alone.
+
+Far from a solution one linear step says nothing about the error. Where the estimate leaves more
+than ``RELIABLE`` of the residuals at an independent set of fresh points, no candidate is chosen,
+and the strategy falls back to ``rard``.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
 
-from pinnfluence.diagnosis.error_estimate import estimate_error
+from pinnfluence.diagnosis.error_estimate import RELIABLE, estimate_error
 from pinnfluence.diagnosis.fresh import draw
 from pinnfluence.diagnosis.new_points import relative_error, squared_error
 from pinnfluence.diagnosis.point_loss import PointLoss
@@ -69,7 +73,7 @@ class ByInfluence:
     def __call__(
         self, pinn: Pinn, points: np.ndarray, candidates: np.ndarray, n: int, seed: int
     ) -> np.ndarray:
-        """Indices of at most n candidates, the most helpful one first.
+        """Indices of at most n candidates, the most helpful one first; none without an estimate.
 
         Args:
             points: those that stay, ``[n_kept, n_inputs]``.
@@ -90,8 +94,9 @@ class ByInfluence:
                 f"no fresh point for loss term {', '.join(missing)}, which estimating the error "
                 "needs: expected another strategy than influence"
             )
-        best = estimate_error(fit, check)[0].best
-        if not np.isfinite(best.part):
+        estimate = estimate_error(fit, check)[0]
+        best = estimate.best
+        if estimate.unexplained > RELIABLE or not np.isfinite(best.part):
             return np.zeros(0, int)
         where = pinn.at(candidates)
         weights = _weights(pinn, pinn.at(points), where, n)

@@ -44,7 +44,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
     Attributes:
         log: what was done, a ``Resampling`` each time: ``step``, ``number`` of new points, the
             ``points`` themselves, and ``|r|`` at the candidates (``residuals``) and at the points
-            (``chosen``).
+            (``chosen``); see ``samplers.sampler.Resampling``.
 
     Raises:
         InputError: unknown names, or numbers that cannot be; while training, a model whose loss

@@ -35,7 +35,8 @@ class Resampling:
 
     step: iterations of the training before it. kept: mask of the points that stay, ``[n_before]``.
     points: the new ones, ``[n, n_inputs]``. residuals, chosen: ``|r|`` at the candidates and at the
-    new points.
+    new points. helpful: of the strategy ``influence``, how many were chosen because they lower the
+    estimated error; the others are those of ``rard``.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Resampling:
     points: np.ndarray
     residuals: np.ndarray
     chosen: np.ndarray
+    helpful: int | None = None
 
     @property
     def number(self) -> int:
@@ -60,8 +62,9 @@ class Resampling:
         done = "added" if self.mode == "add" else "placed anew"
         sizes = (self.residuals.mean(), self.residuals.max(), self.chosen.mean())
         means = "mean {:.2e}, largest {:.2e} among candidates, mean {:.2e} of the chosen"
+        why = "" if self.helpful is None else f" ({self.helpful} lower the estimated error)"
         return (
-            f"step {self.step}: {self.number} points {done} by {self.strategy}, "
+            f"step {self.step}: {self.number} points {done} by {self.strategy}{why}, "
             f"{self.kept.sum()} kept; |r| {means.format(*sizes)}"
         )
 
@@ -134,12 +137,17 @@ class Sampler:
             raise InputError(f"expected at least {n} candidates, found {len(x)}")
         sizes = residuals(pinn, x)
 
+        helpful: list[int] = []
+
         def by_influence(n: int) -> np.ndarray:
             assert self.by_influence is not None
-            return self.by_influence(pinn, points[kept], x, n, int(seeds[1]))
+            found = self.by_influence(pinn, points[kept], x, n, int(seeds[1]))
+            helpful.append(len(found))
+            return found
 
         chosen = strategy.choose(Pool(x, sizes, by_influence), n, rng)
-        return Resampling(step, self.strategy, mode, kept, x[chosen], sizes, sizes[chosen])
+        count = helpful[0] if helpful else None
+        return Resampling(step, self.strategy, mode, kept, x[chosen], sizes, sizes[chosen], count)
 
 
 def acted_on(collocation: Collocation) -> np.ndarray:

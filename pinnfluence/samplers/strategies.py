@@ -8,7 +8,8 @@ With ``|r|`` at the candidates:
 - ``rad``: drawn with ``p ~ |r| / mean |r| + 1`` (Wu et al., arXiv 2207.10289).
 - ``r3``: points above the mean ``|r|`` of all stay, the others are drawn anew (Daw et al., arXiv
   2207.02338: retain, resample, release).
-- ``influence``: those that together lower the estimated error most.
+- ``influence``: those that together lower the estimated error most; where there is no reliable
+  estimate, and for what is missing of n points, those of ``rard``.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _rad(pool: Pool, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _influence(pool: Pool, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Where fewer than n lower the estimated error, the others are drawn as by ``rard``."""
+    """Where fewer than n are known to lower the error, the others are drawn as by ``rard``."""
     chosen = pool.by_influence(n)
     rest = _rard(pool, len(pool.x), rng)
     return np.concatenate([chosen, rest[~np.isin(rest, chosen)][: n - len(chosen)]])

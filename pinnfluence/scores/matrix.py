@@ -18,8 +18,7 @@ class ScoreMatrix(ABC):
     Entry ``[i, j]`` is the influence ``Inf(f(x_i); z_j)`` of training point j on the quantity f
     at test point i: positive means that removing the training point raises f there.
     Index it (``m[3]``, ``m[:, 7]``, ``m[:100, mask]``; two lists choose rows and columns) to get a
-    dense block, or
-    reduce it with ``sum``, ``mean``, ``abs_sum``, ``abs_mean`` and ``abs_max``, which hold one
+    dense block, or reduce it with ``sum``, ``mean``, ``abs_sum`` and ``abs_mean``, which hold one
     block at a time.
     """
 
@@ -73,15 +72,11 @@ class ScoreMatrix(ABC):
 
     def sum(self, axis: int | None = None) -> np.ndarray | float:
         """Sum of the scores over test points (axis 0), training points (axis 1) or both."""
-        return self._reduce(axis, lambda block: block, np.add)
+        return self._summed(axis, lambda block: block)
 
     def abs_sum(self, axis: int | None = None) -> np.ndarray | float:
         """Sum of ``|Inf|`` over test points (axis 0), training points (axis 1) or both."""
-        return self._reduce(axis, _abs_in_place, np.add)
-
-    def abs_max(self, axis: int | None = None) -> np.ndarray | float:
-        """Largest ``|Inf|`` over test points (axis 0), training points (axis 1) or both."""
-        return self._reduce(axis, _abs_in_place, np.maximum)
+        return self._summed(axis, _abs_in_place)
 
     def mean(self, axis: int | None = None) -> np.ndarray | float:
         """Mean of the scores over test points (axis 0), training points (axis 1) or both."""
@@ -94,17 +89,16 @@ class ScoreMatrix(ABC):
     def _count(self, axis: int | None) -> int:
         return self.shape[0] * self.shape[1] if axis is None else self.shape[axis]
 
-    def _reduce(self, axis: int | None, transform: Any, ufunc: np.ufunc) -> np.ndarray | float:
+    def _summed(self, axis: int | None, transform: Any) -> np.ndarray | float:
         axis = _checked(axis)
-        dtype = np.float64 if ufunc is np.add else self.dtype
         parts = [
-            ufunc.reduce(transform(block), axis=1 if axis == 1 else 0, dtype=dtype)
+            transform(block).sum(axis=1 if axis == 1 else 0, dtype=np.float64)
             for _, block in self.blocks()
         ]
         if axis == 1:
             return np.concatenate(parts)
-        columns = ufunc.reduce(np.stack(parts), axis=0)
-        return columns if axis == 0 else float(ufunc.reduce(columns))
+        columns: np.ndarray = np.sum(parts, axis=0)
+        return columns if axis == 0 else float(columns.sum())
 
 
 class FactoredMatrix(ScoreMatrix):
