@@ -157,7 +157,7 @@ def test_weights_of_zeros(model: Path) -> None:
         (("--variant", "ugly"), ("no variant 'ugly', expected one of good, broken, bad",)),
         (("--broken", "--variant", "good"), ("--broken contradicts --variant good",)),
         (("--conditions", "none"), ("no conditions 'none', expected one of corrected",)),
-        (("--problem", "wave"), ("--problem", "invalid choice: 'wave'", "cylinder_flow")),
+        (("--problem", "waves"), ("--problem", "invalid choice: 'waves'", "cylinder_flow")),
         (("--batch_size", 0), ("from 1 to the 80 training points, found 0",)),
         (("--batch_size", -5), ("from 1 to the 80 training points, found -5",)),
         (("--batch_size", 81), ("from 1 to the 80 training points, found 81",)),
@@ -411,7 +411,7 @@ def test_full_disk_keeps_the_last_state_of_a_training(model: Path) -> None:
         (("--seed", 2**32), ("seed must be from 0 to 4294967295",)),
         (("--save_seconds", -1), ("seconds between saves must be at least 0, found -1",)),
         (("--save_seconds", "nan"), ("seconds between saves must be at least 0, found nan",)),
-        (("--problem", "wave"), ("--problem", "invalid choice: 'wave'")),
+        (("--problem", "waves"), ("--problem", "invalid choice: 'waves'")),
         (
             ("--num_initial", 5),
             ("cylinder_flow has no time, found 5 initial", "num_initial must be 0"),
