@@ -63,6 +63,19 @@ def test_it_lowers_the_loss_of_a_stock_model_far_below_adam() -> None:
     assert losses["lm"] < 1e-2 * losses["adam"]
 
 
+def test_a_model_that_goes_through_its_points_is_read() -> None:
+    """All that is left of its loss is rounding, of which two evaluations have different ones."""
+    domain = dde.geometry.Interval(0, 1)
+    ends = dde.icbc.DirichletBC(domain, lambda x: 0, lambda x, on: on)
+    data = dde.data.PDE(domain, lambda x, u: dde.grad.hessian(u, x) + 1, ends, 4, 2)
+    model = dde.Model(data, dde.nn.FNN([1, 10, 1], "tanh", "Glorot normal"))
+    model.compile("adam", lr=1e-3, verbose=0)
+    LevenbergMarquardt(model).train(60, display_every=60, verbose=0)
+    assert float(np.sum(model.losshistory.loss_train[-1])) < 1e-22
+    pinn = pinnfluence.from_deepxde(model)
+    assert len(pinn.terms) == 2
+
+
 def test_callbacks_and_other_points() -> None:
     model, seen = heat_model(), Seen()
     sampler = pinnfluence.PointSampler("rard", every=4, n=3, n_candidates=100)

@@ -30,7 +30,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     if name is None:
         if stray := [f"--{key}" for key in SETTINGS if given[key] is not None]:
             raise InputError(f"{', '.join(stray)} without a sampler: add --sampler, see --help")
-        return None, {}
+        return None, {"sampler": None}
     if given["sampler_every"] is None:
         raise InputError(f"--sampler {name} needs --sampler_every: after how many iterations")
     strategy, mode = strategy_of(name, given["sampler_mode"])

@@ -59,7 +59,6 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
         "lr": schedule.lr,
         "dtype": schedule.dtype,
         "start_from": sha256(checkpoint.find_checkpoint(first)) if first else None,
-        "sampler": given["sampler"],
     }
 
 
