@@ -376,23 +376,36 @@ def test_an_interruption_leaves_nothing(model: Path, test_x: Path, number: int) 
     assert snapshot(model.parent) == before
 
 
-INTERRUPTED_WRITE = """
+INTERRUPTED = {
+    "score file": """
 import os, signal
+from pinnfluence.scores import tensor_file
+layout = tensor_file._layout
+def half(*arguments):
+    names, header = layout(*arguments)
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGINT)  # when the header is written
+        yield from names
+    return interrupted(), header
+tensor_file._layout = half
+""",
+    "dense scores": """
+import os, signal
+from pinnfluence.scores import dense
 from pinnfluence.storage import files
-from pinnfluence.scores import dense as dense_scores
-from pinnfluence.scores import tensor_file as scores
 def half(path, *arguments):
     with files.atomic_writer(path) as stream:
         stream.write(b"half of it")
         stream.flush()
         os.kill(os.getpid(), signal.SIGINT)
-{name} = half
-"""
+dense.write_npz = half
+""",
+}
+"""What is interrupted while it writes."""
 
 
 def test_an_interruption_while_writing_leaves_nothing(model: Path, test_x: Path) -> None:
-    prelude = INTERRUPTED_WRITE.format(name="scores.write_bytes")
-    result = calc(model, test_x, "--dense", well=False, prelude=prelude)
+    result = calc(model, test_x, "--dense", well=False, prelude=INTERRUPTED["score file"])
     assert result.code == 130
     assert written(model.parent / "run_influences") == {}
 
@@ -400,8 +413,7 @@ def test_an_interruption_while_writing_leaves_nothing(model: Path, test_x: Path)
 def test_an_interruption_while_writing_keeps_what_was_there(model: Path, test_x: Path) -> None:
     calc(model, test_x, "--dense")
     before = written(model.parent)
-    for name in ("scores.write_bytes", "dense_scores.write_npz"):
-        prelude = INTERRUPTED_WRITE.format(name=name)
+    for prelude in INTERRUPTED.values():
         flags = ("--dense", "--restart")
         assert calc(model, test_x, *flags, well=False, prelude=prelude).code == 130
         assert written(model.parent) == before
