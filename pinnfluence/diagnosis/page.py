@@ -89,10 +89,10 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
     )
     if report.measures:
         measured = [
-            (name, f"{before:.6g}", f"{after:.6g}", words.margin(report, name))
-            for name, (before, after) in report.measures.items()
+            (name, f"{before:.6g}", words.corrected_measure(report, name))
+            for name, (before, _) in report.measures.items()
         ]
-        yield _table(("measure", "network", "corrected", "uncertainty"), measured)
+        yield _table(("measure", "network", "corrected"), measured)
     for caption, drawn in figures.error_figures(report, problem, labels).items():
         yield _figure(caption, drawn)
 
@@ -100,17 +100,18 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
 def _between(report: Report, labels: Labels) -> Iterable[str]:
     yield "<h2>Does it fit between its points?</h2>"
     yield f"<p>{'<br>'.join(map(html.escape, words.fit(report)))}</p>"
+    explained = report.errors if report.reliable else {}
     rows = [
         (
             name,
             f"{term.training:.2e}",
             f"{term.press:.2e}",
             f"{term.fresh:.2e}",
-            *(f"{round(100 * error.terms[name])} %" for error in report.errors.values()),
+            *(f"{round(100 * error.terms[name])} %" for error in explained.values()),
         )
         for name, term in report.terms.items()
     ]
-    shares = (f"part of the error of {name}" for name in report.errors)
+    shares = (f"part of the error of {name}" for name in explained)
     yield _table(("loss term", "training", "left out", "fresh points", *shares), rows)
     yield (
         f'<p class="note">{words.LEFT_OUT} It is half the sum of the squares of the deleted '
@@ -125,6 +126,8 @@ def _between(report: Report, labels: Labels) -> Iterable[str]:
 
 
 def _weights(report: Report) -> Iterable[str]:
+    if not report.reliable:
+        return
     yield "<h2>Which loss weight matters?</h2>"
     if words.no_weight_matters(report):
         yield f"<p>{words.NO_WEIGHT}</p>"

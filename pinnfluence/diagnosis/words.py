@@ -19,7 +19,7 @@ WRONG = 0.05
 HOLDS = 0.01
 """Part of an error that a training point holds, from which on it is named."""
 
-LEFT_OUT = "Left out: the loss at each training point had the network been trained without it."
+LEFT_OUT = "Left out: estimated loss at each training point had it been left out of the training."
 """What PRESS is."""
 
 NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the parameters."
@@ -33,17 +33,22 @@ NOTHING = 1e-12
 
 def text(report: Findings) -> str:
     """One screen: how wrong, where, between the points, because of what, what to do next."""
-    lines = [verdict(report), ""]
-    lines += [_quantity(report, name, error) for name, error in report.errors.items()]
-    lines += [
-        f"  {name}: {before:.6g} by the network, {after:.6g} corrected, {margin(report, name)}"
-        for name, (before, after) in report.measures.items()
+    errors = [_quantity(report, name, error) for name, error in report.errors.items()]
+    measures = [
+        f"  {name}: {before:.6g} by the network, {corrected_measure(report, name)}"
+        for name, (before, _) in report.measures.items()
     ]
-    lines += ["", *fit(report), "", *_table(report), "", *_weights(report), "", *points(report)]
-    if report.unknowns is not None:
-        lines += ["", *unknowns(report)]
-    lines += ["", "What to do next", *(f"  - {line}" for line in advice(report))]
-    return "\n".join(lines)
+    sections = (
+        [verdict(report)],
+        [*errors, *measures],
+        fit(report),
+        _table(report),
+        _weights(report),
+        points(report),
+        unknowns(report) if report.unknowns is not None else [],
+        ["What to do next", *(f"  - {line}" for line in advice(report))],
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
 def percent(part: float) -> str:
@@ -71,29 +76,32 @@ def verdict(report: Findings) -> str:
 
 
 def _quantity(report: Findings, name: str, error: QuantityError) -> str:
-    where = place(report.pinn.inputs, error.place)
-    side = "low" if error.largest > 0 else "high"
-    most = f"most at {where}: {abs(error.largest):.2g} too {side}"
+    found = f"  {name}: off by {size(error)}"
     if not error.reliable:
-        most = f"perhaps {most}"
-    return f"  {name}: off by {size(error)}; rms {error.rms:.2g}; {most}"
+        return found
+    side = "low" if error.largest > 0 else "high"
+    where = place(report.pinn.inputs, error.place)
+    return (
+        f"{found}; rms error {error.rms:.2g}; most at {where}: {abs(error.largest):.2g} too {side}"
+    )
 
 
 def size(error: QuantityError) -> str:
     """How large an error is, as far as it is known."""
     if not error.reliable:
-        return f"at least {percent(error.at_least)}, perhaps {percent(error.relative)}"
+        return f"at least {percent(error.at_least)} (rough guess: {percent(error.relative)})"
     low, high = (percent(error.relative * (1 + sign * error.doubt)) for sign in (-1, 1))
     known = percent(error.relative)
     return known if low == high else f"{known} ({low} to {high})"
 
 
-def margin(report: Findings, measure: str) -> str:
-    """How sure a corrected measure is: a correction is as doubtful as the errors that it is of."""
+def corrected_measure(report: Findings, name: str) -> str:
+    """A measure of the corrected fields: as uncertain, in parts of its correction, as they are."""
     if not report.reliable:
-        return "but doubtful"
-    before, after = report.measures[measure]
-    return f"+- {max(e.doubt for e in report.errors.values()) * abs(after - before):.1g}"
+        return "no usable estimate of the right value"
+    before, after = report.measures[name]
+    doubt = max(error.doubt for error in report.errors.values())
+    return f"{after:.6g} +- {doubt * abs(after - before):.1g} corrected"
 
 
 def place(inputs: Sequence[str], x: Sequence[float]) -> str:
@@ -108,16 +116,16 @@ def fit(report: Findings) -> list[str]:
     ratio = new / own if own > 0 else np.inf
     between = "fits" if ratio < BETWEEN else "does not fit"
     converged = "has not converged" if unfinished(report) else "has converged"
-    end = f"one Gauss-Newton step would lower its loss by {percent(report.decrease)}."
+    end = f"one Gauss-Newton step would lower its loss on them by {percent(report.decrease)}."
     if own <= NOTHING * new:
         end = "only rounding is left of its loss."
     return [
         f"The network {between} between its points: loss {new:.2g} on fresh points, {own:.2g} on "
-        "its own" + (f" (ratio {ratio:.3g})." if own > NOTHING * new else "."),
+        "those of its training" + (f" (ratio {ratio:.3g})." if own > NOTHING * new else "."),
         f"Training {converged}: {end}",
         f"Its {len(report.train_x)} training points determine about {report.press.effective:.0f} "
-        f"of {report.pinn.n_params} parameters; what the others do between the points is left to "
-        "chance.",
+        f"of {report.pinn.n_params} parameters (or combinations of them); no point determines the "
+        "others.",
         *_alone(report),
     ]
 
@@ -133,7 +141,7 @@ def _alone(report: Findings) -> list[str]:
 
 
 def _table(report: Findings) -> list[str]:
-    outputs = report.errors
+    outputs = report.errors if report.reliable else {}
     head = "".join(f"{f'share of {name}':>14s}" for name in outputs)
     lines = [f"{'loss term':14s}{'training':>11s}{'left out':>11s}{'fresh':>11s}{head}"]
     for name, term in report.terms.items():
@@ -158,9 +166,9 @@ def no_weight_matters(report: Findings) -> bool:
 def _weights(report: Findings) -> list[str]:
     if no_weight_matters(report):
         return [NO_WEIGHT]
-    lines = ["What ten percent more weight on a loss term does to the error, to first order"]
     if not report.reliable:
-        lines[0] += " (doubtful)"
+        return []
+    lines = ["What ten percent more weight on a loss term does to the error (+: it grows)"]
     for name, slopes in report.slopes.items():
         most = sorted(slopes.items(), key=lambda item: -abs(item[1]))[:3]
         said = ", ".join(f"{term} {10 * slope:+.2g} %" for term, slope in most)
@@ -178,7 +186,7 @@ def points(report: Findings) -> list[str]:
     if holding.max() > HOLDS:
         first = int(np.argmax(holding))
         lines.append(
-            f"Training points that hold it: near {_places(report.train_x, holding)}; without the "
+            f"Training points that raise it: near {_places(report.train_x, holding)}; without the "
             f"first, the error would be {percent(holding[first])} smaller, to first order"
         )
     else:
@@ -240,7 +248,7 @@ def advice(report: Findings) -> list[str]:
     if own == 0 or new / own >= BETWEEN:
         lines.append(f"train on more points, first of all near {_sources(report)}")
     if unfinished(report):
-        lines.append("train longer: the loss on its own points still falls")
+        lines.append("train longer: the loss on the training points still falls")
     if not report.reliable:
         lines.append("then diagnose again: where the error is cannot be said yet")
     return lines or ["nothing: the corrected values have more digits where you need them"]

@@ -187,13 +187,13 @@ def _compare_gradients(
     """Compare with the model's own gradient, and both with difference quotients of its loss."""
     difference, size = float((mine - own).norm()), float(own.norm())
     same = difference <= limit * size + 1e-3 * limit * scale
-    if not (same or _agrees(float(mine @ direction), quotients, scale)):
+    if not (same or _agrees(float(mine @ direction), quotients, scale, limit)):
         raise MismatchError(
             f"the gradient of loss term {name} is {difference / size:.1e} off that of DeepXDE's "
             "own loss, relative to it; expected residuals whose derivatives by the parameters "
             "PyTorch can take"
         )
-    if _agrees(float(own @ direction), quotients, scale):
+    if _agrees(float(own @ direction), quotients, scale, limit):
         return
     if same:
         raise MismatchError(
@@ -209,12 +209,15 @@ def _compare_gradients(
     )
 
 
-def _agrees(slope: float, quotients: np.ndarray, scale: float) -> bool:
-    """Whether a slope is that of difference quotients, as far as these are certain themselves."""
+def _agrees(slope: float, quotients: np.ndarray, scale: float, limit: float) -> bool:
+    """Whether a slope is that of difference quotients, as far as these are certain themselves.
+
+    limit: relative difference of gradients that rounding alone makes.
+    """
     spreads = np.abs(np.diff(quotients))
     best = int(np.argmin(spreads))
-    limit = 2e-3 * abs(slope) + 3 * float(spreads[best]) + 1e-9 * scale
-    return abs(float(quotients[best + 1]) - slope) <= limit
+    certain = (2e-3 + limit) * abs(slope) + 3 * float(spreads[best]) + 1e-9 * scale
+    return abs(float(quotients[best + 1]) - slope) <= certain
 
 
 def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:
