@@ -151,6 +151,10 @@ def test_the_address_holds_lasso_and_same_and_takes_edits(page, browser, written
     assert page.evaluate("[explorer.state.same, explorer.state.polygon]") == [False, None]
 
 
+REMEMBERED = "location.hash === explorer.address()"
+"""The page has seen that the choice rests: from then on it can be undone."""
+
+
 def test_undo_goes_back_step_by_step(page, scores):
     addresses = []
     for act in (
@@ -159,8 +163,11 @@ def test_undo_goes_back_step_by_step(page, scores):
         lambda: page.check("#same"),
     ):
         page.wait_for_timeout(350)
+        page.wait_for_function(REMEMBERED)
         addresses.append(page.evaluate("explorer.address()"))
         act()
+    page.wait_for_timeout(350)
+    page.wait_for_function(REMEMBERED)
     for address in reversed(addresses):
         page.keyboard.press("Control+z")
         settle(page)
