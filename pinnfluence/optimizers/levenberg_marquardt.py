@@ -11,8 +11,9 @@ import torch
 from pinnfluence.errors import InputError
 from pinnfluence.loss.loss import Loss
 from pinnfluence.models.deepxde.checks import refuse
+from pinnfluence.models.deepxde.network import own_parameters
 from pinnfluence.models.deepxde.own_loss import expansions
-from pinnfluence.models.deepxde.reader import from_deepxde, own_parameters
+from pinnfluence.models.deepxde.reader import from_deepxde
 from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt as Algorithm
 
 

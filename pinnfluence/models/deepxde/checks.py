@@ -19,8 +19,8 @@ from pinnfluence.loss.differentiators.per_sample import flat_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.network import own_parameters
 from pinnfluence.models.deepxde.own_loss import own_model
-from pinnfluence.models.own_network import Wrapped
 from pinnfluence.runtime.warn_once import warn_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -230,7 +230,5 @@ def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:
 
 def _parameters(model: Any, pinn: Pinn) -> list[Tensor]:
     """The model's own parameters, in the order of theta."""
-    prefix = "net." if isinstance(pinn.network, Wrapped) else ""
-    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
-    own |= {f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())}
+    own = own_parameters(model, pinn.network)
     return [own[name] for name in pinn.params]

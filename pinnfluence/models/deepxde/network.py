@@ -104,3 +104,12 @@ def _scale_of(transform: Any, points: Tensor) -> tuple[float, ...] | None:
         if not (factors > 0).all() or not torch.allclose(found, tried * factors, 1e-12, 1e-12):
             return None
     return tuple((1 / factors).tolist())
+
+
+def own_parameters(model: Any, network: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a model and its unknowns, by their names in the network of its ``Pinn``."""
+    prefix = "net." if isinstance(network, Wrapped) else ""
+    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
+    return own | {
+        f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())
+    }

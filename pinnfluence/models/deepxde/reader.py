@@ -28,10 +28,10 @@ from pinnfluence.models.deepxde.conditions import (
 )
 from pinnfluence.models.deepxde.functions import Context
 from pinnfluence.models.deepxde.model import PinnModel, dde
-from pinnfluence.models.deepxde.network import translate
+from pinnfluence.models.deepxde.network import own_parameters, translate
 from pinnfluence.models.deepxde.own_loss import Expansion, expanded, expansions, loss_weights
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
-from pinnfluence.models.own_network import OwnNetwork, Unknowns, Wrapped, cast_copy
+from pinnfluence.models.own_network import OwnNetwork, Unknowns, cast_copy
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.warn_once import reason_of, warn_once
@@ -263,15 +263,6 @@ def _columns(names: Sequence[str], expansions: Mapping[str, Expansion | None]) -
             pair = [expansion.factors, expansion.shifts]
         columns.append(np.stack(pair, 2).reshape(len(pair[0]), 2 * width))
     return np.hstack(columns)
-
-
-def own_parameters(model: Any, network: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters of a model and its unknowns, by their names in the network of its ``Pinn``."""
-    prefix = "net." if isinstance(network, Wrapped) else ""
-    own = {f"{prefix}{n}": p for n, p in model.net.named_parameters()}
-    return own | {
-        f"unknowns.{n}": p for n, p in enumerate(model.external_trainable_variables or ())
-    }
 
 
 def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:
