@@ -65,7 +65,7 @@ from pinnfluence.runtime.script import run_script
 def main():
     torch.set_num_threads(1)
     def one(item):
-        print(os.getpid(), flush=True)
+        os.write(1, f"{os.getpid()}\n".encode())  # a whole line at once, also with PYTHONUNBUFFERED
         time.sleep(1000 if item == 0 else 0)
     list(in_processes(one, range(3), 3))
 
