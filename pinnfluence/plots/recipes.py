@@ -36,6 +36,7 @@ def recipes_figure(rows: Sequence[IndicatorRow], labels: Labels = PLAIN) -> Figu
     axes[0, 0].set_yticks(range(len(models)), models)
     axes[0, 0].set(xlim=(0, 1), ylim=(len(models) - 0.5, -0.5))
     axes[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    figure.supxlabel("share of the influence; black: with uniform influence", size=7)
     handles, recipes = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, recipes, loc="outside upper right", ncols=len(recipes))
     return figure
