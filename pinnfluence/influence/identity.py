@@ -25,7 +25,6 @@ SAMPLE_POINTS = 1000
 
 PACKAGES = ("torch", "numpy", "scipy")
 NOT_ON_THE_WAY = (
-    "__main__.py",
     "captum_api",
     "commands",
     "diagnosis",
