@@ -7,6 +7,7 @@ import sys
 import venv
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import ROOT, assert_refused, run, run_well
@@ -69,7 +70,7 @@ def test_every_flag_is_explained() -> None:
 @pytest.mark.timeout(3600)
 def test_a_wheel_works_without_a_clone(tmp_path: Path) -> None:
     """Built, installed with its dependencies into an empty environment, and used there."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    build: list[Any] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)

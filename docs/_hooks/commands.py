@@ -11,7 +11,9 @@ MARK = "<!-- commands -->"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page, before its Markdown is read."""
-    return markdown.replace(MARK, "\n".join(map(_section, COMMANDS))) if MARK in markdown else markdown
+    return (
+        markdown.replace(MARK, "\n".join(map(_section, COMMANDS))) if MARK in markdown else markdown
+    )
 
 
 def _section(name: str) -> str:
