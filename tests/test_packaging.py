@@ -171,7 +171,32 @@ def test_license_and_changelog() -> None:
     license_text = (ROOT / "LICENSE").read_text()
     assert license_text.startswith("The Clear BSD License\n")
     assert "Copyright (c) 2026 The PINNfluence developers" in license_text
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(.+)\] - \d{4}-\d\d-\d\d", heading) for heading in headings[1:]]
+    versions = [Version(match[1]) for match in dated if match]
+    assert len(versions) == len(dated)
+    assert versions == sorted(versions, reverse=True)
+    assert versions[0] == Version(PROJECT["version"])
+
+
+def test_a_release_needs_the_tag_of_its_version_and_its_changelog(tmp_path: Path) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs = workflow["jobs"]
+    check = next(s["run"] for s in jobs["build"]["steps"] if "changelog" in s.get("name", ""))
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["needs"] == "build"
+    for file in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / file, tmp_path)
+
+    def passes(tag: str) -> bool:
+        env = os.environ | {"GITHUB_REF_NAME": tag}
+        return subprocess.run(["bash", "-ec", check], cwd=tmp_path, env=env).returncode == 0
+
+    assert passes(f"v{PROJECT['version']}")
+    assert not passes("v99.0.0")
+    (tmp_path / "CHANGELOG.md").write_text("## [Unreleased]\n")
+    assert not passes(f"v{PROJECT['version']}")
 
 
 # ---- make, with a stand-in for Python that writes down what it is asked to do
