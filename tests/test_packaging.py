@@ -143,16 +143,14 @@ def test_wheel_holds_every_module_and_the_reference_data(tmp_path: Path) -> None
         names = set(archive.namelist())
         info = f"pinnfluence-{PROJECT['version']}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
     package = source / "pinnfluence"
-    expected = {
-        path.relative_to(source).as_posix()
-        for path in package.rglob("*")
-        if path.suffix in {".py", ".npz"}
-    }
+    expected = {p.relative_to(source).as_posix() for p in package.rglob("*") if p.is_file()}
     assert "pinnfluence/reference/influence_probe.npz" in expected
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"pinnfluence", info}
     assert f"{info}/licenses/LICENSE" in names
+    assert "pinnfluence = pinnfluence.__main__:main" in entry_points.splitlines()
     assert "License-Expression: BSD-3-Clause-Clear" in metadata.splitlines()
     assert "Requires-Python: >=3.11" in metadata.splitlines()
 

@@ -69,14 +69,14 @@ class Influence(DataInfluence):
             ``gauss-newton`` predicts retraining; ``paper`` reproduces the published figures.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
             rounding. None: from the memory that is free, see ``default_batch_size``.
-        stages: is told of the stages, for progress bars, and keeps their times.
+        stages: receives the stages, for progress bars, and keeps their times.
         stages_path: folder in which stages are kept as they complete, and from which they are
             taken by a later computation of the same bytes: with the same network, equations,
             points, recipe, batch size, machine, packages and source code. Those of others are
             removed. Blocks of points are kept half a minute apart, and so is a matrix while it is
             summed, which serves all dampings; eigenpairs and compression begin again. None: nothing
             is kept.
-        settings: names of problem, variant, ...: what else tells the model from others.
+        settings: names of problem, variant, ...: what else distinguishes the model from others.
         changes: settings of the recipe that are other than in it, such as ``damping=1e-3``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Flags by which scripts are told of a model, and the model that they mean."""
+"""Flags that name a model, and the model that they name."""
 
 from __future__ import annotations
 

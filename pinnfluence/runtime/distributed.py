@@ -194,7 +194,7 @@ def _asked_for() -> int:
 
 
 class _Group:
-    """The processes of a run, and the store in which they tell each other of errors."""
+    """The processes of a run, and the store in which they report errors to each other."""
 
     def __init__(self) -> None:
         global _size, _rank

@@ -51,7 +51,7 @@ class Row:
 
     @classmethod
     def of(cls, flat: Mapping[str, Any]) -> Row:
-        """The row again, from what ``flat`` made of it."""
+        """The row again, from the result of ``flat``."""
         rest = dict(flat)
         pearson, spearman, slope = (
             Figure(**rest.pop(name)) for name in ("pearson", "spearman", "slope")
