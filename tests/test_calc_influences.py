@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_library(model: Path, test_x: Path, tmp_path: Pa
     found = pinnfluence.load_scores(tmp_path / "scores")
     trained = pinnfluence.load_model(model)
     points = np.load(test_x)
-    expected = pinnfluence.Influence(trained.pinn, trained.train_x).influence(points)
+    expected = pinnfluence.Influence(trained.pinn, trained.train_x, "paper").influence(points)
     for quantity in QUANTITIES:
         np.testing.assert_allclose(
             np.asarray(found[quantity][:]), np.asarray(expected[quantity][:]), rtol=1e-5, atol=1e-9

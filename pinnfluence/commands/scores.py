@@ -42,7 +42,11 @@ def make_parser() -> Parser:
     add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
     add("--activation", help="gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
-    add("--recipe", default="paper", help="paper or gauss-newton: sets the next five")
+    add(
+        "--recipe",
+        help="paper or gauss-newton: sets the next five (default: paper, the published scores; "
+        "with --model gauss-newton, which predicts retraining)",
+    )
     add("--curvature", help="matrix that is inverted: hessian, gauss-newton, ...")
     add("--weighting", help="of loss terms: uniform (all 1), or training (as they were trained)")
     add("--rank", help="number of eigenpairs, or full")
@@ -82,7 +86,8 @@ def recipe(arguments: argparse.Namespace) -> Recipe:
     rank, damping = arguments.rank, arguments.damping
     changes["rank"] = None if rank is None else rank_of(rank)
     changes["damping"] = None if damping is None else damping_of(damping)
-    return recipe_of(arguments.recipe, **changes)
+    usual = "gauss-newton" if arguments.model else "paper"
+    return recipe_of(arguments.recipe or usual, **changes)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def text(report: Findings) -> str:
     """One screen: how wrong, where, between the points, because of what, what to do next."""
     errors = [_quantity(report, name, error) for name, error in report.errors.items()]
     measures = [
-        f"  {name}: {before:.6g} by the network, {corrected_measure(report, name)}"
+        f"  {name}: {before:.6g} by the network; corrected: {corrected_measure(report, name)}"
         for name, (before, _) in report.measures.items()
     ]
     sections = (
@@ -99,10 +99,10 @@ def size(error: QuantityError) -> str:
 def corrected_measure(report: Findings, name: str) -> str:
     """A measure of the corrected fields: as uncertain, in parts of its correction, as they are."""
     if not report.reliable:
-        return "no usable estimate of the right value"
+        return "no usable estimate"
     before, after = report.measures[name]
     half_width = max(error.half_width for error in report.errors.values())
-    return f"{after:.6g} +- {half_width * abs(after - before):.1g} corrected"
+    return f"{after:.6g} +- {half_width * abs(after - before):.1g}"
 
 
 def place(inputs: Sequence[str], x: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from pinnfluence.curvature.matrix_store import STAGE
-from pinnfluence.curvature.recipe import PAPER, Recipe, recipe_of
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, Recipe, recipe_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.batch_size import default_batch_size
 from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
@@ -66,6 +66,7 @@ class Influence(DataInfluence):
         train_x: training points ``[n_train, n_inputs]`` as stored, float32; None takes those of
             the ``dde.Model``.
         recipe: how the inverse curvature is approximated; by name, or a ``Recipe``.
+            ``gauss-newton`` predicts retraining; ``paper`` reproduces the published figures.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
             rounding. None: from the memory that is free, see ``default_batch_size``.
         stages: receives the stages, for progress bars, and keeps their times.
@@ -94,7 +95,7 @@ class Influence(DataInfluence):
         self,
         model: Pinn | Any,
         train_x: np.ndarray | Tensor | None = None,
-        recipe: Recipe | str = PAPER,
+        recipe: Recipe | str = GAUSS_NEWTON,
         batch_size: int | None = None,
         stages: Stages | None = None,
         stages_path: str | Path | None = None,
