@@ -30,24 +30,24 @@ def make_parser() -> Parser:
     )
     flags.add_model_flags(parser)
     add = parser.add_argument
-    add("--fresh", type=int, help="fresh points to draw (default: twice the training's)")
+    add("--fresh", type=int, help="number of fresh points (default: twice the training points)")
     own = parser.add_mutually_exclusive_group()
     own.add_argument("--fresh_x_path", type=Path, help="fresh points of your own, .npy")
     own.add_argument(
         "--fresh_model",
         metavar="SCRIPT.PY:FUNCTION",
-        help="where --model is of torch_model: a function that returns what torch_model makes of "
-        "the same network at fresh points of each term",
+        help="for a --model made by torch_model: a function that returns torch_model of the same "
+        "network at fresh points of each term",
     )
-    add("--seed", type=int, default=0, help="of the fresh points")
+    add("--seed", type=int, default=0, help="random seed of the fresh points")
     add(
         "--quantities",
         nargs="+",
-        help="whose errors are asked for: outputs, derived quantities such as speed, derivatives "
-        "such as u_x (default: the outputs)",
+        help="outputs, derived quantities such as speed, or derivatives such as u_x, whose errors "
+        "are estimated (default: the outputs)",
     )
     add("--save_path", type=Path, help="folder of the report (default: <model>_diagnosis)")
-    add("--threads", type=int, help="processor threads (default: all)")
+    add("--threads", type=int, help="number of processor threads (default: all)")
     return parser
 
 

@@ -18,7 +18,7 @@ def make_parser() -> Parser:
         "scores",
         type=Path,
         nargs="*",
-        help="score files of calc_influences.py, or their folders (default: those of --model)",
+        help="score files of pinnfluence scores, or their folders (default: those of --model)",
     )
     add("-o", "--output", type=Path, default=Path("explorer.html"), help="the file to write")
     networks = parser.add_mutually_exclusive_group()
@@ -27,18 +27,18 @@ def make_parser() -> Parser:
         type=Path,
         nargs="+",
         default=[],
-        help="the models, in the order of the scores (default: x for x_influences); for the "
-        "predicted fields and the estimated errors",
+        help="the models of the scores, in their order, for predicted fields and estimated errors "
+        "(default: x for x_influences)",
     )
     networks.add_argument(
         "--model",
         metavar="SCRIPT.PY:FUNCTION",
         nargs="+",
         default=[],
-        help="or functions of scripts of your own that return them; THE CODE OF THE SCRIPTS IS RUN",
+        help="or functions of your own scripts that return models; THE CODE OF THE SCRIPTS IS RUN",
     )
-    add("--test_points", type=int, help="at most so many a model (default: 4000)")
-    add("--rank", type=int, help="embeddings of more factors are reduced to so many (default: 64)")
+    add("--test_points", type=int, help="largest number of test points of a model (default: 4000)")
+    add("--rank", type=int, help="largest number of factors of the scores (default: 64)")
     return parser
 
 

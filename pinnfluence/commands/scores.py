@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     parser = Parser(
         description=COMMANDS["scores"],
-        epilog="What is computed is kept in .stages of --save_path as it completes: the same "
-        "command goes on after an interruption, and with other test points the curvature and the "
-        "training side are taken from there. It may be removed. Scores that are there are not "
-        "made again. Under torchrun, all processes share the points.",
+        epilog="Finished parts are kept in .stages of --save_path, which may be removed: the same "
+        "command goes on after an interruption, and with other test points it reuses the curvature "
+        "and the training side. Scores that exist are not computed again. Under torchrun, all "
+        "processes share the points.",
     )
     flags.add_model_flags(parser)
     add = parser.add_argument
@@ -37,35 +37,35 @@ def make_parser() -> Parser:
         type=Path,
         help="test points, .npy (default: the reference's; with --model the training's)",
     )
-    add("--test_points", type=int, help="so many of the test points, drawn at random")
+    add("--test_points", type=int, help="number of these, drawn at random (default: all)")
     add("--broken", action="store_true", help="short for --variant broken")
-    add("--layers", type=int, nargs="+", help="widths of all layers, to be checked")
-    add("--activation", help="gelu, sigmoid, silu, sin, swish or tanh")
+    add("--layers", type=int, nargs="+", help="widths of all layers, compared with the checkpoint")
+    add("--activation", help="activation: gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
     add(
         "--recipe",
         help="paper or gauss-newton: sets the next five (default: paper, the published scores; "
         "with --model gauss-newton, which predicts retraining)",
     )
-    add("--curvature", help="matrix that is inverted: hessian, gauss-newton, ...")
-    add("--weighting", help="of loss terms: uniform (all 1), or training (as they were trained)")
+    add("--curvature", help="matrix that is inverted: hessian or gauss-newton")
+    add("--weighting", help="of loss terms: uniform (all 1) or training (as trained)")
     add("--rank", help="number of eigenpairs, or full")
-    add("--inverse", help="method: full (the cheapest), dense, randomised, residual-space, ...")
+    add("--inverse", help="by full (the cheapest), dense, randomised, residual-space, ...")
     add("--damping", help="number added to the diagonal, or auto")
-    leverage = "a removed point takes its curvature along (gauss-newton at full rank)"
+    leverage = "take account of the curvature that a removed point takes along"
     add("--leverage", action="store_true", default=None, help=leverage)
-    add("--batch_size", type=int, help="points whose derivatives are held at a time")
+    add("--batch_size", type=int, help="number of points whose derivatives are in memory at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <model>_influences)")
     add(
         "--device",
         default="auto",
         help="auto (an accelerator if any; of --model, where it is), cpu, ...",
     )
-    add("--dtype", default="float64", choices=("float32", "float64"), help="of gradients")
-    add("--threads", type=int, help="processor threads (default: all)")
-    add("--dense", action="store_true", help="write influence_arrs.npz with whole matrices, too")
-    add("--restart", action="store_true", help="compute all again, whatever is there")
-    add("--dry-run", action="store_true", help="print what it would cost, and stop")
+    add("--dtype", default="float64", choices=("float32", "float64"), help="precision")
+    add("--threads", type=int, help="number of processor threads (default: all)")
+    add("--dense", action="store_true", help="also write whole matrices, influence_arrs.npz")
+    add("--restart", action="store_true", help="compute everything again")
+    add("--dry-run", action="store_true", help="print time, memory and disk needed, and stop")
     return parser
 
 

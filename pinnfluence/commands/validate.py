@@ -34,18 +34,18 @@ def make_parser() -> Parser:
         type=Path,
         help="test points, .npy (default: some of the reference's; with --model the training's)",
     )
-    add("--removed", type=int, help="removals (default: all points, or 50 groups)")
-    add("--added", type=int, help="instead of removals, single new points that are added")
-    add("--test_points", type=int, default=300, help="test points, drawn at random")
+    add("--removed", type=int, help="number of removals (default: all points, or 50 groups)")
+    add("--added", type=int, help="number of new points that are added instead")
+    add("--test_points", type=int, default=300, help="number of test points, drawn at random")
     add("--proximal", type=float, nargs="+", default=PROXIMAL, help="weights of the proximal term")
-    add("--polish", type=float, help="first minimise the loss with this proximal weight")
-    add("--group_size", type=int, default=1, help="training points that are removed together")
+    add("--polish", type=float, help="first minimise the loss, with this proximal weight")
+    add("--group_size", type=int, default=1, help="training points removed together")
     add("--halves", type=int, default=0, help="random halves, for the linear datamodeling score")
-    add("--renormalise", action="store_true", help="weights over the points left, as DeepXDE would")
-    add("--tolerance", type=float, default=1e-5, help="gradient norm, of a typical point's")
-    add("--full", action="store_true", help="all curvatures, ranks and dampings at the headline")
-    add("--processes", type=int, default=os.cpu_count() or 1, help="that retrain side by side")
-    add("--seed", type=int, default=0, help="of the points that are drawn")
+    add("--renormalise", action="store_true", help="divide by the number of points left")
+    add("--tolerance", type=float, default=1e-5, help="of the gradient, over a point's")
+    add("--full", action="store_true", help="compare all curvatures, ranks and dampings")
+    add("--processes", type=int, default=os.cpu_count() or 1, help="retrainings side by side")
+    add("--seed", type=int, default=0, help="random seed of the points that are drawn")
     add("--save_path", type=Path, help="folder of the results (default: <model>_validation)")
     return parser
 

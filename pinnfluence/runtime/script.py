@@ -23,7 +23,7 @@ class _WithDefaults(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        if default is None or default is False or default == argparse.SUPPRESS or "default" in text:
+        if default in (None, False, [], argparse.SUPPRESS) or "default" in text:
             return text
         values = default if isinstance(default, (list, tuple)) else [default]
         return f"{text} (default: {' '.join(map(str, values))})"

@@ -236,7 +236,7 @@ def load_scores(
     """
     path = _score_path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no score file at {path}; make one with calc_influences.py")
+        raise FileNotFoundError(f"no score file at {path}; make one with pinnfluence scores")
     if path.suffix == ".npz":
         try:
             return DenseScores(map_npz(path), outputs)
