@@ -296,48 +296,49 @@ def test_old_python_is_refused_in_one_line(clone: Clone) -> None:
     assert not (clone.root / ".venv").exists()
 
 
-def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clone) -> None:
-    def scores(model: str) -> str:
-        folder = f"model_zoo/{model}"
-        return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
+PREDICTED = ("good", "broken", "bad")
+NOTEBOOK = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
+EXPLORER = "python explore.py {} -o build/explorer.html".format(
+    " ".join(f"model_zoo/{model}_gauss-newton_influences" for model in PREDICTED)
+)
 
-    notebook = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
-    explorer = (
-        "python explore.py model_zoo/good_influences model_zoo/broken_influences "
-        "model_zoo/bad_influences -o build/explorer.html"
-    )
-    assert clone.make("demo")[2:] == [*map(scores, MODELS), notebook, explorer]
+
+def paper(model: str) -> str:
+    folder = f"model_zoo/{model}"
+    return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
+
+
+def predicting(model: str) -> str:
+    flags = "--recipe gauss-newton --test_points 1000"
+    folder = f"model_zoo/{model}_gauss-newton_influences"
+    return f"python calc_influences.py --checkpoint model_zoo/{model} {flags} --save_path {folder}"
+
+
+def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clone) -> None:
+    everything = [*map(paper, MODELS), *map(predicting, PREDICTED), NOTEBOOK, EXPLORER]
+    assert clone.make("demo")[2:] == everything
     assert clone.make("demo") == []
     os.utime(clone.root / "model_zoo" / "bad" / "lbfgs-1.pt")
-    assert clone.make("demo") == [scores("bad"), notebook, explorer]
+    assert clone.make("demo") == [paper("bad"), predicting("bad"), NOTEBOOK, EXPLORER]
     (clone.root / "model_zoo" / "bad" / "state.pt").touch()  # a run state is no model
     assert clone.make("demo") == []
     os.utime(clone.root / "pinnfluence" / "errors.py")
-    assert clone.make("demo") == [*map(scores, MODELS), notebook, explorer]
+    assert clone.make("demo") == everything
     shutil.rmtree(clone.root / "figures")
-    assert clone.make("demo") == [notebook]
+    assert clone.make("demo") == [NOTEBOOK]
     printed = clone.run("make", "demo").stdout
     assert str(clone.root / "figures") in printed
     assert str(clone.root / "build" / "explorer.html") in printed
 
 
 def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone) -> None:
-    compute = "python calc_influences.py --checkpoint model_zoo/{0}"
-    paper = compute + " --save_path model_zoo/{0}_influences"
-    other = compute + " --recipe gauss-newton --test_points 1000"
-    other += " --save_path model_zoo/{0}_gauss-newton_influences"
     clone.make("demo")
-    assert clone.make("recipes") == [
-        *map(paper.format, SEEDS),
-        *map(other.format, ("good", "broken", "bad", *SEEDS)),
-    ]
+    assert clone.make("recipes") == [*map(paper, SEEDS), *map(predicting, SEEDS)]
     assert clone.make("recipes") == []
-    assert clone.make("demo") == [
-        "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
-    ]
+    assert clone.make("demo") == [NOTEBOOK]
     assert clone.make("demo") == []
     os.utime(clone.root / "pinnfluence" / "errors.py")  # what make demo does not need stays
-    assert not any("gauss-newton" in call or "bad_4" in call for call in clone.make("demo"))
+    assert not any("bad_4" in call for call in clone.make("demo"))
 
 
 def test_zoo_trains_the_models(clone: Clone) -> None:
