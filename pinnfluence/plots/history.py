@@ -104,7 +104,7 @@ def mark_optimisers(
 
 
 def optimisers(config: Mapping[str, Any], last: float) -> Iterator[tuple[int, str]]:
-    """Each optimiser with the step at which it began, where the settings and the last step tell it.
+    """Each optimiser with the step at which it began, where settings and the last step show it.
 
     L-BFGS may stop early; then it is not known where Levenberg-Marquardt (LM) took over.
     """
