@@ -14,7 +14,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation
 
 from pinnfluence.plots.style import COLUMN, PAGE
@@ -151,8 +151,9 @@ def add_colour_bar(
         bar.formatter = LogFormatterSciNotation()
     else:
         bar.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
-        bar.formatter = ScalarFormatter(useMathText=True)
-        bar.formatter.set_powerlimits((-3, 4))
+        bar.formatter = FuncFormatter(
+            lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+        )
     bar.minorticks_off()
     bar.update_ticks()
     bar.outline.set_linewidth(0.6)
