@@ -83,7 +83,7 @@ def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, targ
     assert field_of(pressure[1]).colorbar.extend == "max", "the bar is that of both"
     velocity = np.reshape(main_axes(figure), (4, 3))[1]
     assert field_of(velocity[1]).colorbar.extend == "max"
-    beyond = 100 * np.mean(predicted["p"] > target["p"].max())
+    beyond = 100 * np.mean(predicted["p"] > 1.005 * target["p"].max())
     note = pressure[0].get_title(loc="right")
     assert note == f"{beyond:.1g} % beyond the colours, to {predicted['p'].max():.2g}"
     assert not pressure[1].get_title(loc="right")

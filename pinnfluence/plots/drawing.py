@@ -174,7 +174,8 @@ def _size(axis: Axes) -> tuple[float, float]:
 
 def note_clipped(axis: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
     """Say above the map which part of the points lies beyond the colours, and how far."""
-    beyond = (values < limits[0]) | (values > limits[1])
+    margin = 0.005 * (limits[1] - limits[0])  # that of the colour bar's ends
+    beyond = (values < limits[0] - margin) | (values > limits[1] + margin)
     if beyond.any():
         farthest = values[np.argmax(np.abs(values))]
         share = 100 * beyond.mean()
