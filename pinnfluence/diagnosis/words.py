@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pinnfluence.diagnosis.findings import Findings, QuantityError
-from pinnfluence.diagnosis.new_points import largest_apart, named
+from pinnfluence.diagnosis.new_points import largest_apart
 
 BETWEEN = 10.0
 """Ratio of fresh to training loss above which a network does not fit between its points."""
@@ -262,43 +261,3 @@ def unfinished(report: Findings) -> bool:
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
     return report.decrease >= UNFINISHED and own > NOTHING * new
-
-
-def figures(report: Findings) -> dict[str, Any]:
-    """All figures of a report by name, for JSON."""
-    estimate = report.estimate
-    return {
-        "verdict": verdict(report),
-        "reliable": report.reliable,
-        "errors": {
-            name: vars(error)
-            | {
-                "half_width": error.half_width,
-                "at_least": error.at_least,
-                "reliable": error.reliable,
-            }
-            for name, error in report.errors.items()
-        },
-        "terms": {name: vars(term) for name, term in report.terms.items()},
-        "weights": report.slopes,
-        "measures": {
-            name: {"network": before, "corrected": after}
-            for name, (before, after) in report.measures.items()
-        },
-        "unexplained": estimate.unexplained,
-        "newton_steps": estimate.n_steps,
-        "dampings": [
-            {"part_of_largest_eigenvalue": trial.part, "loss": trial.loss}
-            for trial in estimate.trials
-            if np.isfinite(trial.part)
-        ],
-        "effective_parameters": report.press.effective,
-        "interpolated": report.press.interpolated,
-        "damping": report.damping,
-        "decrease": report.decrease,
-        "advice": advice(report),
-        "new_points": named(report),
-        "n_fresh": len(report.fresh_x),
-        "n_train": len(report.train_x),
-        "n_params": report.pinn.n_params,
-    }
