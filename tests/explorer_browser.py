@@ -66,7 +66,7 @@ def browser():
 
 
 @contextlib.contextmanager
-def opened(browser, path, **settings):
+def opened(browser, path, address="#show=selection", **settings):
     """The page, ready; afterwards: no errors in the console, nothing asked of the network."""
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
     page = context.new_page()
@@ -74,7 +74,7 @@ def opened(browser, path, **settings):
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + address)
     page.wait_for_selector("body[data-ready]")
     yield page
     settle(page)

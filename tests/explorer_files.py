@@ -56,14 +56,14 @@ def load(path: Path) -> Scores:
     return scores
 
 
-def read_page(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A page's description and the bytes of its blobs."""
+def read_page(path: Path, problem: int = 0) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The description of one of a page's problems, and the bytes of the page's blobs."""
     text = path.read_text("utf-8")
     blobs = re.findall(r'<script type="text/plain" id="blob-(\w+)">(.*?)</script>', text, re.DOTALL)
     described = re.search(r'id="description">(.*?)</script>', text, re.DOTALL)
     assert described is not None
     found = {name: zlib.decompress(b64decode(content)) for name, content in blobs}
-    return json.loads(described.group(1)), found
+    return json.loads(described.group(1))["problems"][problem], found
 
 
 def read_array(blob: bytes, entry: dict[str, Any]) -> np.ndarray:

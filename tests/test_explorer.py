@@ -15,7 +15,7 @@ from pinnfluence.diagnosis import files as files_of_diagnosis
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.explorer import packing, payload, write_explorer
 from pinnfluence.explorer.points import covering_points
-from pinnfluence.explorer.sources import find_sources
+from pinnfluence.explorer.opening import find_sources
 from pinnfluence.models.trained_model import folder_beside, load_model
 from pinnfluence.problems import burgers, cylinder_flow, heat
 from pinnfluence.scores import tensor_file
@@ -259,7 +259,8 @@ def test_many_or_large_models_have_fewer_test_points(files, monkeypatch):
         n_test = payload.affordable_points(sources, 240, 64)
         assert 10 < n_test < 240
         description, blobs = payload.build_payload(sources, rank=64)
-        assert {model["n_test"] for model in description["models"]} == {n_test}
+        (problem,) = description["problems"]
+        assert {model["n_test"] for model in problem["models"]} == {n_test}
         sizes.append(sum(map(len, blobs.values())))
         assert sizes[-1] < 1.3 * limit  # points and fields weigh more in small pages
     assert sizes[1] > 1.15 * sizes[0]
@@ -382,25 +383,24 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
     replace_train(scores, {term: broken}).save(tmp_path / "nan")
     with pytest.raises(InputError, match=f"the term {term} has NaN or infinity at"):
         write_explorer(path, [tmp_path / "nan"])
-    scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
-    scores.save(tmp_path / "other")
-    with pytest.raises(
-        InputError, match=r"expected models of one problem, found second .* and other"
-    ):
-        write_explorer(path, [files[1], tmp_path / "other"])
     assert not path.exists()
 
 
 def test_heat_and_burgers_are_two_problems(tmp_path):
-    """Both have u of x and t; one page would show the one in the place of the other."""
+    """Both have u of x and t; none is drawn in the place of the other."""
     for problem in (heat.PROBLEM, burgers.PROBLEM):
         assert problem.reference is not None
         points = problem.reference().points
         make_model(tmp_path / problem.name, problem, points[::997], points[::409])
-    paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers")]
-    with pytest.raises(InputError, match=r"one problem, found heat \(heat, .*burgers \(burgers, "):
-        write_explorer(tmp_path / "page.html", paths)
-    assert not (tmp_path / "page.html").exists()
+    paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers", "heat")]
+    write_explorer(tmp_path / "page.html", paths)
+    shown = [read_page(tmp_path / "page.html", number) for number in (0, 1)]
+    assert [description["name"] for description, _ in shown] == ["heat", "burgers"]
+    assert [len(description["models"]) for description, _ in shown] == [2, 1]
+    for (description, blobs), path in zip(shown, paths, strict=False):
+        model = description["models"][0]
+        train_x = read_array(blobs[model["blob"]], model["train_x"])
+        np.testing.assert_array_equal(train_x, load(path).train_x)
 
 
 def test_script(files, tmp_path):

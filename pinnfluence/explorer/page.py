@@ -1,9 +1,10 @@
-"""The page: template, style and scripts put around the payload, in one file that needs no other.
+"""The page: template, style and script put around the payload, in one file that needs no other.
 
-Drawn by hand-written code of 88 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
-are 1.65 MB: it has no glyph for a field between scattered points, so that the map, and nearly all
-of the page besides, would still be code like this. Here a click multiplies embeddings, and a table
-of each pixel's triangle turns the values into an image. Sizes and times: ``docs/performance.md``.
+The script is bundled from the modules in ``web/src`` by ``make explorer-bundle``. It draws on plain
+canvases rather than by Bokeh 3.9, whose inline scripts are 1.65 MB: it has no glyph for a field
+between scattered points, so that the map, and nearly all of the page besides, would still be code
+like this. Here a click multiplies embeddings, and a table of each pixel's triangle turns the values
+into an image. Sizes and times: ``docs/performance.md``.
 """
 
 from __future__ import annotations
@@ -15,24 +16,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pinnfluence.explorer.opening import find_sources
 from pinnfluence.explorer.payload import RANK, TEST_POINTS, build_payload
-from pinnfluence.explorer.sources import Source, find_sources
+from pinnfluence.explorer.sources import Source
 from pinnfluence.storage.files import write_bytes
-
-SCRIPTS = (
-    "data.js",
-    "colour.js",
-    "geometry.js",
-    "dots.js",
-    "state.js",
-    "address.js",
-    "panel.js",
-    "pointer.js",
-    "details.js",
-    "export.js",
-    "main.js",
-)
-"""In the order in which they need each other."""
 
 
 def write_explorer(
@@ -55,7 +42,8 @@ def write_explorer(
 
     Args:
         path: the file to write.
-        score_files: score files or their folders, one a model, all of one problem.
+        score_files: score files or their folders, one a model. Models of one problem are drawn
+            together; a page of several problems has a switch between them.
         checkpoints: of the networks, in the same order; by default that of ``x_influences`` is
             looked for in ``x``. Without one there is no predicted field behind the points.
         n_test: at most so many test points a model, chosen to cover the domain; fewer where the
@@ -80,7 +68,7 @@ def write_explorer(
 
 def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
     """The page as text."""
-    models = description["models"]
+    models = [model for problem in description["problems"] for model in problem["models"]]
     names = [str(model["name"]) for model in models]
     recipes = dict.fromkeys(map(_recipe, models))
     parts = {
@@ -93,18 +81,12 @@ def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
             f'<script type="text/plain" id="blob-{name}">{text}</script>'
             for name, text in blobs.items()
         ),
-        "script": _script(),
+        "script": _static("explorer.js"),
     }
     head, *rest = _static("page.html").split("@")
     # Every second piece is a name: the template has no other @.
     texts = [parts[piece] if number % 2 == 0 else piece for number, piece in enumerate(rest)]
     return head + "".join(texts)
-
-
-def _script() -> str:
-    """All scripts in one scope of their own."""
-    code = "\n".join(_static(name) for name in SCRIPTS)
-    return f'(() => {{\n"use strict";\n{code}}})();'
 
 
 def _recipe(model: Mapping[str, Any]) -> str:

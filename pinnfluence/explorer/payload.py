@@ -20,8 +20,8 @@ from pinnfluence.explorer.packing import (
     reduced,
 )
 from pinnfluence.explorer.points import covering_points
-from pinnfluence.explorer.sources import Source
-from pinnfluence.problem.labels import LOSSES, plain_unit
+from pinnfluence.explorer.sources import Source, by_problem
+from pinnfluence.problem.labels import LOSSES, distinct, plain_unit
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
 
@@ -40,6 +40,7 @@ BYTES_PER_NUMBER = 2.45
 LEAST_POINTS = 500
 """But no fewer test points than these, whatever the size."""
 
+FIRST = np.zeros(1, np.int32)
 NO_TRIANGLES = np.zeros((0, 3), np.int32)
 
 ERROR_ROWS = 250
@@ -72,20 +73,46 @@ class Blob:
         """All arrays, deflated, in base64; the same arrays give the same text."""
         return base64.b64encode(zlib.compress(b"".join(self.parts), 9)).decode()
 
+    def name(self, kind: str, blobs: dict[str, str]) -> str:
+        """Put the text among the others, under the next number of its kind."""
+        name = f"{kind}{sum(other.startswith(kind) for other in blobs)}"
+        blobs[name] = self.text()
+        return name
+
 
 def build_payload(
     sources: Sequence[Source], n_test: int = TEST_POINTS, rank: int = RANK
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The page's description, and the text of each blob by name.
+    """The page's description, a list of problems, and the text of each blob by name.
 
-    Models with the same test points share those and a mesh. For many or large models there are
-    fewer test points than ``n_test``, see ``affordable_points``.
+    For many or large models there are fewer test points than ``n_test``, see
+    ``affordable_points``.
     """
+    n_test = affordable_points(sources, n_test, rank)
+    blobs: dict[str, str] = {}
+    groups = by_problem(sources)
+    names = distinct([_title(group[0]) for group in groups])
+    problems = [
+        {"name": name, **_problem(group, n_test, rank, blobs)}
+        for name, group in zip(names, groups, strict=True)
+    ]
+    return {"problems": problems}, blobs
+
+
+def _title(source: Source) -> str:
+    """The problem's name; without one what is a function of what."""
+    if source.problem is not None:
+        return source.problem.name
+    return f"{', '.join(source.fields)} of {', '.join(source.inputs)}"
+
+
+def _problem(
+    sources: Sequence[Source], n_test: int, rank: int, blobs: dict[str, str]
+) -> dict[str, Any]:
+    """Models of one problem; those with the same test points share them and a mesh."""
     models: list[dict[str, Any]] = []
     meshes: list[dict[str, Any]] = []
-    blobs: dict[str, str] = {}
     numbers: dict[bytes, int] = {}
-    n_test = affordable_points(sources, n_test, rank)
     for source in sources:
         test_x = source.scores.test_x
         conditions = [e.rows for e in source.scores.test.values() if 0 < len(e.rows) < len(test_x)]
@@ -94,13 +121,13 @@ def build_payload(
         if key not in numbers:
             numbers[key] = len(meshes)
             blob = Blob()
-            meshes.append(_mesh(source, chosen, blob))
-            blobs[f"mesh{numbers[key]}"] = blob.text()
+            mesh = _mesh(source, chosen, blob)
+            meshes.append(mesh | {"blob": blob.name("mesh", blobs)})
         blob = Blob()
-        models.append({"mesh": numbers[key], **model_payload(source, chosen, rank, blob)})
-        blobs[f"model{len(models) - 1}"] = blob.text()
+        model = {"mesh": numbers[key], **model_payload(source, chosen, rank, blob)}
+        models.append(model | {"blob": blob.name("model", blobs)})
     first = sources[0]
-    description = {
+    return {
         "axes": list(first.inputs),
         "equal": first.problem is not None and not first.problem.has_time,
         "units": _units(first),
@@ -108,7 +135,6 @@ def build_payload(
         "meshes": meshes,
         "models": models,
     }
-    return description, blobs
 
 
 def affordable_points(sources: Sequence[Source], n_test: int, rank: int) -> int:
@@ -130,12 +156,13 @@ def affordable_points(sources: Sequence[Source], n_test: int, rank: int) -> int:
 def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> dict[str, Any]:
     """One model: what it is, its embeddings in half precision, and how far its scores are off."""
     scores, metadata = source.scores, source.scores.metadata
-    exact = scores.train, at_points(scores.test, chosen, len(scores.test_x))
-    train, test = reduced(*exact, rank)
+    test = at_points(scores.test, chosen, len(scores.test_x))
+    integrals = source.integrals()
+    rows = {f"integral {name}": Embedding(i.embedding, FIRST) for name, i in integrals.items()}
+    train, small = reduced(scores.train, test | rows, rank)
     shown_train, terms = _halves(train, len(scores.train_x), blob)
-    shown_test, quantities = _derived_halves(test, source, len(chosen), blob)
-    predicted = source.predicted(chosen)
-    estimated, helping = (f(scores.test_x[chosen]) for f in (source.estimated, source.helping))
+    shown_test, quantities = _derived_halves({k: small[k] for k in test}, source, len(chosen), blob)
+    shown = shown_train, shown_test
     return {
         "name": source.name,
         "rank": next(iter(train.values())).values.shape[1],
@@ -143,18 +170,42 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
         "n_test": len(chosen),
         "n_test_of_file": len(scores.test_x),
         "recipe": metadata.get("recipe", {}),
+        "damping": metadata.get("damping"),
         **_worth(metadata.get("recipe", {})),
+        "agreement": source.agreement(),
         "groups": scores.groups,
         "train_x": blob.add(scores.train_x.astype(np.float32)),
         "test_index": blob.add(chosen.astype(np.int32)),
         "terms": terms,
         "quantities": {k: {"loss": k in scores.terms, **quantities[k]} for k in test},
-        "predicted": {k: blob.add(v.astype(np.float32)) for k, v in predicted.items()},
-        "estimated": {k: blob.add(v.astype(np.float32)) for k, v in estimated.items()},
-        "helping": {k: blob.add(v.astype(np.float32)) for k, v in helping.items()},
-        "errors": errors(exact, (shown_train, shown_test), scores.groups, ERROR_ROWS),
+        "integrals": {
+            name: {
+                "vector": blob.add(small[f"integral {name}"].values[0]),
+                "value": one.value,
+                "error": one.error,
+            }
+            for name, one in integrals.items()
+        },
+        **_fields(source, chosen, blob),
+        "errors": errors((scores.train, test), shown, scores.groups, ERROR_ROWS),
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
+    }
+
+
+def _fields(source: Source, chosen: np.ndarray, blob: Blob) -> dict[str, Any]:
+    """What lies behind the points: at the test points, and the leverage at the training points."""
+    points = source.scores.test_x[chosen]
+    fields = {
+        "predicted": source.predicted(chosen),
+        "estimated": source.estimated(points),
+        "helping": source.helping(points),
+        "residual": source.residuals(points),
+        "leverage": source.leverage(),
+    }
+    return {
+        kind: {name: blob.add(values.astype(np.float32)) for name, values in named.items()}
+        for kind, named in fields.items()
     }
 
 
