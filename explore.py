@@ -38,7 +38,11 @@ def parse_arguments() -> argparse.Namespace:
         help="or functions of scripts of your own that return them; THE CODE OF THE SCRIPTS IS RUN",
     )
     add("--test_points", type=int, help="at most so many a model (default: 4000)")
-    add("--rank", type=int, help="embeddings of more factors are reduced to so many (default: 64)")
+    add(
+        "--rank",
+        type=int,
+        help="embeddings of more factors are reduced to so many (default: as many as 25 MB hold)",
+    )
     return parser.parse_args()
 
 
@@ -46,7 +50,7 @@ def main() -> None:
     arguments = parse_arguments()
 
     from pinnfluence.explorer import write_explorer  # here: the help comes at once
-    from pinnfluence.explorer.payload import RANK, TEST_POINTS
+    from pinnfluence.explorer.payload import TEST_POINTS
 
     for name in ("test_points", "rank"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
@@ -58,7 +62,7 @@ def main() -> None:
         arguments.scores,
         arguments.checkpoint,
         arguments.test_points or TEST_POINTS,
-        arguments.rank or RANK,
+        arguments.rank,
         arguments.model,
     )
     for source in sources:

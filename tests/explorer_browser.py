@@ -83,10 +83,46 @@ def opened(browser, path, address="#show=selection", **settings):
     assert [url for url in requests if not url.startswith(("file:", "blob:", "data:"))] == []
 
 
-@pytest.fixture
-def page(browser, written):
+@pytest.fixture(scope="session")
+def shared(browser, written):
     with opened(browser, written) as found:
         yield found
+
+
+@pytest.fixture
+def page(shared):
+    """The same page for many tests, each from the same state on."""
+    shared.mouse.move(0, 0)
+    shared.evaluate("() => explorer.open('#show=selection')")
+    settle(shared)
+    return shared
+
+
+def press(page, selector: str) -> None:
+    """A click, also on a button in a menu that is closed."""
+    page.locator(selector).dispatch_event("click")
+    settle(page)
+
+
+def slide(page, selector: str, value: float) -> None:
+    page.locator(selector).evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })) }", value
+    )
+    settle(page)
+
+
+REMEMBERED = "location.hash === explorer.address()"
+"""The page has seen that the choice rests: from then on it can be undone."""
+
+
+def drag(page, model: str, kind: str, places) -> None:
+    """The mouse pressed at the first of some places, and let go at the last."""
+    page.mouse.move(*pixel(page, model, kind, places[0]))
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*pixel(page, model, kind, place), steps=3)
+    page.mouse.up()
+    settle(page)
 
 
 def settle(page) -> None:
@@ -140,5 +176,4 @@ def choose(page, quantity: str, group: str = "all", scale: str = "removal") -> N
     page.click("#terms-summary")
     page.click(f"#terms-buttons [value={group}]")
     page.keyboard.press("Escape")
-    page.locator(f"#scale-choice label:has([value={scale}])").click()
-    settle(page)
+    press(page, f"#scale-choice [value={scale}]")

@@ -72,6 +72,9 @@ def read_array(blob: bytes, entry: dict[str, Any]) -> np.ndarray:
     if entry["type"] == "f2":
         low, high = np.frombuffer(blob, np.uint8, 2 * n, start).reshape(2, n).astype(np.uint16)
         values = (low + 256 * high).view(np.float16).astype(np.float64) * entry["scale"]
+    elif entry["type"] == "i1":
+        codes = np.frombuffer(blob, np.int8, n, start).reshape(entry["shape"])
+        values = codes * read_array(blob, entry["scales"])[:, None]
     else:
         values = np.frombuffer(blob, "<" + entry["type"], n, start)
     return values.reshape(entry["shape"])

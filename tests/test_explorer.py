@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from pinnfluence import InputError, Scores
 from pinnfluence.diagnosis import files as files_of_diagnosis
 from pinnfluence.diagnosis.corrected import corrected
-from pinnfluence.explorer import packing, payload, write_explorer
-from pinnfluence.explorer.points import covering_points
+from pinnfluence.explorer import packing, payload, size, write_explorer
 from pinnfluence.explorer.opening import find_sources
+from pinnfluence.explorer.points import covering_points
 from pinnfluence.models.trained_model import folder_beside, load_model
 from pinnfluence.problems import burgers, cylinder_flow, heat
 from pinnfluence.scores import tensor_file
@@ -249,21 +249,56 @@ def test_test_points_and_rank_are_limited(files, tmp_path):
     assert model["errors"]["u"]["rows"]["median"] > 1e-2  # and says what that costs
 
 
-def test_many_or_large_models_have_fewer_test_points(files, monkeypatch):
-    sources = find_sources(files)
-    assert payload.affordable_points(sources, 240, 64) == 240
-    monkeypatch.setattr(payload, "LEAST_POINTS", 10)
-    sizes = []
-    for limit in (70_000, 100_000):
-        monkeypatch.setattr(payload, "FILE_BYTES", limit)
-        n_test = payload.affordable_points(sources, 240, 64)
-        assert 10 < n_test < 240
-        description, blobs = payload.build_payload(sources, rank=64)
-        (problem,) = description["problems"]
-        assert {model["n_test"] for model in problem["models"]} == {n_test}
+def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatch):
+    sources, n_acting = find_sources(files), size.numbers(find_sources(files), 0, 1)
+    assert n_acting > sum(len(load(file).train_x) for file in files)
+    assert size.affordable(sources, 240, None) == size.Size(240, RANK, False)
+    monkeypatch.setattr(size, "LEAST_POINTS", 100)
+    found, sizes = [], []
+    for limit in (200_000, 130_000, 90_000, 40_000):
+        monkeypatch.setattr(size, "FILE_BYTES", limit)
+        found.append(size.affordable(sources, 240, None))
+        description, blobs = payload.build_payload(sources)
+        models = description["problems"][0]["models"]
+        assert {model["n_test"] for model in models} == {found[-1].n_test}
+        assert {model["rank"] for model in models} == {found[-1].rank}
+        assert {model["bits"] for model in models} == {8 if found[-1].narrow else 16}
         sizes.append(sum(map(len, blobs.values())))
-        assert sizes[-1] < 1.3 * limit  # points and fields weigh more in small pages
-    assert sizes[1] > 1.15 * sizes[0]
+    print(found, sizes)
+    assert found == sorted(found, key=lambda s: (-s.rank, s.narrow, -s.n_test))
+    assert found[0].n_test < 240
+    assert found[-1].rank < RANK
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_eight_bits_are_off_by_half_a_step():
+    values = np.random.default_rng(0).standard_normal((50, 9)) * 10.0 ** np.arange(50)[:, None]
+    values[7] = 0
+    shown = packing.from_narrow(*packing.narrow(values))
+    step = abs(values).max(1) / 127
+    assert (abs(shown - values) <= 0.5001 * step[:, None]).all()
+
+
+def test_typical_influence_is_the_root_mean_square(files):
+    scores = load(files[0])
+    n = len(scores.train_x), len(scores.test_x)
+    exact = np.square(np.asarray(scores["u"], np.float64))
+    typical = packing.typical(scores.train, scores.test, "u", n)
+    np.testing.assert_allclose(typical["row"], exact.mean(0) ** 0.5, rtol=1e-4)
+    np.testing.assert_allclose(typical["column"], exact.mean(1) ** 0.5, rtol=1e-4)
+
+
+def test_factors_that_are_left_out_are_those_of_losses(files):
+    """At half the rank, outputs are closer to the file when losses weigh less."""
+    scores = load(files[0])
+    exact = np.asarray(scores["u"], np.float64)
+
+    def error(less) -> float:
+        train, test = packing.reduced(scores.train, scores.test, RANK // 2, less)
+        total = sum(e.whole(len(scores.train_x)) for e in train.values())
+        return float(np.linalg.norm(test["u"].values @ total.T - exact))
+
+    assert error(scores.terms) < 0.5 * error(())
 
 
 def test_heat_has_axes_x_and_t(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnfluence.explorer.opening import find_sources
-from pinnfluence.explorer.payload import RANK, TEST_POINTS, build_payload
+from pinnfluence.explorer.payload import TEST_POINTS, build_payload
 from pinnfluence.explorer.sources import Source
 from pinnfluence.storage.files import write_bytes
 
@@ -27,15 +27,15 @@ def write_explorer(
     score_files: Sequence[str | Path],
     checkpoints: Sequence[str | Path] = (),
     n_test: int = TEST_POINTS,
-    rank: int = RANK,
+    rank: int | None = None,
     scripts: Sequence[str] = (),
 ) -> list[Source]:
     """Write one HTML file that shows any row or column of the influence matrices, without network.
 
     A click on a training point z_j draws ``Inf(f(x); z_j)`` over the domain, a click on a place x
     draws ``Inf(f(x); z_j)`` of all training points, for any quantity f in the files: positive
-    means that removing z_j raises f. The page multiplies embeddings in half precision and says how
-    far its numbers are from the files'. The same files give the same bytes.
+    means that removing z_j raises f. The page multiplies embeddings of 16 or 8 bits a number and
+    says how far its numbers are from the files'. The same files give the same bytes.
 
     Points of one coordinate are drawn as high as their influence. Of three or four, the first two
     are drawn, at the points in a slice of the others that sliders choose.
@@ -48,7 +48,7 @@ def write_explorer(
             looked for in ``x``. Without one there is no predicted field behind the points.
         n_test: at most so many test points a model, chosen to cover the domain; fewer where the
             file would pass 25 MB.
-        rank: embeddings of more factors are reduced to so many.
+        rank: embeddings of more factors are reduced to so many; None: as many as 25 MB hold.
         scripts: instead of checkpoints, functions that return the models, as
             ``script.py:function``; the scripts are run. Without ``score_files``, those that
             ``calc_influences.py`` writes beside the scripts are taken.

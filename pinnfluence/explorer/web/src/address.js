@@ -181,6 +181,7 @@ export async function fromAddress(hash) {
   const named = given.find(([name]) => name === "problem")?.[1] ?? page.problems[0].name;
   await showProblem(Math.max(0, page.problems.findIndex(({ name }) => name === named)));
   begin();
+  byId("list-term").value = "";
   const order = Object.keys(READERS);
   given.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
   const refused = given.filter(([name, text]) => !(Object.hasOwn(READERS, name) && READERS[name](text)));

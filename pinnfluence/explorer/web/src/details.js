@@ -133,7 +133,7 @@ function accuracy(model) {
   const found = targetOf(model)?.integral ? null : model.description.errors[state.quantity];
   if (!found) return `${model.name}: of ${state.target}, see its details.`;
   const { rows, columns } = found, { file_rank: fileRank, error_points: points, n_test: n, n_test_of_file: all, compression } = model.description;
-  const why = model.rank < fileRank ? `${model.rank} of the file's ${fileRank} factors, in half precision` : "embeddings in half precision";
+  const why = `${model.rank < fileRank ? `${model.rank} of the file's ${fileRank} factors` : "all factors"}, ${model.description.bits} bits a number`;
   const stated = compression[state.quantity];
   const file = stated ? ` The file itself is compressed: ${percent(stated.training_points.p95)} at the 95th percentile of its columns.` : "";
   return `${model.name}, ${labelOf(state.quantity)}: against the score file, numbers here are off by ` +

@@ -5,7 +5,7 @@ import { showChoices } from "./choices.js";
 import { listenToControls } from "./controls.js";
 import { sentence, showDetails, showRatio } from "./details.js";
 import { makeFormula } from "./formula.js";
-import { background, focused } from "./looks.js";
+import { background, focused, view } from "./looks.js";
 import { readInk } from "./panel.js";
 import { announce, byId, draw, listeners, panels, refresh } from "./redraw.js";
 import { page, state } from "./state.js";
@@ -14,7 +14,7 @@ import { listenToTour } from "./tour.js";
 
 // For scripts and tests: what is chosen, and where a place lies in the window.
 Object.assign(window, { explorer: {
-  state, page, refresh, background, address: toAddress,
+  state, page, refresh, background, focused, looks: () => view.current, address: toAddress, open: fromAddress,
   pixelOf(name, kind, place) {
     const panel = panels.find((p) => p.model.name === name && p.kind === kind);
     const { left, top } = panel.canvas.getBoundingClientRect(), [x, y] = panel.toPixel(place);

@@ -8,6 +8,9 @@ import { readArray, readFields, readPoints } from "./payload.js";
 /** @typedef {{ values: Float32Array, rows: ArrayLike<number> | null }} Embedding */
 /** @typedef {{ tests: number[], weights: number[], integral?: string }} Target */
 
+/** Points of the other side that a typical influence is taken over, where the file has none. */
+const SOME = 64;
+
 export class Mesh {
   constructor(description, buffer) {
     const { points, others } = readPoints(buffer, description.points);
@@ -209,40 +212,28 @@ export class Model {
   }
 
   /**
-   * The typical influence, the root mean square over all pairs: of each training point on the
-   * quantity at any test point, and on each test point of any training point.
+   * The typical influence, the root mean square over pairs: of each training point on the quantity
+   * anywhere, and on each test point of any training point. Of a field and all terms as the file
+   * has it; of others over some of the points of the other side.
    */
   typical(quantity, terms, factor) {
-    const train = this.trainSum(terms), { values: test, acts } = this.testSum(quantity);
-    const nTest = acts ? acts.reduce((sum, one) => sum + one, 0) : this.mesh.n;
-    return {
-      row: this.lengths(train, this.gram(test), factor / Math.sqrt(nTest)),
-      column: this.lengths(test, this.gram(train), factor / Math.sqrt(this.nTrain)),
-    };
+    const known = this.description.typical[quantity];
+    if (known && Object.keys(this.terms).every((term) => terms.includes(term))) {
+      const [row, column] = ["row", "column"].map((side) => readArray(this.buffer, known[side]).map((value) => value * factor));
+      return { row, column };
+    }
+    const train = this.trainSum(terms), { values: test } = this.testSum(quantity);
+    return { row: this.roots(train, test, factor), column: this.roots(test, train, factor) };
   }
 
-  gram(matrix) {
-    const { rank } = this, gram = new Float64Array(rank * rank);
-    for (let at = 0; at < matrix.length; at += rank) {
-      for (let a = 0; a < rank; a++) {
-        const value = matrix[at + a];
-        if (value !== 0) for (let b = a; b < rank; b++) gram[a * rank + b] += value * matrix[at + b];
-      }
+  /** Root mean squares of the products of each row with some rows of another matrix. */
+  roots(matrix, other, factor) {
+    const { rank } = this, n = matrix.length / rank, sums = new Float32Array(n), all = other.length / rank, step = Math.max(1, Math.floor(all / SOME));
+    let taken = 0;
+    for (let i = 0; i < all; i += step, taken++) {
+      const products = this.times(matrix, n, other.subarray(i * rank, (i + 1) * rank), factor);
+      for (let j = 0; j < n; j++) sums[j] += products[j] * products[j];
     }
-    return gram; // its upper half
-  }
-
-  lengths(matrix, gram, factor) {
-    const { rank } = this, result = new Float32Array(matrix.length / rank);
-    for (let i = 0, at = 0; i < result.length; i++, at += rank) {
-      let sum = 0;
-      for (let a = 0; a < rank; a++) {
-        let own = 0.5 * gram[a * rank + a] * matrix[at + a];
-        for (let b = a + 1; b < rank; b++) own += gram[a * rank + b] * matrix[at + b];
-        sum += 2 * own * matrix[at + a];
-      }
-      result[i] = Math.sqrt(Math.max(0, sum)) * factor;
-    }
-    return result;
+    return sums.map((sum) => Math.sqrt(sum / taken));
   }
 }

@@ -1,7 +1,7 @@
 // Numbers of the page: arrays out of their text.
 
 /**
- * @typedef {{ type: string, start: number, shape: number[], scale?: number }} Entry
+ * @typedef {{ type: string, start: number, shape: number[], scale?: number, scales?: any }} Entry
  */
 
 // All float16 codes as numbers; looking one up is faster than computing it.
@@ -33,11 +33,15 @@ export async function readBlob(name) {
 }
 
 /** @param {ArrayBuffer} buffer @param {Entry} entry @returns {any} */
-export function readArray(buffer, { type, start, shape, scale }) {
+export function readArray(buffer, { type, start, shape, scale, scales }) {
   const n = shape.reduce((product, length) => product * length, 1);
   if (type === "f4") return new Float32Array(buffer, start, n);
   if (type === "i4") return new Int32Array(buffer, start, n);
   if (type === "u2") return new Uint16Array(buffer, start, n);
+  if (type === "i1") {
+    const codes = new Int8Array(buffer, start, n), rows = readArray(buffer, scales), width = n / rows.length;
+    return Float32Array.from(codes, (code, i) => code * rows[Math.floor(i / width)]);
+  }
   const low = new Uint8Array(buffer, start, n), high = new Uint8Array(buffer, start + n, n);
   const values = new Float32Array(n);
   for (let i = 0; i < n; i++) values[i] = HALF[low[i] | (high[i] << 8)] * scale;
