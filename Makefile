@@ -17,7 +17,7 @@ SEEDS   := bad_43 bad_44
 OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
 GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py benchmarks/explorer_page.py,$(sort $(wildcard benchmarks/*.py)))
 
 DIAGNOSES := $(MODELS:%=model_zoo/%_diagnosis/report.json)
 

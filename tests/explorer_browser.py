@@ -111,7 +111,7 @@ def slide(page, selector: str, value: float) -> None:
     settle(page)
 
 
-REMEMBERED = "location.hash === explorer.address()"
+REMEMBERED = "() => location.hash === explorer.address()"
 """The page has seen that the choice rests: from then on it can be undone."""
 
 

@@ -26,7 +26,7 @@ const { outputFiles: [{ text }] } = await build({
   minify: true,
   legalComments: "none",
 });
-const notice = "// With d3-array, d3-color, d3-delaunay, d3-interpolate, d3-scale-chromatic and delaunator, " +
+const notice = "// With d3-array, d3-delaunay and delaunator, " +
   "copyright Mike Bostock, Observable and Mapbox (ISC licence), and robust-predicates (public domain).";
 const made = `// sources ${hash.digest("hex")}\n${notice}\n${text}`;
 if (made.includes("</script")) throw new Error("the script would end the page's element");

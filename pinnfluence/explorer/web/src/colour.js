@@ -1,7 +1,6 @@
 // Colours and the limits of their scales.
 
 import { ticks } from "d3-array";
-import { interpolateCividis } from "d3-scale-chromatic";
 import { words } from "./numbers.js";
 
 // Blue, neutral, orange: distinguished by every common kind of colour blindness. The neutral middle
@@ -10,6 +9,8 @@ const DIVERGING = {
   light: ["#08306b", "#2166ac", "#74add1", "#e9e9e6", "#f4a259", "#c8560a", "#662200"],
   dark: ["#d6ecff", "#7cc0f5", "#2f78b7", "#2a3037", "#b0601c", "#f2a14e", "#ffe6c4"],
 };
+// Of one sign: Cividis, from its light end on light pages and from its dark end on dark ones.
+const CIVIDIS = ["#fee838", "#e1cc55", "#c3b369", "#a59c74", "#8a8678", "#707173", "#575d6d", "#3b496c", "#123570", "#00224e"];
 const GREYS = { light: ["#ffffff", "#8f969d"], dark: ["#14181d", "#7d8791"] };
 
 /** Of loss terms, in their order: Okabe and Ito's colours, then their darker kin. */
@@ -31,14 +32,10 @@ function colourTable(stops) {
   });
 }
 
-/** Sequential: from the page's own shade to the far end of Cividis. @param {boolean} dark */
-const sequential = (dark) => Uint32Array.from({ length: 256 }, (_, i) =>
-  packed(interpolateCividis(dark ? 0.12 + (0.88 * i) / 255 : 1 - i / 255).match(/\d+/g).map(Number)));
-
 /** @param {boolean} dark */
 export function tables(dark) {
   const theme = dark ? "dark" : "light";
-  return { signed: colourTable(DIVERGING[theme]), greys: colourTable(GREYS[theme]), sequential: sequential(dark) };
+  return { signed: colourTable(DIVERGING[theme]), greys: colourTable(GREYS[theme]), sequential: colourTable(dark ? CIVIDIS.toReversed() : CIVIDIS) };
 }
 
 /** @param {number} colour */
