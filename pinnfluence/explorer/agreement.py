@@ -1,4 +1,4 @@
-"""How well scores predicted retraining, where ``validate.py`` was run on their model."""
+"""How well scores predicted retraining, where their model was validated."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def find_agreement(metadata: Mapping[str, Any], files: Iterable[Path]) -> dict[s
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"expected the table of a validation in {file}, found another file; run "
-                "validate.py again, or move it away"
+                "pinnfluence validate again, or move it away"
             ) from None
     return {}
 

@@ -142,8 +142,8 @@ class Source:
     def estimated(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Estimated errors, solution minus network, at points ``[n, n_inputs]``, by name of field.
 
-        From the folder ``<name>_diagnosis`` that ``diagnose.py`` writes beside the model's; none
-        where there is none of this network.
+        From the folder ``<name>_diagnosis`` that ``pinnfluence diagnose`` writes beside the
+        model's; none where there is none of this network.
 
         Raises:
             InputError: the file there is damaged.

@@ -75,7 +75,7 @@ export const onLine = () => page.description.axes.length === 1;
 export const coordinatesOf = (owner, i) =>
   [...at(owner.points, i), ...owner.others.map((values) => values[i])].slice(0, page.description.axes.length);
 
-export const pair = (place) => `(${Array.from(place, (c) => words(c, 3)).join(", ")})`;
+export const pair = (place, digits = 3) => `(${Array.from(place, (c) => words(c, digits)).join(", ")})`;
 export const placed = (place) =>
   page.description.axes.map((name, k) => `${name} = ${withUnit(words(place[k], 3), unitOf(name))}`).join(", ");
 

@@ -28,7 +28,7 @@ export function showStrongest(look) {
   fillTerms(look);
   const row = listedRow(look), seen = inSlice(look.model, null), counted = seen ? row.map((value, i) => (seen[i] ? value : 0)) : row;
   for (const [id, verb, sign] of /** @type {[string, string, 1 | -1][]} */ ([["raise", "raises", 1], ["lower", "lowers", -1]])) {
-    byId(`${id}-title`).textContent = `Removal ${verb} ${targetWords()} most`;
+    byId(`${id}-title`).textContent = `Removal ${verb} ${targetWords()}`;
     showList(id, look, row, strongest(counted, sign, LISTED));
   }
   drawHistogram(look, row);
@@ -48,7 +48,7 @@ function showList(id, look, row, order) {
   const mark = (index) => () => { panel.hovered = index; panel.draw(panel.look); };
   const items = order.map((i) => {
     const coordinates = coordinatesOf(look.model, i);
-    const button = element("button", [element("span", signed(row[i]), { class: "number" }), element("span", pair(coordinates), { class: "place" })],
+    const button = element("button", [element("span", signed(row[i]), { class: "number" }), element("span", pair(coordinates, 2), { class: "place" })],
       { type: "button", "aria-label": `training point ${i}: ${signed(row[i])} at ${placed(coordinates)}` });
     if (i === look.point && !state.polygon) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => choose(panel, i));
