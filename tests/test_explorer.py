@@ -1,5 +1,6 @@
 """The explorer's page: what is in it against the score file, and what it refuses."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pinnfluence import InputError, Scores
 from pinnfluence.diagnosis import files as files_of_diagnosis
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.explorer import packing, payload, size, write_explorer
+from pinnfluence.explorer.agreement import find_agreement
+from pinnfluence.explorer.integrals import embed_integrals
 from pinnfluence.explorer.opening import find_sources
 from pinnfluence.explorer.points import covering_points
 from pinnfluence.models.trained_model import folder_beside, load_model
@@ -22,6 +25,7 @@ from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import DenseScores
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
+from pinnfluence.storage.files import sha256
 
 EXPLORE = Path(__file__).parents[1] / "explore.py"
 RATIO = 2.0**-11
@@ -250,13 +254,18 @@ def test_test_points_and_rank_are_limited(files, tmp_path):
 
 
 def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatch):
-    sources, n_acting = find_sources(files), size.numbers(find_sources(files), 0, 1)
-    assert n_acting > sum(len(load(file).train_x) for file in files)
-    assert size.affordable(sources, 240, None) == size.Size(240, RANK, False)
+    sources = find_sources(files)
+    assert size.numbers(sources, 0, 1) > sum(len(load(file).train_x) for file in files)
+    whole, least = (size.numbers(sources, n, RANK) for n in (240, 100))
     monkeypatch.setattr(size, "LEAST_POINTS", 100)
     found, sizes = [], []
-    for limit in (110_000, 60_000, 40_000, 20_000):
-        monkeypatch.setattr(size, "FILE_BYTES", limit)
+    for numbers, width in (
+        (whole, size.HALF_BYTES),
+        ((whole + least) / 2, size.HALF_BYTES),
+        ((whole + least) / 2, size.NARROW_BYTES),
+        (least / 2, size.NARROW_BYTES),
+    ):
+        monkeypatch.setattr(size, "FILE_BYTES", int(numbers * width) + 1)
         found.append(size.affordable(sources, 240, None))
         description, blobs = payload.build_payload(sources)
         models = description["problems"][0]["models"]
@@ -264,10 +273,11 @@ def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatc
         assert {model["rank"] for model in models} == {found[-1].rank}
         assert {model["bits"] for model in models} == {8 if found[-1].narrow else 16}
         sizes.append(sum(map(len, blobs.values())))
-    print(found, sizes)
-    assert found == sorted(found, key=lambda s: (-s.rank, s.narrow, -s.n_test))
-    assert found[0].n_test < 240
-    assert found[-1].rank < RANK
+    assert found[0] == size.Size(240, RANK, False)
+    assert 100 < found[1].n_test < 240
+    assert not found[1].narrow
+    assert found[2] == size.Size(found[1].n_test, RANK, True)
+    assert found[3].rank < RANK
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -446,3 +456,69 @@ def test_script(files, tmp_path):
     assert_refused(run(EXPLORE, tmp_path / "none", "-o", path), "no score file", "calc_influences")
     assert_refused(run(EXPLORE, files[0], "-o", tmp_path), "--output", ".html")
     assert_refused(run(EXPLORE, files[0], "-o", path, "--rank", 0), "--rank", "at least 1")
+
+
+def test_the_influence_on_drag_follows_from_test_points_near_the_cylinder(files):
+    """Central differences in three random directions of the parameters, of drag and of fields."""
+    model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
+    points = cylinder_flow.reference().points
+    near = points[np.linalg.norm(points - (0.2, 0.2), axis=1) < 0.09]
+    parameters, outputs = list(model.pinn.network.parameters()), model.pinn.outputs
+    rng = np.random.default_rng(0)
+
+    def moved(direction, step: float) -> tuple[float, np.ndarray]:
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p += step * d
+            predicted = model.predict(near)
+            drag = cylinder_flow.PROBLEM.measures(model.fields)["drag"]
+            for p, d in zip(parameters, direction, strict=True):
+                p -= step * d
+        return drag, np.stack([predicted[name] for name in outputs])
+
+    slopes = []
+    for _ in range(3):
+        direction = [torch.from_numpy(rng.standard_normal(p.shape)) for p in parameters]
+        (more, up), (less, down) = (moved(direction, step) for step in (1e-4, -1e-4))
+        slopes.append(((more - less) / 2e-4, (up - down) / 2e-4))
+    fields = np.stack([field for _, field in slopes], axis=2)
+    test = {n: Embedding(fields[k], np.arange(len(near))) for k, n in enumerate(outputs)}
+    found = embed_integrals(model.pinn, cylinder_flow.PROBLEM.integrals(), test, near)
+    np.testing.assert_allclose(found["drag"].embedding[0], [d for d, _ in slopes], rtol=5e-3)
+    assert found["drag"].value == pytest.approx(
+        cylinder_flow.PROBLEM.measures(model.fields)["drag"], rel=1e-6
+    )
+    assert found["drag"].error < 5e-3
+    assert embed_integrals(model.pinn, cylinder_flow.PROBLEM.integrals(), test, near[:20]) == {}
+
+
+def test_agreement_is_that_of_the_same_model_and_recipe(tmp_path):
+    row = {"curvature": "gauss-newton", "weighting": "training", "rank": "full", "damping": 2e-3}
+    row |= {"method": "gauss-newton", "quantity": "u", "proximal": 1e-4, "n_groups": 100}
+    row |= {"spearman": {"value": 0.72, "low": 0.66, "high": 0.771}}
+    file = tmp_path / "headline.json"
+    file.write_text(json.dumps({"checkpoint": {"sha256": "a"}, "polished": 1e-9, "rows": [row]}))
+    recipe = {"base": "gauss-newton", **{k: row[k] for k in ("curvature", "weighting", "rank")}}
+    metadata = {"checkpoint": {"sha256": "a"}, "recipe": recipe, "damping": 3e-3}
+    found = find_agreement(metadata, [tmp_path / "none.json", file])
+    assert found["u"]["spearman"] == 0.72
+    assert found["u"]["polished"]
+    for change in (
+        {"checkpoint": {"sha256": "b"}},
+        {"damping": 3e-2},
+        {"recipe": recipe | {"weighting": "uniform"}},
+        {"recipe": recipe | {"leverage": True}},
+    ):
+        assert find_agreement(metadata | change, [file]) == {}
+    file.write_text("[]")
+    with pytest.raises(InputError, match="table of a validation"):
+        find_agreement(metadata, [file])
+
+
+@pytest.mark.parametrize("name", ["good", "heat", "burgers"])
+def test_published_validations_are_of_the_committed_weights(name):
+    folder = EXPLORE.parent / "model_zoo" / name
+    table = json.loads((folder / "validation.json").read_bytes())
+    assert table["checkpoint"]["sha256"] == sha256(folder / table["checkpoint"]["name"])
+    docs = (EXPLORE.parent / "docs" / "validation.md").read_text("utf-8")
+    assert all(f"{row['spearman']['value']:.3f}" in docs for row in table["rows"])
