@@ -37,6 +37,7 @@ def files(tmp_path_factory, flow_points):
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
     facts = {"network": model.identity}
     arrays = {"step": step, "candidates": points[::7], "helping": points[::7, 0] / 2.2}
+    arrays["leverage"] = np.linspace(0, 1, len(model.train_x))
     tensor_file.write(folder / "first_diagnosis" / CORRECTION, arrays, facts)
     return [folder / "first_influences", folder / "second_influences"]
 

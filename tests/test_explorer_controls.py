@@ -244,6 +244,18 @@ def test_where_a_new_point_would_help_lies_behind_the_points(page):
     assert page.evaluate("explorer.background(explorer.page.models[1])") is None
 
 
+@pytest.mark.parametrize("behind", ["smooth", "leverage:points", "residual:continuity"])
+def test_what_lies_behind_the_points_changes_the_picture(page, behind):
+    canvas = page.locator("figure.points canvas").first
+    without = canvas.screenshot()
+    page.select_option("#background", behind)
+    settle(page)
+    assert canvas.screenshot() != without
+    page.evaluate("explorer.open(explorer.address())")
+    settle(page)
+    assert page.evaluate("explorer.state.background") == behind
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1366), ("dark", 390)])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +46,25 @@ def find_sources(
     if not paths:
         raise InputError("expected at least one score file, found none")
     names = distinct([_folder(path).name.removesuffix(SUFFIX) or "model" for path in paths])
-    return [
-        _open(
-            Path(path),
-            name,
-            Path(checkpoints[i]) if checkpoints else None,
-            models[i] if models else None,
-        )
-        for i, (path, name) in enumerate(zip(paths, names, strict=True))
-    ]
+    return _shortly_named(
+        [
+            _open(
+                Path(path),
+                name,
+                Path(checkpoints[i]) if checkpoints else None,
+                models[i] if models else None,
+            )
+            for i, (path, name) in enumerate(zip(paths, names, strict=True))
+        ]
+    )
+
+
+def _shortly_named(sources: Sequence[Source]) -> list[Source]:
+    """Names without the recipe, which stands beside them, where that leaves them distinct."""
+    short = [s.name.removesuffix(f"_{s.scores.recipe.get('base')}") for s in sources]
+    if len(set(short)) < len(short):
+        return list(sources)
+    return [replace(source, name=name) for source, name in zip(sources, short, strict=True)]
 
 
 def _open(path: Path, name: str, checkpoint: Path | None, model: ScriptModel | None) -> Source:

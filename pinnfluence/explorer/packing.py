@@ -7,6 +7,7 @@ All functions take the arrays of a score file: embeddings by loss term (``train`
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -160,20 +161,21 @@ def errors(
     shown: tuple[Side, Side],
     sums: Mapping[str, Sequence[str]],
     n_rows: int,
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, Any]]:
     """By quantity, how far shown scores are from the exact ones, over rows and over columns.
 
     Both are pairs ``(train, test)``; ``sums`` are those of loss terms by name. The error of a row
     (one test point, all training points) is its largest difference over its largest score, that of
     a column (one training point) likewise. Median, 95th percentile and largest of both are taken
     over ``n_rows`` test points spread over all, and over each loss term of the training points
-    alone and each sum.
+    alone and each sum; those of all terms ``together`` stand besides.
     """
+    whole = [_total(train, list(train)) for train, _ in (exact, shown)]
     rights = [
         [_total(train, names) for train, _ in (exact, shown)]
         for names in ({name: [name] for name in exact[0]} | dict(sums)).values()
     ]
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for quantity, names in ({name: [name] for name in exact[1]} | dict(sums)).items():
         lefts = [_total(test, names) for _, test in (exact, shown)]
         n = len(lefts[0])
@@ -182,6 +184,10 @@ def errors(
         table[quantity] = {
             axis: _summary(np.concatenate(parts))
             for axis, parts in zip(("rows", "columns"), zip(*pairs, strict=True), strict=True)
+        }
+        together = _relative(*(left[some] for left in lefts), *whole)
+        table[quantity]["together"] = {
+            axis: _summary(part) for axis, part in zip(("rows", "columns"), together, strict=True)
         }
     return table
 

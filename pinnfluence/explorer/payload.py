@@ -35,6 +35,9 @@ TEST_POINTS = 4000
 FIRST = np.zeros(1, np.int32)
 NO_TRIANGLES = np.zeros((0, 3), np.int32)
 
+UNRESOLVED = 0.25
+"""A quantity whose scores are farther off, in the median, is not offered."""
+
 ERROR_ROWS = 250
 """Test points at which the error of the page's scores is measured."""
 
@@ -137,6 +140,7 @@ def model_payload(source: Source, chosen: np.ndarray, size: Size, blob: Blob) ->
     shown_train, terms = _coded(train, len(scores.train_x), size.narrow, blob)
     shown_test, quantities = _derived(coded, source, len(chosen), size.narrow, blob)
     shown = shown_train, shown_test
+    wrong = errors((scores.train, test), shown, scores.groups, ERROR_ROWS)
     return {
         "name": source.name,
         "rank": next(iter(train.values())).values.shape[1],
@@ -163,7 +167,10 @@ def model_payload(source: Source, chosen: np.ndarray, size: Size, blob: Blob) ->
         **_fields(source, chosen, blob),
         "typical": _typical(source, test, blob),
         "bits": 8 if size.narrow else 16,
-        "errors": errors((scores.train, test), shown, scores.groups, ERROR_ROWS),
+        "errors": wrong,
+        "unresolved": [
+            name for name, e in wrong.items() if e["together"]["rows"]["median"] > UNRESOLVED
+        ],
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
     }

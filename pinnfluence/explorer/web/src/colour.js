@@ -9,8 +9,11 @@ const DIVERGING = {
   light: ["#08306b", "#2166ac", "#74add1", "#e9e9e6", "#f4a259", "#c8560a", "#662200"],
   dark: ["#d6ecff", "#7cc0f5", "#2f78b7", "#2a3037", "#b0601c", "#f2a14e", "#ffe6c4"],
 };
-// Of one sign: Cividis, from its light end on light pages and from its dark end on dark ones.
-const CIVIDIS = ["#fee838", "#e1cc55", "#c3b369", "#a59c74", "#8a8678", "#707173", "#575d6d", "#3b496c", "#123570", "#00224e"];
+// Of one sign: another hue than those of the signs, as far from the page as the value is large.
+const ONE_SIGN = {
+  light: ["#f6f4f7", "#dad1e7", "#b7a4d2", "#9075b9", "#6b499b", "#492773", "#290f48"],
+  dark: ["#1d2229", "#3b2a57", "#5f428c", "#8863bb", "#b18bdc", "#d8bdf3", "#f6ecff"],
+};
 const GREYS = { light: ["#ffffff", "#8f969d"], dark: ["#14181d", "#7d8791"] };
 
 /** Of loss terms, in their order: Okabe and Ito's colours, then their darker kin. */
@@ -35,7 +38,7 @@ function colourTable(stops) {
 /** @param {boolean} dark */
 export function tables(dark) {
   const theme = dark ? "dark" : "light";
-  return { signed: colourTable(DIVERGING[theme]), greys: colourTable(GREYS[theme]), sequential: colourTable(dark ? CIVIDIS.toReversed() : CIVIDIS) };
+  return { signed: colourTable(DIVERGING[theme]), greys: colourTable(GREYS[theme]), sequential: colourTable(ONE_SIGN[theme]) };
 }
 
 /** @param {number} colour */

@@ -131,14 +131,14 @@ export function showRatio() {
 /** @param {import("./model.js").Model} model */
 function accuracy(model) {
   const found = targetOf(model)?.integral ? null : model.description.errors[state.quantity];
-  if (!found) return `${model.name}: of ${state.target}, see its details.`;
-  const { rows, columns } = found, { file_rank: fileRank, error_points: points, n_test: n, n_test_of_file: all, compression } = model.description;
+  if (!found) return `${model.name}: of ${state.target}, see its facts.`;
+  const { rows, columns } = found.together, { file_rank: fileRank, error_points: points, n_test: n, n_test_of_file: all, compression } = model.description;
   const why = `${model.rank < fileRank ? `${model.rank} of the file's ${fileRank} factors` : "all factors"}, ${model.description.bits} bits a number`;
   const stated = compression[state.quantity];
   const file = stated ? ` The file itself is compressed: ${percent(stated.training_points.p95)} at the 95th percentile of its columns.` : "";
   return `${model.name}, ${labelOf(state.quantity)}: against the score file, numbers here are off by ` +
-    `${percent(rows.median)} of the largest in their row (median; 95th percentile ${percent(rows.p95)}, largest ` +
-    `${percent(rows.largest)}), and by ${percent(columns.median)} of the largest in their column ` +
-    `(${percent(columns.p95)}, ${percent(columns.largest)}): ${why}, measured at ${count(points)} test points. ` +
+    `${percent(rows.median)} of the largest in their row (median; 95th percentile ${percent(rows.p95)}), and by ` +
+    `${percent(columns.median)} of the largest in their column (${percent(columns.p95)}): ${why}, measured at ${count(points)} ` +
+    `test points. Of single loss terms, of which some hardly matter: ${percent(found.rows.median)} (${percent(found.rows.p95)}) in rows. ` +
     `${count(n)} of the file's ${count(all)} test points are here.${file}`;
 }

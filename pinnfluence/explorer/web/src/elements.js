@@ -13,7 +13,7 @@ export function element(tag, content = [], attributes = {}) {
 
 /** A box or a button of a group, with its words. */
 export const choice = (type, name, value, text) =>
-  element("label", [element("input", [], { type, name, value }), element("span", text)]);
+  element("label", [element("input", [], { type, name, value }), element("span", text)], { title: text });
 
 /** Groups of options of a select; empty groups are left out. @param {any} select */
 export function options(select, groups, text) {

@@ -74,8 +74,9 @@ export class Model {
     this.trainTotal = this.testTotal = new Float32Array(0);
   }
 
-  /** Whether there is a quantity; some loss terms act at no test point. */
+  /** Whether there is a quantity; some loss terms act at no test point, or are not resolved. */
   has(quantity) {
+    if (this.description.unresolved.includes(quantity)) return false;
     const names = this.groups[quantity] ?? [quantity];
     return names.some((name) => name in this.quantities && this.quantities[name].rows?.shape[0] !== 0);
   }

@@ -39,8 +39,9 @@ export function readArray(buffer, { type, start, shape, scale, scales }) {
   if (type === "i4") return new Int32Array(buffer, start, n);
   if (type === "u2") return new Uint16Array(buffer, start, n);
   if (type === "i1") {
-    const codes = new Int8Array(buffer, start, n), rows = readArray(buffer, scales), width = n / rows.length;
-    return Float32Array.from(codes, (code, i) => code * rows[Math.floor(i / width)]);
+    const codes = new Int8Array(buffer, start, n), rows = readArray(buffer, scales), width = n / rows.length, values = new Float32Array(n);
+    for (let row = 0, i = 0; row < rows.length; row++) for (let k = 0; k < width; k++, i++) values[i] = codes[i] * rows[row];
+    return values;
   }
   const low = new Uint8Array(buffer, start, n), high = new Uint8Array(buffer, start + n, n);
   const values = new Float32Array(n);

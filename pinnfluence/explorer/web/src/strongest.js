@@ -28,7 +28,8 @@ export function showStrongest(look) {
   fillTerms(look);
   const row = listedRow(look), seen = inSlice(look.model, null), counted = seen ? row.map((value, i) => (seen[i] ? value : 0)) : row;
   for (const [id, verb, sign] of /** @type {[string, string, 1 | -1][]} */ ([["raise", "raises", 1], ["lower", "lowers", -1]])) {
-    byId(`${id}-title`).textContent = `Removal ${verb} ${targetWords()}`;
+    byId(`${id}-title`).textContent = `Removal ${verb}`;
+    byId(`${id}-title`).title = targetWords();
     showList(id, look, row, strongest(counted, sign, LISTED));
   }
   drawHistogram(look, row);
