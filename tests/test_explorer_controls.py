@@ -82,17 +82,14 @@ def test_backgrounds_limits_and_address(page, browser, written):
     page.wait_for_url(re.compile("models=[^&%]*&.*limits=95"))  # one model
     address = page.url
     settle(page)
-    before = page.locator("figure.points canvas").nth(1).screenshot(path="/tmp/explorer/b1.png")
+    before = page.locator("figure.points canvas").nth(1).screenshot()
     again = browser.new_page(viewport={"width": 1440, "height": 900})
     again.goto(address)
     again.wait_for_selector("body[data-ready]")
     assert again.evaluate("explorer.state.background") == "error:speed"
     assert again.evaluate("[explorer.state.percent, explorer.state.log]") == [95, True]
     assert again.locator("figure.points canvas").first.is_hidden()
-    assert (
-        again.locator("figure.points canvas").nth(1).screenshot(path="/tmp/explorer/b2.png")
-        == before
-    )
+    assert again.locator("figure.points canvas").nth(1).screenshot() == before
     again.close()
 
 

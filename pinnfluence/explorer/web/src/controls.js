@@ -102,7 +102,8 @@ function listenToTabs() {
 function listenToPage() {
   byId("theme").addEventListener("change", ({ target }) => useTheme(target.value));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => useTheme());
-  window.addEventListener("hashchange", () => fromAddress(location.hash));
+  // The event's own address: the one in the bar may have been written meanwhile.
+  window.addEventListener("hashchange", ({ newURL }) => fromAddress(new URL(newURL).hash));
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") byId("terms-box").open = false;
     if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
