@@ -95,7 +95,7 @@ export function showDetails() {
   byId("value").textContent = inUnit(signed(look.value));
   byId("value").value = look.value;
   byId("value-name").textContent = state.paper
-    ? `${count(model.nTrain)} × influence, the scale of the paper` : "influence: the change on removal";
+    ? `${count(model.nTrain)} × influence, the scale of the paper` : "change on removal";
   byId("note").textContent = trust(model);
   byId("note").dataset.grade = trustGrade(model);
   byId("sentence").textContent = sentence(look);
