@@ -190,6 +190,7 @@ def test_overview_first_then_a_click_selects(browser, written, scores):
 def test_a_switch_between_problems(browser, tmp_path):
     paths = []
     for problem in (heat.PROBLEM, burgers.PROBLEM):
+        assert problem.reference is not None
         points = problem.reference().points
         paths.append(make_model(tmp_path / problem.name, problem, points[::997], points[::409]))
     write_explorer(tmp_path / "page.html", paths)

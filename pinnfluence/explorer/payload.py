@@ -248,7 +248,8 @@ def _coded(
     for name, embedding in side.items():
         if in_bytes:
             codes, scales = narrow(embedding.values)
-            values, how = from_narrow(codes, scales), {"scales": blob.add(scales)}
+            values = from_narrow(codes, scales)
+            how: dict[str, Any] = {"scales": blob.add(scales)}
         else:
             codes, scale = half(embedding.values)
             values, how = from_half(codes, scale), {"scale": scale}
