@@ -146,7 +146,9 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --save_path runs/good
 	$(BIN)/python train.py --broken --save_path runs/broken
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
-	$(BIN)/python train.py --variant best --save_path runs/best
+	$(BIN)/python train.py --variant best --sampler rad --sampler_every 10 --save_path runs/best
+	$(BIN)/python train.py --variant best --num_domain 2500 --num_boundary 800 \
+		--n_iterations_lm 200 --save_path runs/overfit
 	$(BIN)/python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 \
 		--dtype float64 --save_path runs/good_float64
 	for seed in 43 44; do \
@@ -157,7 +159,7 @@ zoo: $(STAMP)
 		--n_iterations_lm 120 --dtype float64 --save_path runs/heat
 	$(BIN)/python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 \
 		--n_iterations_lm 200 --dtype float64 --save_path runs/burgers
-	for model in $(MODELS) good_float64 $(SEEDS) heat burgers; do \
+	for model in $(MODELS) overfit good_float64 $(SEEDS) heat burgers; do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
 		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "diagnosis.json"
 RIGHT = "broken, right equations"
 MODELS = (
-    *("heat", "heat_bad", "burgers", "burgers_bad", "best", "good", "good_float64"),
+    *("heat", "heat_bad", "burgers", "burgers_bad", "best", "overfit", "good", "good_float64"),
     *("bad", "bad_43", "bad_44", "broken", RIGHT),
 )
 N_POOL, NEIGHBOURS = 20_000, 8
