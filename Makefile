@@ -18,13 +18,15 @@ OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
 PREDICTING := $(PAPER:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
 GAUSS_NEWTON := $(PREDICTING) $(SEEDS:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py benchmarks/explorer_page.py,$(sort $(wildcard benchmarks/*.py)))
 
 DIAGNOSES := $(MODELS:%=model_zoo/%_diagnosis/report.json)
 
 DEVICE ?= cuda
 
-.PHONY: help setup demo recipes diagnose test test-slow browser lint docs validate bench device-check zoo clean FORCE
+WEB := pinnfluence/explorer/web
+
+.PHONY: help setup demo recipes diagnose test test-slow browser lint explorer-bundle explorer-check docs validate bench device-check zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
@@ -34,6 +36,8 @@ help:
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
+	@echo "make explorer-bundle  the explorer's script from its modules, with npm"
+	@echo "make explorer-check   these modules: lint, types, tests, and whether the script is theirs"
 	@echo "make docs       the pages in docs/, with warnings as errors, in build/docs/"
 	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
@@ -112,6 +116,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The bundle is committed, so that only who changes the explorer's modules needs Node.js and npm.
+explorer-bundle explorer-check: $(WEB)/node_modules/.package-lock.json
+	cd $(WEB) && npm run --silent $(@:explorer-%=%)
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --no-audit --no-fund
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
