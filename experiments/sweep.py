@@ -1,0 +1,298 @@
+"""Seven problems, good and bad networks, several seeds: does an indicator tell them apart?
+
+python experiments/sweep.py all                                     # everything, one after another
+python experiments/sweep.py train --problem heat --variant good --seed 0         # or step by step
+python experiments/sweep.py table
+
+Steps of a network: ``train``, ``scores`` (by both recipes), ``indicators``, ``network`` (its true
+error, and the estimate of diagnose.py, which knows no solution) and ``agreement`` (scores against
+retraining, validate.py; of seed 0 alone). Their files are in ``runs/sweep/<problem>/<variant>/
+<seed>``; a step whose file is there is not done again. ``table`` collects them into
+``experiments/results/sweep/``: rows of networks that are in ``runs`` replace those that are there.
+``workflow/Snakefile`` calls the same steps as jobs. What is trained, and how, is in
+``workflow/sweep.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import runpy
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "workflow" / "sweep.json"
+RESULTS = ROOT / "experiments" / "results" / "sweep"
+RECIPES = ("paper", "gauss-newton")
+VARIANTS = ("good", "bad")
+SEED_OF_AGREEMENT = 0
+SEED_OF_TEST_POINTS = 42
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network of the sweep: settings of its problem, its names, and its folder."""
+
+    settings: dict[str, Any]
+    problem: str
+    variant: str
+    seed: int
+    folder: Path
+
+    @property
+    def key(self) -> Row:
+        """What tells its rows from others."""
+        return {"problem": self.problem, "variant": self.variant, "seed": self.seed}
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the trained network; of the flow one of ``model_zoo``."""
+        zoo = self.settings.get("zoo")
+        return ROOT / "model_zoo" / zoo[self.variant][self.seed] if zoo else self.folder / "model"
+
+    @property
+    def schedule(self) -> str:
+        """The flags of train.py, in words for the table."""
+        return "model_zoo" if "zoo" in self.settings else str(self.settings[self.variant])
+
+
+def cases(config: dict[str, Any], runs: Path) -> Iterator[Case]:
+    """All networks; the first seed of each problem before the second of any."""
+    most = max(seeds_of(config, name) for name in config["problems"])
+    for seed in range(most):
+        for name, settings in config["problems"].items():
+            for variant in VARIANTS:
+                n = len(settings["zoo"][variant]) if "zoo" in settings else seeds_of(config, name)
+                if seed < n:
+                    folder = runs / name / variant / str(seed)
+                    yield Case({**config, **settings}, name, variant, seed, folder)
+
+
+def seeds_of(config: dict[str, Any], problem: str) -> int:
+    """How many networks of each variant there are at most."""
+    settings = config["problems"][problem]
+    if "zoo" in settings:
+        return max(len(names) for names in settings["zoo"].values())
+    return int(settings.get("seeds", config["seeds"]))
+
+
+def command(script: str, *arguments: object) -> None:
+    """Run a script of the product in this process, in which torch is imported once for all."""
+    before, sys.argv = sys.argv, [script, *map(str, arguments)]
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        sys.argv = before
+
+
+def train(case: Case) -> None:
+    """Train the network, unless it is one of ``model_zoo``; gives ``model/``."""
+    if "zoo" in case.settings:
+        return
+    problem = ("--problem", case.settings["problem"], "--seed", case.seed)
+    where = ("--threads", 1, "--device", "cpu", "--compile", "off", "--save_path", case.checkpoint)
+    command("train.py", *problem, *shlex.split(case.schedule), *where)
+
+
+def test_points(model: Any, n: int) -> np.ndarray:
+    """Random points in the domain, none of them on its boundary: the same for all networks."""
+    from pinnfluence.models.deepxde.drawing import INSIDE, drawing
+    from pinnfluence.models.deepxde.model import geometry
+
+    points = drawing(geometry(model.problem.domain), INSIDE, "pseudo")(n, SEED_OF_TEST_POINTS)
+    return points[model.problem.domain.excess(points) < -1e-5]
+
+
+def scores(case: Case) -> None:
+    """Scores by both recipes: ``<recipe>/influences.safetensors``."""
+    from pinnfluence import load_model
+    from pinnfluence.influence import Influence
+
+    model = load_model(case.checkpoint)
+    test_x = test_points(model, case.settings["test_points"])
+    for recipe in RECIPES:
+        if not (case.folder / recipe / "influences.safetensors").exists():
+            influence = Influence(model.pinn, model.train_x, recipe)
+            found = influence.influence(test_x)
+            found.metadata |= model.provenance()
+            found.save(case.folder / recipe)
+
+
+def indicators(case: Case) -> None:
+    """All indicators of all outputs by both recipes: ``indicators.csv``."""
+    from pinnfluence.scores import load_scores
+    from pinnfluence.scores.file import Scores
+    from pinnfluence.scores.indicators.reading import readings
+
+    rows: list[Row] = []
+    center = tuple(case.settings["center"]) if "center" in case.settings else None
+    for recipe in RECIPES:
+        found = load_scores(case.folder / recipe)
+        assert isinstance(found, Scores)
+        for reading in readings(found, center=center):
+            rows.append({**case.key, "recipe": recipe, **vars(reading)})
+    write(case.folder / "indicators.csv", rows)
+
+
+def network(case: Case) -> None:
+    """True and estimated error of each output: ``network.csv``."""
+    from pinnfluence import diagnose, load_model
+    from pinnfluence.reference.comparison import relative_errors
+
+    model = load_model(case.checkpoint)
+    assert model.problem.reference is not None
+    true = relative_errors(model.pinn.network, model.pinn.outputs, model.problem.reference())
+    if "zoo" in case.settings:  # of the flow an hour each: from benchmarks/diagnosis.py
+        known = json.loads((ROOT / "benchmarks" / "results" / "diagnosis.json").read_text())
+        figures = known[case.checkpoint.name]["errors"]
+        estimated = {name: figures[name]["estimated"] for name in true}
+    else:
+        errors = diagnose(model, seed=1).errors
+        estimated = {name: errors[name].relative for name in true}
+    about = {
+        "n_train": len(model.train_x),
+        "n_params": model.pinn.n_params,
+        "loss": sum(model.mean_losses().values()),
+        "schedule": case.schedule,
+    }
+    rows = [
+        {**case.key, "quantity": name, "error": true[name], "estimated": estimated[name], **about}
+        for name in true
+    ]
+    write(case.folder / "network.csv", rows)
+
+
+def agreement(case: Case) -> None:
+    """Scores against retraining without single points: ``agreement.csv``, of the first seed.
+
+    All proximal weights of the settings are tried; the rows are those of the least one under which
+    nearly all retrainings converge. Where none does the row says so.
+    """
+    from pinnfluence.errors import InputError
+    from pinnfluence.validation.results import HEADLINE, read
+
+    if case.seed != SEED_OF_AGREEMENT or "zoo" in case.settings:
+        return
+    folder, removed = case.folder / "validation", case.settings["removed"]
+    about = ("--checkpoint", case.checkpoint, "--save_path", folder, "--processes", 1)
+    how = ("--removed", removed, "--test_points", 100, "--tolerance", 1e-4)
+    weights = ("--proximal", *case.settings["proximal"])
+    with contextlib.suppress(SystemExit, InputError):  # none converged: there is no headline
+        command("validate.py", *about, *how, *weights)
+    rows: list[Row] = []
+    if (folder / HEADLINE).exists():
+        results = read(folder / HEADLINE)
+        for row in results.rows:
+            if row.method in RECIPES or row.method == "proximal response":
+                n = {"proximal": row.proximal, "n": row.agreement.n_groups, "damping": row.damping}
+                figure = row.agreement.spearman
+                found = {"spearman": figure.value, "low": figure.low, "high": figure.high}
+                names = {"recipe": row.method, "quantity": row.quantity}
+                rows.append({**case.key, **names, **found, **n})
+    empty = dict.fromkeys(("spearman", "low", "high", "proximal", "damping"), "")
+    none = {"recipe": "none", "quantity": "", **empty, "n": 0}
+    write(case.folder / "agreement.csv", rows or [{**case.key, **none}])
+
+
+STEPS: dict[str, tuple[Callable[[Case], None], str]] = {
+    "train": (train, "model/history.png"),
+    "scores": (scores, "gauss-newton/influences.safetensors"),
+    "indicators": (indicators, "indicators.csv"),
+    "network": (network, "network.csv"),
+    "agreement": (agreement, "agreement.csv"),
+}
+TABLES = ("network.csv", "indicators.csv", "agreement.csv")
+KEY = ("problem", "variant", "seed")
+
+
+def table(runs: Path, results: Path) -> None:
+    """Collect the rows of all networks into one file of each kind."""
+    for name in TABLES:
+        made = [row for path in sorted(runs.glob(f"*/*/*/{name}")) for row in read_rows(path)]
+        new = {tuple(row[k] for k in KEY) for row in made}
+        kept = read_rows(results / name) if (results / name).exists() else []
+        rows = [row for row in kept if tuple(row[k] for k in KEY) not in new] + made
+        if rows:
+            write(results / name, sorted(rows, key=lambda row: [row[k] for k in KEY]))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a CSV, all values as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Rows as CSV, whole or not at all; numbers with 6 digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    part.replace(path)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Indicators of good and bad networks.")
+    parser.add_argument("step", choices=[*STEPS, "table", "all"])
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "sweep")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("--problem", help="(default: all)")
+    parser.add_argument("--variant", choices=VARIANTS, help="(default: both)")
+    parser.add_argument("--seed", type=int, help="(default: all)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.step == "table":
+        table(arguments.runs, arguments.results)
+        return
+    config = json.loads(arguments.config.read_text())
+    wanted = {"problem": arguments.problem, "variant": arguments.variant, "seed": arguments.seed}
+    found = [
+        case
+        for case in cases(config, arguments.runs)
+        if all(value in (None, case.key[name]) for name, value in wanted.items())
+    ]
+    rounds = [[arguments.step]]
+    if arguments.step == "all":  # retraining takes longest: after all else
+        rounds = [[name for name in STEPS if name != "agreement"], ["agreement"]]
+    for steps in rounds:
+        for case in found:
+            run(case, steps)
+            if arguments.step == "all":
+                table(arguments.runs, arguments.results)
+
+
+def run(case: Case, steps: list[str]) -> None:
+    """The steps whose file is not there."""
+    for step in steps:
+        function, file = STEPS[step]
+        if not (case.folder / file).exists():
+            begin = time.process_time()
+            function(case)
+            seconds = time.process_time() - begin
+            print(*case.key.values(), step, f"{seconds:.1f} s of the processor", flush=True)
+
+
+if __name__ == "__main__":
+    main()
