@@ -26,9 +26,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pinnfluence import TrainedModel
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "workflow" / "sweep.json"
@@ -80,6 +83,17 @@ def cases(config: dict[str, Any], runs: Path) -> Iterator[Case]:
                     yield Case({**config, **settings}, name, variant, seed, folder)
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a sweep, see ``workflow/sweep.json``."""
+    config: dict[str, Any] = json.loads(path.read_text())
+    return config
+
+
+def is_retrained(case: Case) -> bool:
+    """Whether its scores are compared with retraining: those of the first seed, but the flow's."""
+    return case.seed == SEED_OF_AGREEMENT and "zoo" not in case.settings
+
+
 def seeds_of(config: dict[str, Any], problem: str) -> int:
     """How many networks of each variant there are at most."""
     settings = config["problems"][problem]
@@ -109,13 +123,17 @@ def train(case: Case) -> None:
     command("train.py", *problem, *shlex.split(case.schedule), *where)
 
 
-def test_points(model: Any, n: int) -> np.ndarray:
-    """Random points in the domain, none of them on its boundary: the same for all networks."""
+def points_of(model: TrainedModel, n: int) -> np.ndarray:
+    """Random points inside the domain, the same for all networks; of the flow some of the mesh."""
+    from pinnfluence import problems
     from pinnfluence.models.deepxde.drawing import INSIDE, drawing
     from pinnfluence.models.deepxde.model import geometry
 
+    if model.problem.name == problems.DEFAULT:
+        return model.test_points(None, n)
     points = drawing(geometry(model.problem.domain), INSIDE, "pseudo")(n, SEED_OF_TEST_POINTS)
-    return points[model.problem.domain.excess(points) < -1e-5]
+    inside: np.ndarray = points[model.problem.domain.excess(points) < -1e-5]
+    return inside
 
 
 def scores(case: Case) -> None:
@@ -124,7 +142,7 @@ def scores(case: Case) -> None:
     from pinnfluence.influence import Influence
 
     model = load_model(case.checkpoint)
-    test_x = test_points(model, case.settings["test_points"])
+    test_x = points_of(model, case.settings["test_points"])
     for recipe in RECIPES:
         if not (case.folder / recipe / "influences.safetensors").exists():
             influence = Influence(model.pinn, model.train_x, recipe)
@@ -186,7 +204,7 @@ def agreement(case: Case) -> None:
     from pinnfluence.errors import InputError
     from pinnfluence.validation.results import HEADLINE, read
 
-    if case.seed != SEED_OF_AGREEMENT or "zoo" in case.settings:
+    if not is_retrained(case):
         return
     folder, removed = case.folder / "validation", case.settings["removed"]
     about = ("--checkpoint", case.checkpoint, "--save_path", folder, "--processes", 1)
@@ -266,7 +284,7 @@ def main() -> None:
     if arguments.step == "table":
         table(arguments.runs, arguments.results)
         return
-    config = json.loads(arguments.config.read_text())
+    config = read_config(arguments.config)
     wanted = {"problem": arguments.problem, "variant": arguments.variant, "seed": arguments.seed}
     found = [
         case
