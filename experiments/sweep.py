@@ -176,16 +176,19 @@ def network(case: Case) -> None:
     assert model.problem.reference is not None
     true = relative_errors(model.pinn.network, model.pinn.outputs, model.problem.reference())
     if "zoo" in case.settings:  # of the flow an hour each: from benchmarks/diagnosis.py
-        known = json.loads((ROOT / "benchmarks" / "results" / "diagnosis.json").read_text())
-        figures = known[case.checkpoint.name]["errors"]
-        estimated = {name: figures[name]["estimated"] for name in true}
+        file = ROOT / "benchmarks" / "results" / "diagnosis.json"
+        known = json.loads(file.read_text())[case.checkpoint.name]
+        estimated = {name: known["errors"][name]["estimated"] for name in true}
+        fresh = sum(term["fresh"] for term in known["press"]["terms"].values())
     else:
-        errors = diagnose(model, seed=1).errors
-        estimated = {name: errors[name].relative for name in true}
+        report = diagnose(model, seed=1)
+        estimated = {name: report.errors[name].relative for name in true}
+        fresh = sum(term.fresh for term in report.terms.values())
     about = {
         "n_train": len(model.train_x),
         "n_params": model.pinn.n_params,
         "loss": sum(model.mean_losses().values()),
+        "fresh_loss": fresh,
         "schedule": case.schedule,
     }
     rows = [
