@@ -48,7 +48,9 @@ class Tables:
     @classmethod
     def read(cls, folder: Path = RESULTS) -> Tables:
         """From the folder of the tables."""
-        return cls(*(read_rows(folder / f"{n}.csv") for n in ("network", "indicators", "agreement")))
+        return cls(
+            *(read_rows(folder / f"{n}.csv") for n in ("network", "indicators", "agreement"))
+        )
 
     @property
     def problems(self) -> list[str]:
@@ -123,7 +125,7 @@ def coordinate(problem: str) -> str:
 
 
 def auc(bad: np.ndarray, good: np.ndarray) -> float:
-    """Probability that a number of ``bad`` is larger than one of ``good``; equal ones count half."""
+    """Probability that a number of ``bad`` exceeds one of ``good``; equal ones count half."""
     if not len(bad) or not len(good):
         return float("nan")
     larger = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
