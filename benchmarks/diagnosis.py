@@ -68,7 +68,7 @@ def error_figures(model: TrainedModel, report: Report) -> dict[str, dict[str, fl
             "true": float(norm / np.linalg.norm(value)),
             "estimated": float(np.linalg.norm(guess) / np.linalg.norm(predicted[name] + guess)),
             "at_least": report.errors[name].at_least,
-            "doubt": report.errors[name].doubt,
+            "half_width": report.errors[name].half_width,
             "ratio": float(np.linalg.norm(guess) / norm),
             "left": float(np.linalg.norm(guess - true) / norm),
             "rank": float(spearmanr(guess, true).statistic),

@@ -90,7 +90,7 @@ def diagnose(
             derivatives (``"u_x"``), or functions by name; default: the outputs.
         noise: standard deviation of the measurements, by the loss term that compares with them:
             for the unknowns of an inverse problem.
-        stages: is told of the stages, for progress bars.
+        stages: receives the stages, for progress bars.
         folder: where finished stages are kept, so that a stopped diagnosis goes on; None: nowhere.
 
     Raises:
