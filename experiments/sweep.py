@@ -5,10 +5,11 @@ python experiments/sweep.py train --problem heat --variant good --seed 0        
 python experiments/sweep.py table
 
 Steps of a network: ``train``, ``scores`` (by both recipes), ``indicators``, ``network`` (its true
-error, and the estimate of diagnose.py, which knows no solution) and ``agreement`` (scores against
-retraining, validate.py; of the first good network alone). Their files are in ``runs/sweep/<problem>/<variant>/
-<seed>``; a step whose file is there is not done again. ``table`` collects them into
-``experiments/results/sweep/``: rows of networks that are in ``runs`` replace those that are there.
+error, and the estimate of the diagnosis, which knows no solution) and ``agreement`` (scores against
+retraining, of the first good network alone). Their files are in
+``runs/sweep/<problem>/<variant>/<seed>``; a step whose file is there is not done again. ``table``
+collects them into ``experiments/results/sweep/``: rows of networks that are in ``runs`` replace those
+that are there.
 ``workflow/Snakefile`` calls the same steps as jobs. What is trained, and how, is in
 ``workflow/sweep.json``.
 """
@@ -19,12 +20,12 @@ import argparse
 import contextlib
 import csv
 import json
-import runpy
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +104,11 @@ def seeds_of(config: dict[str, Any], problem: str) -> int:
     return int(settings.get("seeds", config["seeds"]))
 
 
-def command(script: str, *arguments: object) -> None:
-    """Run a script of the product in this process, in which torch is imported once for all."""
-    before, sys.argv = sys.argv, [script, *map(str, arguments)]
+def command(name: str, *arguments: object) -> None:
+    """Run a command of the package in this process, in which torch is imported once for all."""
+    before, sys.argv = sys.argv, [f"pinnfluence {name}", *map(str, arguments)]
     try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise
+        import_module(f"pinnfluence.commands.{name}").main()
     finally:
         sys.argv = before
 
@@ -121,7 +119,7 @@ def train(case: Case) -> None:
         return
     problem = ("--problem", case.settings["problem"], "--seed", case.seed)
     where = ("--threads", 1, "--device", "cpu", "--compile", "off", "--save_path", case.checkpoint)
-    command("train.py", *problem, *shlex.split(case.schedule), *where)
+    command("train", *problem, *shlex.split(case.schedule), *where)
 
 
 def points_of(model: TrainedModel, n: int) -> np.ndarray:
@@ -214,8 +212,8 @@ def agreement(case: Case) -> None:
     about = ("--checkpoint", case.checkpoint, "--save_path", folder, "--processes", 1)
     how = ("--removed", removed, "--test_points", 100, "--tolerance", 1e-3)
     weights = ("--proximal", *case.settings["proximal"])
-    with contextlib.suppress(SystemExit, InputError):  # none converged: there is no headline
-        command("validate.py", *about, *how, *weights)
+    with contextlib.suppress(InputError):  # none converged: there is no headline
+        command("validate", *about, *how, *weights)
     rows: list[Row] = []
     if (folder / HEADLINE).exists():
         results = read(folder / HEADLINE)

@@ -214,7 +214,7 @@ def test_unknown_conventions_are_refused():
 
 def test_the_command_prints_and_writes_the_table(tmp_path):
     scores_of("training").save(tmp_path)
-    command = [sys.executable, "-m", "pinnfluence.scores", str(tmp_path)]
+    command = [sys.executable, "-m", "pinnfluence", "indicators", str(tmp_path)]
     table = tmp_path / "table.csv"
     more = ["--sign", "adding", "--scale", "paper", "--csv", str(table)]
     shown = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout

@@ -1,34 +1,34 @@
 """Indicators of a score file, as a table.
 
-python -m pinnfluence.scores model_zoo/good_influences
-python -m pinnfluence.scores runs/heat_influences --sign adding --scale paper --csv indicators.csv
+pinnfluence indicators model_zoo/good_influences
+pinnfluence indicators runs/heat_influences --sign adding --scale paper --csv indicators.csv
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from pinnfluence.commands import COMMANDS
 from pinnfluence.errors import InputError
-from pinnfluence.runtime.script import Parser, run_script
+from pinnfluence.runtime.script import Parser
 from pinnfluence.scores.convention import SCALES, SIGNS
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, prog="python -m pinnfluence.scores")
+def make_parser() -> Parser:
+    parser = Parser(description=COMMANDS["indicators"])
     add = parser.add_argument
-    add("scores", type=Path, help="a score file of calc_influences.py, or its folder")
-    add("--quantities", nargs="+", help="that are influenced (default: the outputs)")
-    add("--center", type=float, nargs="+", help="from which the radius is measured")
+    add("scores", type=Path, help="a score file of pinnfluence scores, or its folder")
+    add("--quantities", nargs="+", help="what is influenced (default: the outputs)")
+    add("--center", type=float, nargs="+", help="point from which the radius is measured")
     add("--sign", choices=SIGNS, default="removal", help="the effect of removing or adding a point")
     scales = "removal: Inf; paper: n_train Inf; file: Inf of the loss with all weights 1"
     add("--scale", choices=SCALES, default="removal", help=f"{scales} (default: removal)")
     add("--csv", type=Path, help="file for the same table")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = make_parser().parse_args()
 
     from pinnfluence.plots.tables import write_csv  # here: the help comes at once
     from pinnfluence.scores.file import Scores, load_scores
@@ -53,7 +53,3 @@ def main() -> None:
         print(f"{names} {row.value:12.4g} {row.uniform:12.4g}")
     if arguments.csv is not None:
         print(f"wrote {write_csv(rows, arguments.csv)}")
-
-
-if __name__ == "__main__":
-    run_script(main)
