@@ -8,8 +8,8 @@ Steps of a network: ``train``, ``scores`` (by both recipes), ``indicators``, ``n
 error, and the estimate of the diagnosis, which knows no solution) and ``agreement`` (scores against
 retraining, of the first good network alone). Their files are in
 ``runs/sweep/<problem>/<variant>/<seed>``; a step whose file is there is not done again. ``table``
-collects them into ``experiments/results/sweep/``: rows of networks that are in ``runs`` replace those
-that are there.
+collects them into ``experiments/results/sweep/``: rows of networks that are in ``runs`` replace the
+rows of these networks there.
 ``workflow/Snakefile`` calls the same steps as jobs. What is trained, and how, is in
 ``workflow/sweep.json``.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import shlex
 import sys
@@ -28,6 +27,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sweep_tables import Row, table, write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +42,6 @@ RECIPES = ("paper", "gauss-newton")
 VARIANTS = ("good", "bad")
 SEED_OF_AGREEMENT = 0
 SEED_OF_TEST_POINTS = 42
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def agreement(case: Case) -> None:
     nearly all retrainings converge. Where none does the row says so.
     """
     from pinnfluence.errors import InputError
-    from pinnfluence.validation.results import HEADLINE, read
+    from pinnfluence.validation.results import HEADLINE
 
     if not is_retrained(case):
         return
@@ -214,19 +213,25 @@ def agreement(case: Case) -> None:
     weights = ("--proximal", *case.settings["proximal"])
     with contextlib.suppress(InputError):  # none converged: there is no headline
         command("validate", *about, *how, *weights)
-    rows: list[Row] = []
-    if (folder / HEADLINE).exists():
-        results = read(folder / HEADLINE)
-        for row in results.rows:
-            if row.method in RECIPES or row.method == "proximal response":
-                n = {"proximal": row.proximal, "n": row.agreement.n_groups, "damping": row.damping}
-                figure = row.agreement.spearman
-                found = {"spearman": figure.value, "low": figure.low, "high": figure.high}
-                names = {"recipe": row.method, "quantity": row.quantity}
-                rows.append({**case.key, **names, **found, **n})
     empty = dict.fromkeys(("spearman", "low", "high", "proximal", "damping"), "")
-    none = {"recipe": "none", "quantity": "", **empty, "n": 0}
-    write(case.folder / "agreement.csv", rows or [{**case.key, **none}])
+    rows = [{**case.key, "recipe": "none", "quantity": "", **empty, "n": 0}]
+    if (folder / HEADLINE).exists():
+        rows = agreement_rows(case, folder / HEADLINE)
+    write(case.folder / "agreement.csv", rows)
+
+
+def agreement_rows(case: Case, headline: Path) -> list[Row]:
+    """Spearman's correlations of the recipes and of the proximal response, with their intervals."""
+    from pinnfluence.validation.results import MATCHED, read
+
+    rows: list[Row] = []
+    for row in read(headline).rows:
+        if row.method in (*RECIPES, MATCHED):
+            figure = row.agreement.spearman
+            found = {"spearman": figure.value, "low": figure.low, "high": figure.high}
+            n = {"proximal": row.proximal, "damping": row.damping, "n": row.agreement.n_groups}
+            rows.append({**case.key, "recipe": row.method, "quantity": row.quantity, **found, **n})
+    return rows
 
 
 STEPS: dict[str, tuple[Callable[[Case], None], str]] = {
@@ -236,37 +241,6 @@ STEPS: dict[str, tuple[Callable[[Case], None], str]] = {
     "network": (network, "network.csv"),
     "agreement": (agreement, "agreement.csv"),
 }
-TABLES = ("network.csv", "indicators.csv", "agreement.csv")
-KEY = ("problem", "variant", "seed")
-
-
-def table(runs: Path, results: Path) -> None:
-    """Collect the rows of all networks into one file of each kind."""
-    for name in TABLES:
-        made = [row for path in sorted(runs.glob(f"*/*/*/{name}")) for row in read_rows(path)]
-        new = {tuple(row[k] for k in KEY) for row in made}
-        kept = read_rows(results / name) if (results / name).exists() else []
-        rows = [row for row in kept if tuple(row[k] for k in KEY) not in new] + made
-        if rows:
-            write(results / name, sorted(rows, key=lambda row: [row[k] for k in KEY]))
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV, all values as text."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[Row]) -> None:
-    """Rows as CSV, whole or not at all; numbers with 6 digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    part.replace(path)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,13 +37,17 @@ def draw_directions(axis: Axes, tables: Tables, recipe: str) -> None:
         for number, variant in enumerate(VARIANTS):
             x = place + 0.3 * number - 0.15
             values = list(tables.of_indicator(key, recipe, problem, variant).values())
-            style = {"color": COLOURS[variant], "markersize": 4, "alpha": 0.7}
+            style: dict[str, Any] = {"color": COLOURS[variant], "markersize": 4, "alpha": 0.7}
             axis.plot([x] * len(values), values, "o", **style)
             base = tables.of_indicator(key, recipe, problem, variant, "uniform")
             axis.plot([x - 0.12, x + 0.12], [np.mean(list(base.values()))] * 2, "k-", linewidth=1)
             if recipe == "paper" and problem in PUBLISHED:
-                mean, deviation = in_numbers(PUBLISHED[problem][1 + number])
-                bar = {"color": COLOURS[variant], "markerfacecolor": "none", "capsize": 2}
+                mean, deviation = in_numbers(PUBLISHED[problem][1:][number])
+                bar: dict[str, Any] = {
+                    "color": COLOURS[variant],
+                    "markerfacecolor": "none",
+                    "capsize": 2,
+                }
                 axis.errorbar(x + 0.08, mean, deviation, fmt="s", markersize=4, **bar)
     names = [
         f"{problem}\n({coordinate(problem)})".replace("_", "\n", 1) for problem in tables.problems
@@ -72,7 +77,7 @@ def draw_separation(axis: Axes, tables: Tables) -> None:
     for (row, column), area in np.ndenumerate(areas):
         if np.isfinite(area):
             dark = abs(area - 0.5) > 0.4
-            where = {"ha": "center", "va": "center", "fontsize": 6}
+            where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
             axis.text(column, row, f"{area:.2f}", color="white" if dark else "black", **where)
     axis.set_xticks(range(len(tables.problems)), tables.problems, fontsize=6)
     axis.set_yticks(range(len(found)), list(found), fontsize=6)
@@ -88,7 +93,7 @@ def draw_errors(axis: Axes, tables: Tables) -> None:
                 tables.of_networks(column, problem, variant) for column in ("error", "estimated")
             )
             label = problem if variant == "good" else None
-            style = {"color": colour, "markersize": 4, "alpha": 0.7, "label": label}
+            style: dict[str, Any] = {"color": colour, "markersize": 4, "alpha": 0.7, "label": label}
             axis.plot([*true.values()], [*guess.values()], marks[problem], **style)
     ends = np.array(axis.get_xlim())
     axis.axline((1, 1), slope=1, color="0.5", linewidth=0.6)
@@ -107,7 +112,7 @@ def draw_agreement(axis: Axes, tables: Tables) -> None:
             list(METHODS).index(row["recipe"]) - 1
         )
         value, low, high = (float(row[key]) for key in ("spearman", "low", "high"))
-        bar = {"color": METHODS[row["recipe"]], "markersize": 4, "linewidth": 0.8}
+        bar: dict[str, Any] = {"color": METHODS[row["recipe"]], "markersize": 4, "linewidth": 0.8}
         axis.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", **bar)
     for method, colour in METHODS.items():
         axis.plot([], [], "o", color=colour, markersize=4, label=method)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from sweep import RECIPES, RESULTS, VARIANTS, Row, read_rows
+from sweep import RECIPES, RESULTS, VARIANTS
+from sweep_tables import Row, read_rows
 
 DIRECTION = {"poisson_disk": "radius", "flow": "x"}
 """Coordinate of the direction eta; of the others time."""

@@ -1,7 +1,6 @@
 """The sweep with tiny networks: steps, tables, resuming; its workflow as a dry run."""
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
@@ -13,12 +12,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SPEC = importlib.util.spec_from_file_location("sweep", ROOT / "experiments" / "sweep.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-sweep = importlib.util.module_from_spec(SPEC)
-sys.modules["sweep"] = sweep
-SPEC.loader.exec_module(sweep)
+sys.path.append(str(ROOT / "experiments"))
+
+import sweep  # noqa: E402
 
 POINTS = "--num_boundary 4 --num_initial 4 --n_iterations 5 --layers 2 4 1"
 TINY: dict[str, Any] = {
