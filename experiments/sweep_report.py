@@ -1,6 +1,7 @@
 """The tables of ``sweep.py`` in Markdown, and one page of figures.
 
-python experiments/sweep_report.py                        # experiments/results/sweep/sweep.png, too
+python experiments/sweep_report.py
+python experiments/sweep_report.py --page docs/seven_problems.md      # renews the page's tables
 
 Values are means and standard deviations over seeds. How well a number tells bad networks from good
 ones is the area under its curve (AUC): the probability that it is larger for a bad network than for
@@ -103,7 +104,7 @@ def measures() -> dict[str, Measure]:
             "cancellation": ("cancellation", ""),
             "region ratio, from conditions": ("region ratio", "conditions -> interior"),
             "proximity": ("proximity", ""),
-            "mean of |Inf|": ("mean of |Inf|", ""),
+            "mean size": ("mean of |Inf|", ""),
         }.items():
             found[f"{name}, {recipe}"] = _indicator(recipe, indicator, part)
     found["loss on the training points"] = lambda t, p, v: t.of_networks("loss", p, v)
@@ -260,24 +261,43 @@ def separation_table(tables: Tables) -> str:
     rows = []
     for name, by_problem in found.items():
         areas = [by_problem[p] for p in tables.problems]
+        known = sum(not np.isnan(area) for area in areas)
         n = max(sum(a >= 0.9 for a in areas), sum(a <= 0.1 for a in areas))
         cells = ["" if np.isnan(a) else f"{a:.2f}" for a in areas]
-        rows.append([name, *cells, f"{n} of {len(areas)}", f"{ranks[name]:.2f}"])
+        rows.append([name, *cells, f"{n} of {known}", f"{ranks[name]:.2f}"])
     return markdown(header, rows)
+
+
+TABLES = {
+    "networks": network_table,
+    "direction": direction_table,
+    "loss terms": term_table,
+    "agreement": agreement_table,
+    "separation": separation_table,
+}
+
+
+def renewed(page: str, tables: Tables) -> str:
+    """A page in Markdown with the tables after its marks ``<!-- table: NAME -->`` made anew."""
+    for name, table in TABLES.items():
+        mark = f"<!-- table: {name} -->\n"
+        before, found, after = page.partition(mark)
+        rest = after.partition("\n\n")[2]
+        page = f"{before}{mark}{table(tables)}\n\n{rest}" if found else page
+    return page
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Tables of the sweep.")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    tables = Tables.read(parser.parse_args().results)
-    for title, table in (
-        ("networks", network_table),
-        ("direction", direction_table),
-        ("loss terms", term_table),
-        ("agreement with retraining", agreement_table),
-        ("good from bad: AUC", separation_table),
-    ):
-        print(f"## {title}\n\n{table(tables)}\n")
+    parser.add_argument("--page", type=Path, help="a page whose tables are renewed")
+    arguments = parser.parse_args()
+    tables = Tables.read(arguments.results)
+    if arguments.page is not None:
+        arguments.page.write_text(renewed(arguments.page.read_text(), tables))
+        return
+    for name, table in TABLES.items():
+        print(f"## {name}\n\n{table(tables)}\n")
 
 
 if __name__ == "__main__":
