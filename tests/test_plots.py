@@ -108,7 +108,7 @@ def test_error_figure(points, predicted, target):
     check_drawn(figure)
     speed = field_of(main_axes(figure)[2]).get_array()
     errors = np.abs(predicted["speed"] - target["speed"])
-    np.testing.assert_array_equal(speed, np.maximum(errors, 1e-4 * errors.max()))
+    np.testing.assert_array_equal(speed, np.maximum(errors, 1e-6 * errors.max()))
 
 
 def test_signed_fields_have_the_line_of_zero_and_others_have_isolines(points):
@@ -134,7 +134,7 @@ def test_models_share_their_colours(points, predicted, target):
         row = plots.comparison_figure(points, model, target, labels=LABELS, limits=limits)
         for i, name in enumerate(("u", "v", "speed", "p")):
             top = abs(worse[name] - target[name]).max()
-            ends = pytest.approx((1e-4 * top, top))
+            ends = pytest.approx((1e-6 * top, top))
             assert field_of(main_axes(figure)[i]).get_clim() == ends
             assert field_of(main_axes(row)[3 * i + 2]).get_clim() == ends
     title = title_of(main_axes(figure)[0])  # a pale map still has its number

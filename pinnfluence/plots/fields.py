@@ -38,7 +38,7 @@ Limits = tuple[float, float]
 ISOLINES = 14
 """At most so many lines of equal value lie over a field without a sign, such as the pressure."""
 
-ERROR_DECADES = 4
+ERROR_DECADES = 6
 """The colours of errors are logarithmic, over so many decades below the largest."""
 
 
