@@ -260,7 +260,7 @@ def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatc
     monkeypatch.setattr(size, "LEAST_POINTS", 100)
     found, sizes = [], []
     for numbers, width in (
-        (whole, size.HALF_BYTES),
+        (2 * whole, size.HALF_BYTES),
         ((whole + least) / 2, size.HALF_BYTES),
         ((whole + least) / 2, size.NARROW_BYTES),
         (least / 2, size.NARROW_BYTES),
