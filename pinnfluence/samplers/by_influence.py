@@ -15,11 +15,11 @@ interpolation points (see ``influence.selection.residual_left``).
 
 **The error of a quantity.** With a quantity of one's own the choice is that by which its estimated
 error falls most. The step d of a diagnosis (see ``diagnosis.error_estimate``) estimates from fresh
-points how far the parameters are from those of the solution, and ``grad f . (d - delta)`` what is
-left of the error of a number f, with the step of F itself in delta. Each chosen candidate is the one with which the sum of its squares
-is least. Far from a solution one linear step says nothing about the error: where the estimate
-leaves more than ``RELIABLE`` of the residuals at an independent set of fresh points, the choice is
-that of the largest residual that is left.
+points how far the parameters are from those of the solution. With delta the step of a training on F
+and C, ``grad f . (d - delta)`` is what is left of the error of a number f, and each chosen
+candidate the one with which the sum of its squares is least. Far from a solution one linear step
+says nothing about the error: where the estimate leaves more than ``RELIABLE`` of the residuals at
+an independent set of fresh points, the choice is that of the largest residual that is left.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ def _solver(kept: PointRows, damping: float) -> Solve:
 def largest_eigenvalue(kept: PointRows, new: PointRows, n: int) -> float:
     """About that of the Gauss-Newton matrix of the kept points and of n average candidates."""
     part = n / max(1, new.n)
-    vector: np.ndarray = np.random.default_rng(0).standard_normal(new.A.shape[1])
+    vector = np.random.default_rng(0).standard_normal((new.A.shape[1],))
     size = 0.0
     for _ in range(20):
-        product: np.ndarray = kept.A.T @ (kept.A @ vector) + part * (new.A.T @ (new.A @ vector))
+        product = kept.A.T @ (kept.A @ vector) + part * (new.A.T @ (new.A @ vector))
         size = float(np.linalg.norm(product))
         vector = product / max(size, 1e-300)
     return size
