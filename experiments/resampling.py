@@ -24,6 +24,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,18 @@ def next_points(
     return np.concatenate([kept, x[chosen]])
 
 
+@cache
+def held_out(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[N_TEST, 2]`` and the solution there."""
+    x = SETUPS[name].draw("pseudo")(N_TEST, 2**32 - 1).astype(float)
+    return x, np.asarray(SETUPS[name].solution(x)["u"])
+
+
 def run(name: str, mode: str, strategy: str, seed: int) -> dict[str, Any]:
     """One run: errors, losses and numbers of points after each cycle."""
     setup, begin = SETUPS[name], time.process_time()
     points = setup.draw("Hammersley")(setup.begin, 0).astype(float)
-    test_x = setup.draw("pseudo")(N_TEST, 2**32 - 1).astype(float)
-    exact = np.asarray(setup.solution(test_x)["u"])
+    test_x, exact = held_out(name)
     network, damping = SmallNetwork(setup.equation, WIDTH, seed), 1e-2
     rows = []
     for cycle in range(CYCLES + 1):
