@@ -15,7 +15,8 @@ SCORES  := $(MODELS:%=model_zoo/%_influences/influences.safetensors)
 PAPER   := good broken bad
 SEEDS   := bad_43 bad_44
 OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
-GAUSS_NEWTON := $(foreach m,$(PAPER) $(SEEDS),model_zoo/$m_gauss-newton_influences/influences.safetensors)
+PREDICTING := $(PAPER:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
+GAUSS_NEWTON := $(PREDICTING) $(SEEDS:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py,$(sort $(wildcard benchmarks/*.py)))
 
@@ -27,8 +28,8 @@ DEVICE ?= cuda
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
-	@echo "make demo       influence scores of the models, then the paper's figures and the explorer"
-	@echo "make recipes    scores by the recipe gauss-newton, too; then make demo compares the two"
+	@echo "make demo       influence scores of the models by both recipes, then the figures and the explorer"
+	@echo "make recipes    the same for other seeds of the bad model; then make demo draws them, too"
 	@echo "make diagnose   how wrong these models are, by diagnose.py; then make demo draws it"
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
@@ -86,12 +87,11 @@ $(DIAGNOSES): model_zoo/%_diagnosis/report.json: $$(call model_files,$$*) diagno
 	$(BIN)/python diagnose.py --checkpoint model_zoo/$* --save_path $(@D)
 
 # Executes a copy: the committed notebook stays as it is. Again, too, where figures/ is gone.
-build/eval.ipynb: eval.ipynb $(SCORES) $(wildcard build/recipes.made) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
+build/eval.ipynb: eval.ipynb $(SCORES) $(PREDICTING) $(wildcard build/recipes.made) $(if $(wildcard figures/*),,FORCE) | $(STAMP)
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb
 
-build/explorer.html: explore.py $(wildcard pinnfluence/explorer/static/*) \
-		$(PAPER:%=model_zoo/%_influences/influences.safetensors) | $(STAMP)
-	$(BIN)/python explore.py $(PAPER:%=model_zoo/%_influences) -o $@
+build/explorer.html: explore.py $(wildcard pinnfluence/explorer/static/*) $(PREDICTING) | $(STAMP)
+	$(BIN)/python explore.py $(PREDICTING:%/influences.safetensors=%) -o $@
 
 # ---- checks
 
@@ -135,7 +135,9 @@ zoo: $(STAMP)
 	$(BIN)/python train.py --save_path runs/good
 	$(BIN)/python train.py --broken --save_path runs/broken
 	$(BIN)/python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad
-	$(BIN)/python train.py --variant best --save_path runs/best
+	$(BIN)/python train.py --variant best --sampler rad --sampler_every 10 --save_path runs/best
+	$(BIN)/python train.py --variant best --num_domain 2500 --num_boundary 800 \
+		--n_iterations_lm 200 --save_path runs/overfit
 	$(BIN)/python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 \
 		--dtype float64 --save_path runs/good_float64
 	for seed in 43 44; do \
@@ -146,7 +148,7 @@ zoo: $(STAMP)
 		--n_iterations_lm 120 --dtype float64 --save_path runs/heat
 	$(BIN)/python train.py --problem burgers --n_iterations 5000 --n_iterations_lbfgs 3000 \
 		--n_iterations_lm 200 --dtype float64 --save_path runs/burgers
-	for model in $(MODELS) good_float64 $(SEEDS) heat burgers; do \
+	for model in $(MODELS) overfit good_float64 $(SEEDS) heat burgers; do \
 		mkdir -p model_zoo/$$model; \
 		rm -f model_zoo/$$model/*.pt; \
 		cp "$$(ls -t runs/$$model/{lbfgs,lm}-*.pt 2> /dev/null | head -1)" model_zoo/$$model/; \

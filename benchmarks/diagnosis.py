@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "diagnosis.json"
 RIGHT = "broken, right equations"
 MODELS = (
-    *("heat", "heat_bad", "burgers", "burgers_bad", "best", "good", "good_float64"),
+    *("heat", "heat_bad", "burgers", "burgers_bad", "best", "overfit", "good", "good_float64"),
     *("bad", "bad_43", "bad_44", "broken", RIGHT),
 )
 N_POOL, NEIGHBOURS = 20_000, 8
@@ -68,7 +68,7 @@ def error_figures(model: TrainedModel, report: Report) -> dict[str, dict[str, fl
             "true": float(norm / np.linalg.norm(value)),
             "estimated": float(np.linalg.norm(guess) / np.linalg.norm(predicted[name] + guess)),
             "at_least": report.errors[name].at_least,
-            "doubt": report.errors[name].doubt,
+            "half_width": report.errors[name].half_width,
             "ratio": float(np.linalg.norm(guess) / norm),
             "left": float(np.linalg.norm(guess - true) / norm),
             "rank": float(spearmanr(guess, true).statistic),

@@ -12,7 +12,8 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def input_errors(where: str = "") -> Iterator[None]:
-    """Values that the block refuses are bad input; ``where`` they came from leads the message."""
+    """Values that the block refuses are bad input; the message begins with ``where`` they came "
+    "from."""
     try:
         yield
     except (ValueError, OverflowError) as error:

@@ -94,6 +94,14 @@ def settle(page) -> None:
     page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
 
 
+def wait_until(page, condition: str) -> None:
+    """Wait for a JavaScript expression (Playwright's wait evaluates text: the page forbids it)."""
+    page.evaluate(
+        "() => new Promise((f) => { const look = () => "
+        f"({condition}) ? f() : requestAnimationFrame(look); look(); }})"
+    )
+
+
 def pixel(page, model: str, kind: str, place) -> list[float]:
     place = [float(c) for c in place]
     return page.evaluate("([m, k, p]) => explorer.pixelOf(m, k, p)", [model, kind, place])

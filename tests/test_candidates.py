@@ -282,7 +282,7 @@ def test_a_model_in_plain_torch_has_candidates_of_its_own():
 
 def test_what_is_refused(influence):
     with pytest.raises(InputError, match="need curvature gauss-newton at rank full, found paper"):
-        Influence(pinn(), TRAIN).candidates(CANDIDATES, "u", AT)
+        Influence(pinn(), TRAIN, "paper").candidates(CANDIDATES, "u", AT)
     with pytest.raises(InputError, match="give at="):
         influence.candidates(CANDIDATES, "u")
     with pytest.raises(InputError, match="no quantity 'v'"):

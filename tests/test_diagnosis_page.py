@@ -12,5 +12,5 @@ def test_the_page_runs(capsys):
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     report = names["report"]
-    assert report.errors["u"].doubt < 0.2
+    assert report.errors["u"].half_width < 0.2
     assert report.text() in capsys.readouterr().out

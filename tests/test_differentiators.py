@@ -203,7 +203,9 @@ def test_what_functional_refuses_is_done_by_double_backward() -> None:
     torch.manual_seed(0)
     pinn = wrapped(Pinn(MLP((1, 4, 1), "tanh").double(), ("x",), ("u",), (Equation(residual),)))
     x = np.random.default_rng(0).random((5, 1))
-    with pytest.warns(UserWarning, match=r"slow way: gradients of r by double backward"):
+    with pytest.warns(
+        UserWarning, match=r"slower method, same scores: gradients of r by double backward"
+    ):
         found = jacobian(pinn.at(x))["r"][1]
     points = torch.as_tensor(x)
     expected = gradients(

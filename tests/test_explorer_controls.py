@@ -9,6 +9,7 @@ from explorer_browser import (
     opened,
     pixel,
     settle,
+    wait_until,
 )
 from PIL import Image
 
@@ -87,6 +88,9 @@ def test_backgrounds_limits_and_address(page, browser, written):
     again.close()
 
 
+REMEMBERED = "location.hash === explorer.address()"
+"""The page has seen that the choice rests: from then on it can be undone."""
+
 NO_ADDRESSES = (
     "point=first,-1",
     "point=first,1.5",
@@ -112,15 +116,13 @@ NO_ADDRESSES = (
 
 
 def test_an_address_of_nothing_is_refused_and_changes_nothing(page):
-    page.wait_for_timeout(350)  # until the address is written
+    wait_until(page, REMEMBERED)
     before, shown = page.evaluate("explorer.address()"), page.inner_text("#details")
     assert "NaN" not in shown
     assert "–" not in page.inner_text("#value")
     for part in NO_ADDRESSES:
         page.evaluate("part => { location.hash = part }", part)
-        page.wait_for_function(
-            "part => document.querySelector('#problem').innerText.includes(part)", arg=part
-        )
+        wait_until(page, f"document.querySelector('#problem').innerText.includes({part!r})")
         assert page.is_visible("#problem"), part
         settle(page)
         assert page.evaluate("explorer.address()") == before, part
@@ -132,14 +134,15 @@ def test_the_address_holds_lasso_and_same_and_takes_edits(page, browser, written
         "location.hash = 'quantity=p&same=1&tool=lasso&focus=second&point=second,3"
         "&lasso=0.5,0.05,1.7,0.05,1.7,0.4,0.5,0.4&view=0.2,1.3,0.1,0.305'"
     )
-    page.wait_for_function("explorer.state.quantity === 'p'")
+    wait_until(page, "explorer.state.quantity === 'p'")
     settle(page)
     assert page.is_checked("#same")
     assert page.is_checked("[name=tool][value=lasso]")
     assert not page.is_visible("#problem")
-    page.wait_for_timeout(350)
+    wait_until(page, REMEMBERED)
     assert {"same=1", "tool=lasso", "focus=second"} <= set(page.url.split("#")[1].split("&"))
     with opened(browser, written) as again:
+        wait_until(again, REMEMBERED)
         again.goto(page.url)
         again.reload()
         again.wait_for_selector("body[data-ready]")
@@ -147,12 +150,8 @@ def test_the_address_holds_lasso_and_same_and_takes_edits(page, browser, written
         assert again.evaluate("explorer.state.polygon.length") == 4
         assert again.inner_text("#details") == page.inner_text("#details")
     page.evaluate("location.hash = 'log=1'")
-    page.wait_for_function("explorer.state.log")
+    wait_until(page, "explorer.state.log")
     assert page.evaluate("[explorer.state.same, explorer.state.polygon]") == [False, None]
-
-
-REMEMBERED = "location.hash === explorer.address()"
-"""The page has seen that the choice rests: from then on it can be undone."""
 
 
 def test_undo_goes_back_step_by_step(page, scores):
@@ -162,18 +161,15 @@ def test_undo_goes_back_step_by_step(page, scores):
         lambda: click(page, "second", "points", scores[1].train_x[3]),
         lambda: page.check("#same"),
     ):
-        page.wait_for_timeout(350)
-        page.wait_for_function(REMEMBERED)
+        wait_until(page, REMEMBERED)
         addresses.append(page.evaluate("explorer.address()"))
         act()
-    page.wait_for_timeout(350)
-    page.wait_for_function(REMEMBERED)
+    wait_until(page, REMEMBERED)
     for address in reversed(addresses):
         page.keyboard.press("Control+z")
         settle(page)
         assert page.evaluate("explorer.address()") == address
-    page.wait_for_timeout(350)
-    assert page.is_disabled("#undo")
+    wait_until(page, "document.querySelector('#undo').disabled")
 
 
 def test_axes_stay_equal_on_a_phone_and_two_fingers_zoom(browser, written):

@@ -6,7 +6,7 @@ import torch
 
 from pinnfluence import load_model
 from pinnfluence.diagnosis.quantities import evaluate
-from pinnfluence.problem.forces import cylinder_forces
+from pinnfluence.problem.forces import Cylinder
 from pinnfluence.problems import cylinder_flow as flow
 
 CENTER, RADIUS, RHO, NU, U_MEAN = (0.2, 0.2), 0.05, 1.3, 2e-3, 0.2
@@ -14,7 +14,7 @@ SCALE = 2 / (RHO * U_MEAN**2 * 2 * RADIUS)
 
 
 def forces(field, n_points=256):
-    return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN, n_points)
+    return Cylinder(CENTER, RADIUS, RHO, NU, U_MEAN, n_points).forces(field)
 
 
 def still_fluid(points):

@@ -32,13 +32,13 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
     for block in blocks[:2]:
         exec(compile(block, str(PAGE), "exec"), names)
-    found, chosen = names["found"], names["chosen"]
+    candidates, chosen = names["candidates"], names["chosen"]
     assert "(199,)" in capsys.readouterr().out
     before = error()
     assert before == pytest.approx(names["report"].errors["u"].relative, rel=0.01)
     assert before**2 == pytest.approx(chosen.squares[0], rel=0.02)
     assert chosen.squares[3] < 1e-3 * chosen.squares[0]
-    assert abs(found.x[np.argsort(found.changes)[:3]] - 0.685).max() < 0.02
-    assert np.diff(np.sort(found.x[chosen.points, 0])).min() > 0.05
+    assert abs(candidates.x[np.argsort(candidates.changes)[:3]] - 0.685).max() < 0.02
+    assert np.diff(np.sort(candidates.x[chosen.points, 0])).min() > 0.05
     exec(compile(blocks[2], str(PAGE), "exec"), names)
     assert error() < 0.1 * before

@@ -143,16 +143,14 @@ def test_wheel_holds_every_module_and_the_reference_data(tmp_path: Path) -> None
         names = set(archive.namelist())
         info = f"pinnfluence-{PROJECT['version']}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
     package = source / "pinnfluence"
-    expected = {
-        path.relative_to(source).as_posix()
-        for path in package.rglob("*")
-        if path.suffix in {".py", ".npz"}
-    }
+    expected = {p.relative_to(source).as_posix() for p in package.rglob("*") if p.is_file()}
     assert "pinnfluence/reference/influence_probe.npz" in expected
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"pinnfluence", info}
     assert f"{info}/licenses/LICENSE" in names
+    assert "pinnfluence = pinnfluence.__main__:main" in entry_points.splitlines()
     assert "License-Expression: BSD-3-Clause-Clear" in metadata.splitlines()
     assert "Requires-Python: >=3.11" in metadata.splitlines()
 
@@ -173,7 +171,32 @@ def test_license_and_changelog() -> None:
     license_text = (ROOT / "LICENSE").read_text()
     assert license_text.startswith("The Clear BSD License\n")
     assert "Copyright (c) 2026 The PINNfluence developers" in license_text
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(.+)\] - \d{4}-\d\d-\d\d", heading) for heading in headings[1:]]
+    versions = [Version(match[1]) for match in dated if match]
+    assert len(versions) == len(dated)
+    assert versions == sorted(versions, reverse=True)
+    assert versions[0] == Version(PROJECT["version"])
+
+
+def test_a_release_needs_the_tag_of_its_version_and_its_changelog(tmp_path: Path) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs = workflow["jobs"]
+    check = next(s["run"] for s in jobs["build"]["steps"] if "changelog" in s.get("name", ""))
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["needs"] == "build"
+    for file in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / file, tmp_path)
+
+    def passes(tag: str) -> bool:
+        env = os.environ | {"GITHUB_REF_NAME": tag}
+        return subprocess.run(["bash", "-ec", check], cwd=tmp_path, env=env).returncode == 0
+
+    assert passes(f"v{PROJECT['version']}")
+    assert not passes("v99.0.0")
+    (tmp_path / "CHANGELOG.md").write_text("## [Unreleased]\n")
+    assert not passes(f"v{PROJECT['version']}")
 
 
 # ---- make, with a stand-in for Python that writes down what it is asked to do
@@ -273,48 +296,49 @@ def test_old_python_is_refused_in_one_line(clone: Clone) -> None:
     assert not (clone.root / ".venv").exists()
 
 
-def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clone) -> None:
-    def scores(model: str) -> str:
-        folder = f"model_zoo/{model}"
-        return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
+PREDICTED = ("good", "broken", "bad")
+NOTEBOOK = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
+EXPLORER = "python explore.py {} -o build/explorer.html".format(
+    " ".join(f"model_zoo/{model}_gauss-newton_influences" for model in PREDICTED)
+)
 
-    notebook = "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
-    explorer = (
-        "python explore.py model_zoo/good_influences model_zoo/broken_influences "
-        "model_zoo/bad_influences -o build/explorer.html"
-    )
-    assert clone.make("demo")[2:] == [*map(scores, MODELS), notebook, explorer]
+
+def paper(model: str) -> str:
+    folder = f"model_zoo/{model}"
+    return f"python calc_influences.py --checkpoint {folder} --save_path {folder}_influences"
+
+
+def predicting(model: str) -> str:
+    flags = "--recipe gauss-newton --test_points 1000"
+    folder = f"model_zoo/{model}_gauss-newton_influences"
+    return f"python calc_influences.py --checkpoint model_zoo/{model} {flags} --save_path {folder}"
+
+
+def test_demo_makes_scores_then_figures_and_only_what_is_out_of_date(clone: Clone) -> None:
+    everything = [*map(paper, MODELS), *map(predicting, PREDICTED), NOTEBOOK, EXPLORER]
+    assert clone.make("demo")[2:] == everything
     assert clone.make("demo") == []
     os.utime(clone.root / "model_zoo" / "bad" / "lbfgs-1.pt")
-    assert clone.make("demo") == [scores("bad"), notebook, explorer]
+    assert clone.make("demo") == [paper("bad"), predicting("bad"), NOTEBOOK, EXPLORER]
     (clone.root / "model_zoo" / "bad" / "state.pt").touch()  # a run state is no model
     assert clone.make("demo") == []
     os.utime(clone.root / "pinnfluence" / "errors.py")
-    assert clone.make("demo") == [*map(scores, MODELS), notebook, explorer]
+    assert clone.make("demo") == everything
     shutil.rmtree(clone.root / "figures")
-    assert clone.make("demo") == [notebook]
+    assert clone.make("demo") == [NOTEBOOK]
     printed = clone.run("make", "demo").stdout
     assert str(clone.root / "figures") in printed
     assert str(clone.root / "build" / "explorer.html") in printed
 
 
 def test_recipes_makes_further_scores_which_the_notebook_then_draws(clone: Clone) -> None:
-    compute = "python calc_influences.py --checkpoint model_zoo/{0}"
-    paper = compute + " --save_path model_zoo/{0}_influences"
-    other = compute + " --recipe gauss-newton --test_points 1000"
-    other += " --save_path model_zoo/{0}_gauss-newton_influences"
     clone.make("demo")
-    assert clone.make("recipes") == [
-        *map(paper.format, SEEDS),
-        *map(other.format, ("good", "broken", "bad", *SEEDS)),
-    ]
+    assert clone.make("recipes") == [*map(paper, SEEDS), *map(predicting, SEEDS)]
     assert clone.make("recipes") == []
-    assert clone.make("demo") == [
-        "jupyter nbconvert --to notebook --execute --output-dir build eval.ipynb"
-    ]
+    assert clone.make("demo") == [NOTEBOOK]
     assert clone.make("demo") == []
     os.utime(clone.root / "pinnfluence" / "errors.py")  # what make demo does not need stays
-    assert not any("gauss-newton" in call or "bad_4" in call for call in clone.make("demo"))
+    assert not any("bad_4" in call for call in clone.make("demo"))
 
 
 def test_zoo_trains_the_models(clone: Clone) -> None:
@@ -323,7 +347,9 @@ def test_zoo_trains_the_models(clone: Clone) -> None:
         "python train.py --save_path runs/good",
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
-        "python train.py --variant best --save_path runs/best",
+        "python train.py --variant best --sampler rad --sampler_every 10 --save_path runs/best",
+        "python train.py --variant best --num_domain 2500 --num_boundary 800 "
+        "--n_iterations_lm 200 --save_path runs/overfit",
         "python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 "
         "--dtype float64 --save_path runs/good_float64",
         *(f"{of_a_fifth} --seed {seed} --save_path runs/bad_{seed}" for seed in (43, 44)),

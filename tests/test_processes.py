@@ -56,7 +56,7 @@ def test_a_process_that_is_killed_is_an_error_and_no_wait():
         list(in_processes(one, range(4), 2))
 
 
-WAITING = """
+WAITING = r"""
 import os, time
 import torch
 from pinnfluence.runtime.processes import in_processes

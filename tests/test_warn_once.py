@@ -1,4 +1,4 @@
-"""Slower ways of computing are told once, by a warning that names the equation and says why."""
+"""Slower methods are named once, by a warning that names the equation and the reason."""
 
 import warnings
 from typing import Any
@@ -16,7 +16,10 @@ from pinnfluence.models.deepxde.reader import from_deepxde
 from pinnfluence.runtime import warn_once
 
 DAMPED = recipe_of("gauss-newton", damping=0.1)
-STREAMS = "slow way: derivatives of the network by nested forward differentiation, not by streams: "
+STREAMS = (
+    "slower method, same scores: derivatives of the network by nested forward differentiation, "
+    "not by streams: "
+)
 
 
 def told(model: Any) -> list[str]:
@@ -38,14 +41,16 @@ def told(model: Any) -> list[str]:
     "name", ["dirichlet", "neumann", "pointset", "lorenz", "robin", "conservative"]
 )
 def test_fast_ways_are_silent(name: str) -> None:
-    assert [m for m in told(model_of(name)) if "slow way" in m] == []
+    assert [m for m in told(model_of(name)) if "slower method" in m] == []
 
 
 def test_equations_that_call_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warn_once, "_shown", WeakKeyDictionary())  # of other tests, too
     found = [m for m in told(corpus.model_of("autograd_equation")) if "restored" not in m]
     assert len(found) == 1
-    assert found[0].startswith("slow way: residual is differentiated by backward passes")
+    assert found[0].startswith(
+        "slower method, same scores: residual is differentiated by backward passes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,9 @@ def test_derivatives_above_the_fourth_order_name_their_equation() -> None:
 def test_equations_that_call_numpy() -> None:
     """On a network without streams, gradients are taken by double backward."""
     found = told(model_of("own_module"))
-    start = "slow way: gradients of operator by double backward: torch.func refuses"
+    start = (
+        "slower method, same scores: gradients of operator by double backward: torch.func refuses"
+    )
     assert sum(m.startswith(start) for m in found) == 1, found
 
 
@@ -100,6 +107,6 @@ def test_each_network_is_told_of() -> None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         for subject in (first, first, second, first):
-            warn_once.warn_once(subject, "slow way: a")
-        warn_once.warn_once(first, "slow way: b")
+            warn_once.warn_once(subject, "slower method, same scores: a")
+        warn_once.warn_once(first, "slower method, same scores: b")
     assert [str(w.message)[-1] for w in found] == ["a", "a", "b"]

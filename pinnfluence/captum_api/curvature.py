@@ -37,7 +37,7 @@ class LossHessian:
     measured size allows.
 
     Args:
-        loss: the loss of a batch. theta: parameters by name. batches: the data. advance: is told of
+        loss: the loss of a batch. theta: parameters by name. batches: the data. advance: receives
             finished products, for a progress bar.
 
     Raises:

@@ -100,7 +100,7 @@ class Damping:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Damping:
-        """The damping that ``metadata`` tells of."""
+        """The damping of ``metadata``."""
         criteria = {name: Criteria(**metadata[name]) for name in ("at_floor", "at_value")}
         return cls(**{**metadata, **criteria})
 

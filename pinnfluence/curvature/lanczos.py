@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from pinnfluence.errors import InputError
 
 Advance = Callable[[int], object]
-"""Is told of the number of finished products, for a progress bar."""
+"""Receives the number of finished products, for a progress bar."""
 
 DENSE_LIMIT = 400
 """Number of parameters up to which eigenpairs come from the dense matrix."""
@@ -63,7 +63,7 @@ def top_eigenpairs(
     """The ``rank`` largest eigenpairs of ``H + shift I`` whose eigenvalue exceeds ``threshold``.
 
     By ``scipy.sparse.linalg.eigsh`` from a fixed start vector; a small matrix is diagonalised.
-    ``advance`` is told of products alone: a dense matrix tells of its making itself.
+    ``advance`` counts products alone; a dense matrix reports its own progress.
 
     Raises:
         InputError: no eigenvalue above the threshold, NaN, or no convergence; with figures.

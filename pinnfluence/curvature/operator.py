@@ -1,4 +1,4 @@
-"""The contract of a curvature matrix: its products with vectors, and what is known of it."""
+"""The contract of a curvature matrix: its products with vectors, and its properties."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Curvature(LinearOperator):
     """Whether it has no negative eigenvalue, whatever the parameters are."""
 
     is_hessian: ClassVar[bool] = False
-    """Whether it is the Hessian of L itself; damping asks of all others what they neglect of it."""
+    """Whether it is the Hessian of L; the damping takes account of what all others neglect."""
 
     has_rows: ClassVar[bool] = False
     """Whether it is ``A^T A`` with a row of A a residual, see ``rows``."""
@@ -58,7 +58,7 @@ class Curvature(LinearOperator):
 
     @property
     def n_steps(self) -> int:
-        """Steps of which ``dense`` tells the executor in this process."""
+        """Steps that ``dense`` reports to the executor in this process."""
         return self.n_params
 
     @property

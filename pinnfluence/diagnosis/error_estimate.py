@@ -151,7 +151,7 @@ def estimate_error(
 
     Args:
         fit, check: the losses on the two sets.
-        advance: is told of finished rows of Jacobians.
+        advance: receives the number of finished rows of Jacobians.
     """
     before = check.total()
     pinn = fit.collocation.pinn

@@ -32,7 +32,7 @@ def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | 
     """The step d ``[n_params]`` of a diagnosis, or None where there is none of this network.
 
     Args:
-        identity: of the model, see there.
+        identity: of the model, see ``Model.identity``.
 
     Raises:
         ValueError: the file is damaged.

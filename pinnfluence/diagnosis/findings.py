@@ -38,24 +38,24 @@ class QuantityError:
     terms: dict[str, float]
 
     @property
-    def doubt(self) -> float:
+    def half_width(self) -> float:
         """How far the estimate may be off, as a part of it: the largest of the three."""
         return max(self.unexplained, self.by_damping, self.by_points)
 
     @property
     def reliable(self) -> bool:
         """Whether the map of the error is to be believed, and not only that there is one."""
-        return self.doubt <= RELIABLE
+        return self.half_width <= RELIABLE
 
     @property
     def at_least(self) -> float:
         """What the relative error is at least."""
-        return self.least * (1 - min(self.doubt, 0.5))
+        return self.least * (1 - min(self.half_width, 0.5))
 
 
 @dataclass(frozen=True)
 class TermLoss:
-    """A loss term at the training's points, what leverages make of it, and at fresh points."""
+    """A loss term at the training points, at each of them left out, and at fresh points."""
 
     training: float
     press: float

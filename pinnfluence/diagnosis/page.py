@@ -51,8 +51,8 @@ def page(report: Report, model: Any = None, name: str = "") -> str:
         *_between(report, labels),
         *_weights(report),
         *_unknowns(report),
-        f"<details><summary>All of it in words</summary><pre>{html.escape(report.text())}</pre>"
-        "</details>",
+        "<details><summary>The whole report in words</summary>"
+        f"<pre>{html.escape(report.text())}</pre></details>",
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -41,7 +41,7 @@ INTERPOLATED = 0.99
 
 @dataclass(frozen=True)
 class Press:
-    """Leverages of training points and what they tell of the loss between them.
+    """Leverages of training points, and the loss between them that follows.
 
     rows: of the residuals that were taken, ``[n]``. leverage: of each, 0 to 1. losses: half their
     deleted squares by loss term, scaled up to all rows. interpolated: part of the rows whose

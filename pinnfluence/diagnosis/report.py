@@ -17,6 +17,7 @@ from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
 from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
 from pinnfluence.diagnosis.loss_weights import error_slopes
 from pinnfluence.diagnosis.new_points import target_of
+from pinnfluence.diagnosis.numbers import numbers
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
@@ -57,7 +58,7 @@ class Report(Findings):
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, for JSON."""
-        return words.figures(self)
+        return numbers(self)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.text())}</pre>"
@@ -90,7 +91,7 @@ def diagnose(
             derivatives (``"u_x"``), or functions by name; default: the outputs.
         noise: standard deviation of the measurements, by the loss term that compares with them:
             for the unknowns of an inverse problem.
-        stages: is told of the stages, for progress bars.
+        stages: receives the stages, for progress bars.
         folder: where finished stages are kept, so that a stopped diagnosis goes on; None: nowhere.
 
     Raises:

@@ -27,7 +27,8 @@ from pinnfluence.runtime.progress import Stages
 from pinnfluence.storage.stage_store import CLOSED, Saved, StageStore
 
 N_SIGNS = 8
-"""Random sums over the points that tell how much the map of an error depends on the fresh ones."""
+"""Random sums over the points, to measure how much the map of an error depends on the fresh "
+"ones."""
 
 UNKNOWN_ARRAYS = ("values", "determined", "sensitivities")
 """What is kept of the unknowns, beside their covariance."""
@@ -72,7 +73,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class LongStages:
-    """The losses, points and quantities of a diagnosis, and who is told and who keeps.
+    """The losses, points and quantities of a diagnosis; where progress and results go.
 
     training: the loss at the training points. fit, check: at two sets of fresh points. x: points at
     which errors are looked at, ``[n, n_inputs]``. noise: see ``unknowns_of``.

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pinnfluence.diagnosis.findings import Findings, QuantityError
-from pinnfluence.diagnosis.new_points import largest_apart, named
+from pinnfluence.diagnosis.new_points import largest_apart
 
 BETWEEN = 10.0
-"""Loss on fresh points over that on the training's from which on a network does not fit between."""
+"""Ratio of fresh to training loss above which a network does not fit between its points."""
 
 WRONG = 0.05
-"""Relative error from which on a network is called wrong."""
+"""Relative error above which a network is called wrong."""
 
 HOLDS = 0.01
-"""Part of an error that a training point holds, from which on it is named."""
+"""Part of an error above which the training point that causes it is named."""
 
 LEFT_OUT = "Left out: estimated loss at each training point had it been left out of the training."
 """What PRESS is."""
@@ -25,7 +24,7 @@ LEFT_OUT = "Left out: estimated loss at each training point had it been left out
 NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the parameters."
 
 UNFINISHED = 0.1
-"""Part of the loss that one step would take away, from which on training was not at its end."""
+"""Part of the loss that one step would remove, above which training has not converged."""
 
 NOTHING = 1e-12
 """Loss on the training's points over that on fresh ones that counts as none at all."""
@@ -35,7 +34,7 @@ def text(report: Findings) -> str:
     """One screen: how wrong, where, between the points, because of what, what to do next."""
     errors = [_quantity(report, name, error) for name, error in report.errors.items()]
     measures = [
-        f"  {name}: {before:.6g} by the network, {corrected_measure(report, name)}"
+        f"  {name}: {before:.6g} by the network; corrected: {corrected_measure(report, name)}"
         for name, (before, _) in report.measures.items()
     ]
     sections = (
@@ -65,8 +64,9 @@ def verdict(report: Findings) -> str:
         return f"The network is {wrong} {several} (root mean square). This estimate is reliable."
     if worst.at_least < 0.01:
         return (
-            "How wrong the network is cannot be said: no small change of it explains its residuals "
-            "between the training points."
+            "The error of the network cannot be estimated: no small change of its parameters "
+            "explains "
+            "its residuals between the training points."
         )
     return (
         "The network is wrong: "
@@ -90,7 +90,7 @@ def size(error: QuantityError) -> str:
     """How large an error is, as far as it is known."""
     if not error.reliable:
         return f"at least {percent(error.at_least)} (rough guess: {percent(error.relative)})"
-    low, high = (percent(error.relative * (1 + sign * error.doubt)) for sign in (-1, 1))
+    low, high = (percent(error.relative * (1 + sign * error.half_width)) for sign in (-1, 1))
     known = percent(error.relative)
     return known if low == high else f"{known} ({low} to {high})"
 
@@ -98,10 +98,10 @@ def size(error: QuantityError) -> str:
 def corrected_measure(report: Findings, name: str) -> str:
     """A measure of the corrected fields: as uncertain, in parts of its correction, as they are."""
     if not report.reliable:
-        return "no usable estimate of the right value"
+        return "no usable estimate"
     before, after = report.measures[name]
-    doubt = max(error.doubt for error in report.errors.values())
-    return f"{after:.6g} +- {doubt * abs(after - before):.1g} corrected"
+    half_width = max(error.half_width for error in report.errors.values())
+    return f"{after:.6g} +- {half_width * abs(after - before):.1g}"
 
 
 def place(inputs: Sequence[str], x: Sequence[float]) -> str:
@@ -135,8 +135,8 @@ def _alone(report: Findings) -> list[str]:
     if part < 0.01:
         return []
     return [
-        f"{percent(part)} of the residuals are fitted one by one (leverage near 1): they do not "
-        "tell what happens beside their points."
+        f"The network passes through {percent(part)} of its residuals (leverage near 1): that they "
+        "are small says nothing about other points."
     ]
 
 
@@ -177,7 +177,7 @@ def _weights(report: Findings) -> list[str]:
 
 
 def points(report: Findings) -> list[str]:
-    """Which points the worst error comes from; where the error is doubtful, the residuals alone."""
+    """Which points the worst error comes from; of an unreliable estimate, the residuals alone."""
     if not report.reliable:
         return [f"Residuals between the points are largest near {_sources(report)}"]
     name, worst = _worst(report)
@@ -190,7 +190,7 @@ def points(report: Findings) -> list[str]:
             f"first, the error would be {percent(holding[first])} smaller, to first order"
         )
     else:
-        lines.append("No single training point holds the network where it is.")
+        lines.append("No single training point causes the error.")
     return [*lines, new_points(report)]
 
 
@@ -201,12 +201,12 @@ def new_points(report: Findings) -> str:
         return "No single new point would lower the squared error by a percent."
     return (
         f"A new training point would help most near {_places(report.candidates, report.helping)}; "
-        f"the first alone takes away {100 * best:.3g} % of the squared error, to first order"
+        f"the first alone would remove {100 * best:.3g} % of the squared error, to first order"
     )
 
 
 def _sources(report: Findings) -> str:
-    """Where the worst error comes from; of a doubtful estimate, where residuals are largest."""
+    """Where the worst error comes from; of an unreliable estimate, where residuals are largest."""
     if not report.reliable:
         return _places(report.fresh_x, report.fresh_losses)
     return _places(report.fresh_x, np.abs(report.responsible[:, _worst(report)[1]]))
@@ -231,11 +231,11 @@ def unknowns(report: Findings) -> list[str]:
     for n, name in enumerate(found.names):
         line = f"  {name} = {found.values[n]:.6g}"
         if found.deviations is None:
-            line += f", moves by {found.sensitivities[n]:.2g} with noise 1 (give its level: noise)"
+            line += f", {found.sensitivities[n]:.2g} a unit of noise (for an interval: noise=...)"
         else:
             line += f" +- {1.96 * found.deviations[n]:.2g} (95 percent)"
         if found.determined[n] < 0.5:
-            line += "; NOT determined by the points: only the damping holds it"
+            line += "; NOT determined by the training: any value fits as well"
         lines.append(line)
     return lines
 
@@ -250,48 +250,14 @@ def advice(report: Findings) -> list[str]:
     if unfinished(report):
         lines.append("train longer: the loss on the training points still falls")
     if not report.reliable:
-        lines.append("then diagnose again: where the error is cannot be said yet")
-    return lines or ["nothing: the corrected values have more digits where you need them"]
+        lines.append("then diagnose again: the error is too large to be located now")
+    return lines or [
+        "nothing: the network fits between its points, and the report corrects it further"
+    ]
 
 
 def unfinished(report: Findings) -> bool:
-    """Whether training stopped before its loss did: not where only rounding is left of it."""
+    """Whether training stopped before its loss did: not where only rounding is left."""
     own = sum(term.training for term in report.terms.values())
     new = sum(term.fresh for term in report.terms.values())
     return report.decrease >= UNFINISHED and own > NOTHING * new
-
-
-def figures(report: Findings) -> dict[str, Any]:
-    """All figures of a report by name, for JSON."""
-    estimate = report.estimate
-    return {
-        "verdict": verdict(report),
-        "reliable": report.reliable,
-        "errors": {
-            name: vars(error)
-            | {"doubt": error.doubt, "at_least": error.at_least, "reliable": error.reliable}
-            for name, error in report.errors.items()
-        },
-        "terms": {name: vars(term) for name, term in report.terms.items()},
-        "weights": report.slopes,
-        "measures": {
-            name: {"network": before, "corrected": after}
-            for name, (before, after) in report.measures.items()
-        },
-        "unexplained": estimate.unexplained,
-        "newton_steps": estimate.n_steps,
-        "dampings": [
-            {"part_of_largest_eigenvalue": trial.part, "loss": trial.loss}
-            for trial in estimate.trials
-            if np.isfinite(trial.part)
-        ],
-        "effective_parameters": report.press.effective,
-        "interpolated": report.press.interpolated,
-        "damping": report.damping,
-        "decrease": report.decrease,
-        "advice": advice(report),
-        "new_points": named(report),
-        "n_fresh": len(report.fresh_x),
-        "n_train": len(report.train_x),
-        "n_params": report.pinn.n_params,
-    }

@@ -63,7 +63,7 @@ def write_explorer(
         rank: embeddings of more factors are reduced to so many.
         scripts: instead of checkpoints, functions that return the models, as
             ``script.py:function``; the scripts are run. Without ``score_files``, those that
-            ``calc_influences.py`` writes beside the scripts are taken.
+            ``pinnfluence scores`` writes beside the scripts are taken.
 
     Returns:
         Each score file with its model's name, problem and checkpoint or script.

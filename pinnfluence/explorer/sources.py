@@ -100,8 +100,8 @@ class Source:
     def estimated(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Estimated errors, solution minus network, at points ``[n, n_inputs]``, by name of field.
 
-        From the folder ``<name>_diagnosis`` that ``diagnose.py`` writes beside the model's; none
-        where there is none of this network.
+        From the folder ``<name>_diagnosis`` that ``pinnfluence diagnose`` writes beside the
+        model's; none where there is none of this network.
 
         Raises:
             InputError: the file there is damaged.
@@ -152,7 +152,7 @@ def find_sources(
     """Open score files and find their networks, by default in the folder that they are named after.
 
     Args:
-        paths: score files or their folders; none: those that ``calc_influences.py`` writes beside
+        paths: score files or their folders; none: those that ``pinnfluence scores`` writes beside
             the scripts.
         checkpoints: of the networks, in the same order. scripts: or functions that return them, as
             ``script.py:function``; the scripts are run.
@@ -222,7 +222,7 @@ def _open(path: Path, name: str, checkpoint: Path | None, model: ScriptModel | N
     if scores.metadata.get("script", {}).get("identity") != model.identity:
         raise InputError(
             f"{model.title} is not the model of the scores in {path}: it was trained again or its "
-            "script was changed; compute them again by calc_influences.py --model"
+            "script was changed; compute them again: pinnfluence scores --model"
         )
     return Source(name, scores, problem, script=model)
 
@@ -237,7 +237,7 @@ def _scores_of(path: Path) -> Scores:
     if not isinstance(scores, Scores):
         raise InputError(
             f"expected embeddings, found whole matrices in {path}; "
-            "give the influences.safetensors that calc_influences.py writes"
+            "give the influences.safetensors that pinnfluence scores writes"
         )
     for what, side in (("term", scores.train), ("quantity", scores.test)):
         for key, embedding in side.items():

@@ -44,7 +44,7 @@ class Candidates:
         loss: at the candidates, with the weights of the training.
         solve: product with ``(G + damping I)^-1`` of the training.
         target: what is asked for.
-        executor: whose batches are taken, and which is told of finished candidates.
+        executor: whose batches are taken, and which counts finished candidates.
 
     Source: Cook and Weisberg, Residuals and Influence in Regression, 1982, section 2.2.
     """

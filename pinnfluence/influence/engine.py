@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from pinnfluence.curvature.matrix_store import STAGE
-from pinnfluence.curvature.recipe import PAPER, Recipe, recipe_of
+from pinnfluence.curvature.recipe import GAUSS_NEWTON, Recipe, recipe_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.batch_size import default_batch_size
 from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
@@ -66,16 +66,17 @@ class Influence(DataInfluence):
         train_x: training points ``[n_train, n_inputs]`` as stored, float32; None takes those of
             the ``dde.Model``.
         recipe: how the inverse curvature is approximated; by name, or a ``Recipe``.
+            ``gauss-newton`` predicts retraining; ``paper`` reproduces the published figures.
         batch_size: points whose derivatives are held at a time; never changes the result beyond
             rounding. None: from the memory that is free, see ``default_batch_size``.
-        stages: is told of the stages, for progress bars, and keeps their times.
+        stages: receives the stages, for progress bars, and keeps their times.
         stages_path: folder in which stages are kept as they complete, and from which they are
             taken by a later computation of the same bytes: with the same network, equations,
             points, recipe, batch size, machine, packages and source code. Those of others are
             removed. Blocks of points are kept half a minute apart, and so is a matrix while it is
             summed, which serves all dampings; eigenpairs and compression begin again. None: nothing
             is kept.
-        settings: names of problem, variant, ...: what else tells the model from others.
+        settings: names of problem, variant, ...: what else distinguishes the model from others.
         changes: settings of the recipe that are other than in it, such as ``damping=1e-3``.
 
     Raises:
@@ -94,7 +95,7 @@ class Influence(DataInfluence):
         self,
         model: Pinn | Any,
         train_x: np.ndarray | Tensor | None = None,
-        recipe: Recipe | str = PAPER,
+        recipe: Recipe | str = GAUSS_NEWTON,
         batch_size: int | None = None,
         stages: Stages | None = None,
         stages_path: str | Path | None = None,

@@ -28,8 +28,9 @@ BASE_BYTES = 450_000_000
 FILE_BYTES = 10_000
 """Headers and metadata of a score file."""
 
-COMPRESSED_RANK = 600
-"""Rank that full-rank scores are taken to be compressed to: it is found only on the way."""
+COMPRESSED_RANK = 1200
+"""Rank that full-rank scores are taken to be compressed to, as those of 12,867 parameters are: it
+is found only on the way."""
 
 FACTORISATIONS = 4
 """Dampings that the rule ``auto`` is taken to try."""
@@ -109,7 +110,8 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
         sketch = 16 * (curvature.n_residuals + curvature.n_params) * width
         memory += max(sketch, 2 * BLOCK_BYTES)
     itemsize = pinn.like.element_size()
-    embedding = 2 * unit.batch * curvature.n_params * itemsize + 3 * scores * itemsize / 4
+    copies = 3 * itemsize / 4 if recipe.is_low_rank else 2  # the compressed are float32
+    embedding = 2 * unit.batch * curvature.n_params * itemsize + copies * scores
     # half of the memory of a whole inverse is its factor, kept to the end
     memory = max(memory, (0 if recipe.is_low_rank else memory / 2) + embedding)
     n_dense = len(pinn.outputs) + len(pinn.quantities) + len(SUMS)

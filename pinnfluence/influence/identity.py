@@ -21,11 +21,12 @@ from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage import stage_store
 
 SAMPLE_POINTS = 1000
-"""Test points at which the quantities are evaluated to tell them from others."""
+"""Test points at which the quantities are evaluated to distinguish them from others."""
 
 PACKAGES = ("torch", "numpy", "scipy")
 NOT_ON_THE_WAY = (
     "captum_api",
+    "commands",
     "diagnosis",
     "explorer",
     "plots",

@@ -1,4 +1,4 @@
-"""What a computation of influence scores tells its user."""
+"""The lines and warnings that end a computation of influence scores."""
 
 from __future__ import annotations
 
@@ -117,32 +117,40 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
     given = metadata["recipe"]["weighting"] == "training" and "automatic_damping" not in metadata
     if given and metadata["stationarity"]["ratio"] > STATIONARITY_LIMIT:
         found.append(
-            "the network is not at a minimum of its loss, and the damping was given: removing a "
-            "point may change less than training on would; --damping auto takes account of that"
+            "the network is not at a minimum of its loss: training further would change it more "
+            "than "
+            "removing a point does, so that these scores predict retraining poorly; train until "
+            "the "
+            "gradient vanishes, or take --damping auto (docs/trust.md)"
         )
     chosen = metadata.get("automatic_damping")
     if chosen and max(chosen["at_value"].values()) > LIMIT:
         is_open = chosen["at_value"]["open"] > LIMIT
         found.append(
-            f"no damping up to the largest eigenvalue {chosen['largest_eigenvalue']:.3g} settles "
-            + ("what training left open" if is_open else "what the curvature neglects")
-            + "; that was taken: the model is far from a minimum"
+            "no damping satisfies the rule, so the largest eigenvalue "
+            f"{chosen['largest_eigenvalue']:.3g} was taken: these scores are small and predict "
+            "retraining poorly, because the model is far from a minimum"
             + ("" if is_open else ", or the curvature far from the Hessian")
+            + "; train until the gradient vanishes, or on more points (docs/trust.md)"
         )
     n_hidden = metadata.get("leverage", {}).get("n_at_limit", 0)
     if n_hidden:
         found.append(
-            f"rounding hides how far from 1 the leverage of {n_hidden} training points is: their "
-            "scores are too small or too large; give a larger --damping"
+            f"the leverage of {n_hidden} training points cannot be distinguished from 1: their "
+            "scores may be far too small or too large; give a larger --damping"
         )
     directions = metadata.get("randomised", {})
     if directions.get("error", 0.0) > directions.get("limit", 0.0):
         found.append(
-            f"the inverse's error {directions['error']:.1e} is above {directions['limit']:g}: too "
-            "small a damping for few directions; take --inverse dense or a larger --damping"
+            f"scores are less exact than intended: the error of the inverse, "
+            f"{directions['error']:.1e}, is above {directions['limit']:g}, because the damping is "
+            "small; take --inverse dense or a larger --damping"
         )
     errors = metadata.get("compression", {}).get("errors", {})
     above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]
     if above:
-        found.append(f"the compression's error is above {ERROR:g} for {', '.join(above)}")
+        found.append(
+            f"scores of {', '.join(above)} in this file have relative errors above {ERROR:g}, by "
+            "compression; Influence.scores(points, quantity) computes exact ones"
+        )
     return found

@@ -1,4 +1,4 @@
-"""What tells one set of equations at points from another, when equations are functions."""
+"""What distinguishes sets of equations at points, when equations are functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH_SIZE = 4096
 def fingerprint(collocation: Collocation) -> list[np.ndarray]:
     """Points, rows, data, values of all residuals, and a derivative of them by theta.
 
-    The text of a function says little of what it does, so equations are told apart by the values
+    The text of a function says little of what it does, so equations are distinguished by the values
     of their residuals and by the gradient of their sum with random signs: ``u u_x`` with a detached
     u has the same values and another gradient.
     """

@@ -36,7 +36,7 @@ class Pinn:
         quantities: derived quantities by name.
         loss_weights: DeepXDE's weights c_k by name of the loss term; missing ones are 1.
         training: the points of the training, where they say more than ``Equation.on``: which rows
-            each equation had, with repeated points told apart.
+            each equation had, with repeated points distinguished.
         theta: names of the parameters that training moved; None means all of the network's. The
             others are constants.
         weight_decay: of the optimiser, which minimised ``L + weight_decay |theta|^2 / 2``.

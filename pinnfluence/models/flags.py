@@ -1,4 +1,4 @@
-"""Flags by which scripts are told of a model, and the model that they mean."""
+"""Flags that name a model, and the model that they name."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def add_model_flags(parser: Parser) -> None:
     one.add_argument(
         "--model",
         metavar="SCRIPT.PY:FUNCTION",
-        help="or a function of a script of your own, without arguments, that returns a trained "
-        "dde.Model or what torch_model returns; THE CODE OF THAT SCRIPT IS RUN",
+        help="or a function of your own script, without arguments, that returns a trained "
+        "dde.Model or a model of torch_model; THE CODE OF THE SCRIPT IS RUN",
     )
     add("--train_x_path", type=Path, help="training points (default: beside the checkpoint)")
-    add("--problem", choices=problems.names(), help="what was trained")
+    add("--problem", choices=problems.names(), help="the problem that was trained")
     add("--variant", help="the variant that was trained")
-    add("--conditions", help="the set of conditions that was trained")
+    add("--conditions", help="the set of boundary conditions that was trained")
 
 
 def variant_of(arguments: argparse.Namespace) -> str | None:

@@ -41,7 +41,7 @@ class Model(ABC):
 
     @abstractmethod
     def settings(self) -> str:
-        """What is known of it, in one line."""
+        """What is known of the model, in one line."""
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Model(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """A checksum that tells this network from others."""
+        """A checksum that distinguishes this network from others."""
 
     @abstractmethod
     def folder(self, what: str) -> Path:

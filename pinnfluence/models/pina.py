@@ -169,8 +169,9 @@ def _trained_rows(solver: Any, name: str, n: int) -> Tensor:
     if any(isinstance(callback, RefinementInterface) for callback in trainer.callbacks):
         warn_once(
             solver.model,
-            "points were resampled while the network was trained: scores are those of the last "
-            "ones, and say nothing of earlier ones, which shaped the network, too",
+            "points were resampled during the training: scores are those of the last points; "
+            "earlier "
+            "ones shaped the network, too, and have no scores",
         )
     rows = torch.tensor(sorted(trainer.data_module.split_idxs[name]["train"]), dtype=torch.int64)
     if len(rows) == 0 or int(rows[-1]) >= n:

@@ -86,7 +86,7 @@ class ScriptModel(Model):
 def load_script(
     source: str, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
 ) -> ScriptModel:
-    """Run a script and call a function of it that returns a trained model.
+    """Run a script and call its function that returns a trained model.
 
     Args:
         source: ``script.py:function``, of a function without arguments. It returns a trained

@@ -53,8 +53,10 @@ class TrainedModel(Model):
         zero_loss = sum(self._of_zeros().mean_losses().values())
         if not loss < zero_loss:
             found.append(
-                f"the loss {loss:.3g} is not below {zero_loss:.3g}, that of a zero field: check "
-                "--activation, --conditions and the variant against the training of this checkpoint"
+                f"the loss {loss:.3g} is not below {zero_loss:.3g}, that of a zero field, so "
+                "scores are "
+                "probably of a wrong model: check --activation, --conditions and --variant against "
+                "the training of this checkpoint"
             )
         return found
 

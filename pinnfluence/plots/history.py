@@ -60,7 +60,7 @@ def history_figure(
 
 
 def _optimiser_changes(config: Mapping[str, Any], last: float) -> Iterator[tuple[int, str]]:
-    """The step at which each further optimiser began, where the settings and the end tell it.
+    """The step at which each further optimiser began, where the settings and the end show it.
 
     L-BFGS may stop early; then it is not known where Levenberg-Marquardt took over.
     """

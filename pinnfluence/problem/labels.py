@@ -17,7 +17,7 @@ class Labels:
     axes: names of the two inputs that figures draw along.
     symbols: symbol and unit by name, for example ``{"p": ("$p$", "Pa")}``. A name that is not
         among them stands for itself, without a unit.
-    fields: the fields that figures show unless told otherwise, in this order.
+    fields: the fields that figures show by default, in this order.
     signed: fields drawn in diverging colours, centred at zero.
 
     >>> Labels(symbols={"p": ("$p$", "Pa")}).with_unit("p")

@@ -11,11 +11,10 @@ from pinnfluence.problem.domain import TOLERANCE, Disk, Rectangle
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.forces import (
     NEEDED,
+    Cylinder,
     FlowField,
     Forces,
     Integral,
-    cylinder_forces,
-    cylinder_integrals,
 )
 from pinnfluence.problem.parts import Drawing, Network, Sampling
 from pinnfluence.problem.problem import Problem
@@ -105,14 +104,17 @@ def speed(f: Field) -> Tensor:
     return torch.where(moving, torch.sqrt(torch.where(moving, squared, 1.0)), 0.0)
 
 
+CYLINDER = Cylinder(CENTER, RADIUS, RHO, NU, U_MEAN)
+
+
 def forces(field: FlowField) -> Forces:
     """Drag, lift and pressure difference of a flow given by ``field``."""
-    return cylinder_forces(field, CENTER, RADIUS, RHO, NU, U_MEAN)
+    return CYLINDER.forces(field)
 
 
 def integrals() -> dict[str, Integral]:
     """The same numbers as sums over points, by name: for influence."""
-    return cylinder_integrals(CENTER, RADIUS, RHO, NU, U_MEAN)
+    return CYLINDER.integrals()
 
 
 def reference() -> Reference:
@@ -178,12 +180,12 @@ PROBLEM = Problem(
         "best": {
             "layers": (2, 32, 32, 32, 32, 3),
             "scale": (0.2, 0.1),
-            "num_domain": 2500,
-            "num_boundary": 800,
+            "num_domain": 4000,
+            "num_boundary": 1000,
             "envelope": no_slip_envelope,
             "center": CENTER,
             "loss_weights": BEST_WEIGHTS,
-            "iterations": {"adam": 100, "lm": 200},
+            "iterations": {"adam": 100, "lm": 300},
             "lr": 2e-3,
             "dtype": "float64",
         },

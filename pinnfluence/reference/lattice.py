@@ -27,7 +27,7 @@ def merge_lattice(triangles: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray,
     """Merge the nodes that triangles [3, t] share, of t * m with triangles first.
 
     Returns the indices of the nodes to keep, and for each node its place among the kept. Nodes
-    are told apart by the vertices they lie between, not by rounded coordinates.
+    are distinguished by the vertices they lie between, not by rounded coordinates.
     """
     step = nodes.sum(axis=0).max() + 1
     between = np.where(nodes > 0, step * (triangles.T[:, :, None] + 1) + nodes, 0)

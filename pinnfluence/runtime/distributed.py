@@ -194,7 +194,7 @@ def _asked_for() -> int:
 
 
 class _Group:
-    """The processes of a run, and the store in which they tell each other of errors."""
+    """The processes of a run, and the store in which they report errors to each other."""
 
     def __init__(self) -> None:
         global _size, _rank
@@ -252,12 +252,13 @@ class _Group:
         with self._decision:
             self._ending.set()
         code = EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_BAD_INPUT
-        with contextlib.suppress(RuntimeError):
+        is_first_to_fail = is_first()
+        with contextlib.suppress(RuntimeError):  # the store's process is gone: it said why
             is_first_to_fail = self._store.add("failures", 1) == 1
             self._store.set("failed", str(code))
             self._followed()
-            if not is_first_to_fail:
-                os._exit(code)
+        if not is_first_to_fail:
+            os._exit(code)
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def end(self) -> None:

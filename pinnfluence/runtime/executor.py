@@ -1,7 +1,7 @@
 """The executor: batches, threads, processes and progress of a computation over points.
 
 Mathematics says what is computed of a batch of points; how many points a batch has, which thread
-and which process takes it, and who is told of the progress is decided here.
+and which process takes it, and who receives the progress is decided here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Executor:
     Args:
         batch_size: points whose derivatives are held at a time; results do not depend on it beyond
             rounding.
-        stages: is told of the stages and of their progress.
+        stages: receives the stages and their progress.
     """
 
     def __init__(self, batch_size: int = BATCH_SIZE, stages: Stages | None = None) -> None:
@@ -46,7 +46,7 @@ class Executor:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
-        """A stage of ``total`` units, of which ``advance`` tells; stages do not nest."""
+        """A stage of ``total`` units, which ``advance`` counts; stages do not nest."""
         with self.stages.stage(name, total) as self._count:
             yield
         self._count = None

@@ -31,7 +31,7 @@ class Count:
 
     Args:
         total: how many there will be, as far as is known.
-        advance: is told of finished ones. resize: is told of another total.
+        advance: receives the number of finished ones. resize: receives another total.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Count]:
-        """Time a stage of ``total`` units; gives what is told of finished ones."""
+        """Time a stage of ``total`` units; gives the function that receives the number of "
+        "finished ones."""
         began = time.perf_counter()
         with self._counter(name, total) as advance:
             count = Count(total, advance, self._resize)

@@ -23,7 +23,7 @@ class _WithDefaults(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        if default is None or default is False or default == argparse.SUPPRESS or "default" in text:
+        if default in (None, False, [], argparse.SUPPRESS) or "default" in text:
             return text
         values = default if isinstance(default, (list, tuple)) else [default]
         return f"{text} (default: {' '.join(map(str, values))})"
@@ -77,7 +77,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Streams that are closed lead nowhere, so that no file of ours takes their numbers."""
+    """Replace closed streams by the null device, so that no file of ours takes their numbers."""
     number = os.open(os.devnull, os.O_RDWR)
     while number < 3:
         number = os.open(os.devnull, os.O_RDWR)
@@ -105,7 +105,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _report(message: str, code: int) -> int:
     line = " ".join(message.split())
-    with contextlib.suppress(OSError, ValueError):  # nobody can be told
+    with contextlib.suppress(OSError, ValueError):  # nobody can read it
         after_bar = code == EXIT_INTERRUPTED and sys.stderr.isatty()
         print(f"\n{line}" if after_bar else line, file=sys.stderr, flush=True)
     return code

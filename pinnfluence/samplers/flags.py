@@ -1,4 +1,4 @@
-"""The sampler of a training run, from the flags of ``train.py``."""
+"""The sampler of a training run, from the flags of ``pinnfluence train``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     """The sampler that is asked for, if one is, and its settings for ``config.json``.
 
     Args:
-        given: the flags of ``train.py`` by name; None where one was not given.
+        given: the flags of ``pinnfluence train`` by name; None where one was not given.
 
     Raises:
         InputError: flags without a sampler, or that do not fit together.

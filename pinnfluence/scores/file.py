@@ -236,7 +236,7 @@ def load_scores(
     """
     path = _score_path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no score file at {path}; make one with calc_influences.py")
+        raise FileNotFoundError(f"no score file at {path}; make one with pinnfluence scores")
     if path.suffix == ".npz":
         try:
             return DenseScores(map_npz(path), outputs)
@@ -244,7 +244,7 @@ def load_scores(
             raise ValueError(f"{path} is no npz archive or is truncated; make it again") from None
         except (OSError, InputError):
             raise
-        except Exception as error:  # damaged bytes make readers raise whatever they lead them into
+        except Exception as error:  # damaged bytes make readers raise all kinds of errors
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not a dense score file: {reason}") from None
     arrays, metadata = tensor_file.read(path)

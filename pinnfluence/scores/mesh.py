@@ -16,7 +16,7 @@ def triangles_of(
     Points on one line, or fewer than three, have no triangles.
 
     Args:
-        domain: a hole of it stays empty; None fills the convex hull of the points.
+        domain: its holes stay empty; None fills the convex hull of the points.
         lengths: ``[2]``, of the axes, by which the coordinates are divided before: triangles then
             suit a drawing that makes these lengths equal.
     """

@@ -76,8 +76,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     stated = metadata.pop(CHECKSUM_KEY, None)
     if found == WITHOUT_CHECKSUM and stated is None:
         warnings.warn(
-            f"{path} has no checksum, so that damage cannot be seen; load_scores(...).save(...) "
-            "or calc_influences.py adds one",
+            f"{path} has no checksum, so that damage to its numbers would not be noticed; "
+            "load_scores(path).save(path) adds one",
             stacklevel=3,
         )
     elif stated != checksum(_text(metadata), arrays):

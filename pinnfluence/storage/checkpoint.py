@@ -70,7 +70,7 @@ def read_tensors(path: Path, content: bytes | None = None) -> Any:
         raise InputError(
             f"{path} holds code, not only weights; it was not loaded: save model_state_dict alone"
         ) from None
-    except Exception:  # damaged bytes make PyTorch's reader raise whatever they lead it into
+    except Exception:  # damaged bytes make PyTorch's reader raise all kinds of errors
         raise broken from None
 
 
@@ -225,7 +225,7 @@ def load_points(path: Path, n_inputs: int, what: str) -> np.ndarray:
     try:
         with path.open("rb") as stream:
             points = read_npy(stream, path.stat().st_size)
-    except Exception:  # damaged bytes make NumPy's reader raise whatever they lead it into
+    except Exception:  # damaged bytes make NumPy's reader raise all kinds of errors
         raise InputError(
             f"{path} is not a readable .npy file of plain numbers; write it with numpy.save"
         ) from None

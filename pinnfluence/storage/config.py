@@ -57,7 +57,7 @@ class RunConfig:
         """Settings by name, checked.
 
         Args:
-            where: what they came from; it leads the message.
+            where: what they came from; the message begins with it.
 
         Raises:
             InputError: a setting has another type, or a number that it cannot be.

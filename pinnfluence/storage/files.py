@@ -62,7 +62,7 @@ def check_target(folder: str | Path, n_bytes: int = 0, files: Iterable[str] = ()
     place = Path(os.path.abspath(folder))
     while not place.exists():
         if place.is_symlink():
-            raise InputError(f"cannot write into {folder}: {place} is a link that leads nowhere")
+            raise InputError(f"cannot write into {folder}: {place} is a broken link")
         place = place.parent
     if not place.is_dir():
         raise InputError(f"cannot write into {folder}: {place} is a file, expected a folder")
@@ -161,7 +161,7 @@ UNPACKED_BYTES, UNPACKED_RATIO = 2**30, 20
 
 
 def check_unpacked_size(archive: zipfile.ZipFile, n_bytes: int, where: str | Path) -> None:
-    """Look at the directory of an archive before anything of it is unpacked.
+    """Look at the directory of an archive before its content is unpacked.
 
     Args:
         n_bytes: size of the archive. where: its path.

@@ -7,7 +7,7 @@ import numpy as np
 from pinnfluence.errors import InputError
 
 REPEATED = 0.05
-"""Part of repeated training points above which they are told: corners alone are far fewer."""
+"""Part of repeated training points above which a warning is given: corners alone are far fewer."""
 
 
 def check_points(points: np.ndarray, n_inputs: int, what: str, where: str = "") -> None:
@@ -43,6 +43,9 @@ def repeats_warning(train_x: np.ndarray) -> str | None:
     if n_repeated <= REPEATED * len(train_x):
         return None
     return (
-        f"{n_repeated} of {len(train_x)} training points are repeated, and each counts again; "
-        "DeepXDE's data.train_x repeats those of the conditions, data.train_x_all does not"
+        f"{n_repeated} of {len(train_x)} training points are repeated, and each counts again, so "
+        "that "
+        "removing one leaves its copies; DeepXDE's data.train_x repeats the points of the "
+        "conditions: "
+        "give data.train_x_all"
     )

@@ -32,7 +32,7 @@ def as_type(value: Any, kind: type[T], where: str) -> T:
     to floats and lists to tuples; keys that ``kind`` does not have are left out.
 
     Args:
-        where: what the value came from; it leads the message.
+        where: what the value came from; the message begins with it.
 
     Raises:
         InputError: another type, or a number beyond the limits: which, what was expected, found.

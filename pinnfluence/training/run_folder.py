@@ -29,7 +29,7 @@ PACKAGES = ("torch", "deepxde", "numpy", "pinnfluence")
 
 
 def prepare(folder: Path, settings: Mapping[str, Any], device: str, restart: bool) -> list[str]:
-    """Give the run folder its ``config.json``; tells what the user should know.
+    """Give the run folder its ``config.json``; gives notes for the user.
 
     Args:
         folder: where the run lives, held by this process (see ``storage.lock``).

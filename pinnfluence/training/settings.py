@@ -1,4 +1,4 @@
-"""What a training run is to do, from the flags of ``train.py``."""
+"""What a training run is to do, from the flags of ``pinnfluence train``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
     """The problem as it is trained, and every setting of the run that the results depend on.
 
     Args:
-        given: the flags of ``train.py`` by name; None where one was not given.
+        given: the flags of ``pinnfluence train`` by name; None where one was not given.
 
     Raises:
         InputError: flags that contradict each other, unknown names, numbers that cannot be.

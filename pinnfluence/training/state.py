@@ -92,7 +92,7 @@ def read_state(
 
     Args:
         phases, n_columns: of the run and of its history.
-        network: the run's, whose parameters tell names, shapes and dtype. n_inputs: its inputs.
+        network: the run's, whose parameters have the names, shapes and dtype. n_inputs: its inputs.
 
     Raises:
         InputError: unreadable, or not the state of such a run.

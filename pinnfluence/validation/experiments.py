@@ -80,7 +80,7 @@ class Experiment:
         pinn: the trained network, theta-hat.
         train_x: its training points ``[n_train, n_inputs]``.
         test_x: where quantities are compared, ``[n_test, n_inputs]``.
-        settings: see there.
+        settings: see ``Settings``.
         added: further points ``[n, n_inputs]``; given, groups are of these and join the training,
             each with the weights that the training's points have.
     """

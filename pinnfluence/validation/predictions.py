@@ -58,7 +58,7 @@ class Predictions:
         pinn: the network theta-hat, float64.
         train_x, test_x: training points, and points at which quantities are predicted.
         groups: indices of training points that are removed together.
-        stages: is told of the making of curvature matrices, for progress bars.
+        stages: receives the making of curvature matrices, for progress bars.
         stages_path: folder in which they are kept, for other dampings and other calls.
     """
 

@@ -107,7 +107,7 @@ def write(
 
     Arrays: removed (indices, groups one after another), sizes, changes, gradient_norms, converged,
     leverages (nan where the points have none), ``predicted_<method>``, and the points: train_x,
-    test_x, acting; ``facts`` tells the rest as JSON, with ``rows``.
+    test_x, acting; ``facts`` has the rest as JSON, with ``rows``.
     """
     whole = dict(facts) | {
         "format_version": FORMAT_VERSION,

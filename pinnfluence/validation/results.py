@@ -51,7 +51,7 @@ class Row:
 
     @classmethod
     def of(cls, flat: Mapping[str, Any]) -> Row:
-        """The row again, from what ``flat`` made of it."""
+        """The row again, from the result of ``flat``."""
         rest = dict(flat)
         pearson, spearman, slope = (
             Figure(**rest.pop(name)) for name in ("pearson", "spearman", "slope")
@@ -159,17 +159,19 @@ def read(path: str | Path) -> Results:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"expected results in {path}, found no such file: run validate.py")
+        raise InputError(f"expected results in {path}, found no file: run pinnfluence validate")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop("facts").tobytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
-        raise InputError(f"expected results of validate.py in {path}, found another file") from None
+        raise InputError(
+            f"expected results of a validation in {path}, found another file"
+        ) from None
     if facts.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"expected format version {FORMAT_VERSION} in {path}, found "
-            f"{facts.get('format_version')}: run validate.py again, which keeps its retrainings"
+            f"{facts.get('format_version')}: run pinnfluence validate again; retrainings are kept"
         )
     rows = [Row.of(flat) for flat in facts.pop("rows")]
     removed, sizes = arrays.pop("removed"), arrays.pop("sizes")
@@ -201,7 +203,7 @@ def find_studies(base: str | Path) -> dict[str, dict[str, Path]]:
         if (folder / HEADLINE).is_file() and (not stage or stage.startswith("_")):
             found.setdefault(model, {})[stage.removeprefix("_")] = folder
     if not found:
-        raise InputError(f"expected results of validate.py in {base}, found none: make validate")
+        raise InputError(f"expected results of a validation in {base}, found none: make validate")
     return found
 
 

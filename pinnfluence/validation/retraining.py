@@ -80,7 +80,7 @@ def retrain(
     a damped Gauss-Newton matrix that was factored once; negative curvature ends the solve with
     what was found so far. Then the step is halved until the loss falls enough. Where a solve took
     many products, ``renew`` gives the matrix at the parameters that were reached. ``reached`` is
-    told of each iteration; what it was told last, given as ``begin`` with its theta and the
+    receives each iteration; what it received last, given as ``begin`` with its theta and the
     preconditioner at its anchor, makes the way go on to the same bytes.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1.

@@ -17,7 +17,7 @@ Solve = Callable[[np.ndarray], np.ndarray]
 
 
 class Inverse(ABC):
-    """``(M + damping I)^-1``, or what is left of it on some eigenpairs."""
+    """``(M + damping I)^-1``, or its part on some eigenpairs."""
 
     damping: float
 

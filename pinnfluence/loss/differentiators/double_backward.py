@@ -53,7 +53,8 @@ def _rows(chunk: Collocation, residuals: Tensor, theta: Params) -> Tensor:
     except RuntimeError as error:  # an operation without a batched derivative
         warn_once(
             chunk.pinn.network,
-            f"slow way: gradients of {', '.join(chunk.names[0])} take a backward pass a point: "
+            f"slower method, same scores: gradients of {', '.join(chunk.names[0])} take a backward "
+            "pass for each point: "
             f"{reason_of(error)}",
         )
         return torch.stack(by_loop(residuals, theta))

@@ -37,7 +37,8 @@ class Functional(Differentiator):
                 _REFUSED.setdefault(network, set()).add(names)
                 warn_once(
                     network,
-                    f"slow way: gradients of {', '.join(names)} by double backward: torch.func "
+                    f"slower method, same scores: gradients of {', '.join(names)} by double "
+                    "backward: torch.func "
                     f"refuses: {reason_of(error)}",
                 )
         return DoubleBackward().jacobian(chunk)

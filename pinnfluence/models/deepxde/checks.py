@@ -205,7 +205,9 @@ def _compare_gradients(
     warn_once(
         net,
         f"PyTorch's own gradient of loss term {name} is {difference / size:.1e} off the difference "
-        "quotient of the loss, and the training took it; the scores take the right one",
+        "quotient of the loss, so the training followed a wrong gradient and its end is no "
+        "minimum; "
+        "scores take the right gradient",
     )
 
 

@@ -128,7 +128,8 @@ def by_autograd(
     widths = _widths(evaluate, sample_field(context, data, with_image=with_image), name)
     warn_once(
         context.own.net,
-        f"slow way: {name} is differentiated by backward passes through the model's own function: "
+        f"slower method, same scores: {name} is differentiated by backward passes through the "
+        "model's own function: "
         f"{why}",
     )
 

@@ -60,7 +60,8 @@ def translate(
     wrapped = Wrapped(net.eval(), unknowns)
     warn_once(
         wrapped,
-        f"slow way: derivatives of the network by nested forward differentiation, not by streams: "
+        "slower method, same scores: derivatives of the network by nested forward "
+        "differentiation, not by streams: "
         f"{found}",
     )
     return wrapped

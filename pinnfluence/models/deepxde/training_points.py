@@ -121,7 +121,7 @@ def training_points(model: Any) -> PointsOfTraining:
         warn_once(
             model.net,
             "the training points were resampled (PDEPointResampler): scores are those of the last "
-            "ones, although earlier ones shaped the network, too",
+            "points; earlier ones shaped the network, too, and have no scores",
         )
     ends = np.cumsum([0, *data.num_bcs])
     bcs = []
@@ -145,7 +145,7 @@ def _joined(data: np.ndarray | None, columns: np.ndarray | None) -> np.ndarray |
 
 
 def _rows_by_point(x: np.ndarray) -> defaultdict[bytes, deque[int]]:
-    """Rows of each point by its bytes: repeated points are told apart by their order."""
+    """Rows of each point by its bytes: repeated points are distinguished by their order."""
     known: defaultdict[bytes, deque[int]] = defaultdict(deque)
     for row, point in enumerate(map(bytes, x)):
         known[point].append(row)
