@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read(arguments.results)
     print(table(rows))
-    save(figure(rows), arguments.figure)
+    save(figure(rows), arguments.figure, dpi=100)
 
 
 if __name__ == "__main__":
