@@ -76,11 +76,15 @@ class PointRows:
 
     def leverages(self, solved: np.ndarray) -> Blocks:
         """The blocks ``A_i P A_i^T`` of each point, from ``solved = P A^T``."""
-        slot = slots(self.point)
-        shape = (self.n, int(slot.max(initial=-1)) + 1)
-        rows, columns = np.zeros((2, *shape, self.A.shape[1]))
-        rows[self.point, slot], columns[self.point, slot] = self.A, solved.T
-        return Blocks(self.point, rows @ columns.transpose(0, 2, 1))
+        point, slot, n_rows = self.point, slots(self.point), len(self.point)
+        width = int(slot.max(initial=-1)) + 1
+        matrices = np.zeros((self.n, width, width))
+        for apart in range(width):
+            i = np.flatnonzero(point[: n_rows - apart] == point[apart:])
+            products = np.einsum("ij,ji->i", self.A[: n_rows - apart], solved[:, apart:])[i]
+            matrices[point[i], slot[i], slot[i + apart]] = products
+            matrices[point[i], slot[i + apart], slot[i]] = products
+        return Blocks(point, matrices)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Blocks:
 
     @cached_property
     def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        values, vectors = np.linalg.eigh(0.5 * (self.matrices + self.matrices.transpose(0, 2, 1)))
+        values, vectors = np.linalg.eigh(self.matrices)
         return np.maximum(values, 0.0), vectors  # rounding may have made them less
 
     @property
