@@ -228,7 +228,7 @@ def test_values_that_are_not_finite_everywhere_are_functions_of_one_point(points
 
 def test_repeated_training_points_are_told():
     model = model_of("pointset")
-    with pytest.warns(UserWarning, match="training points are repeated.*train_x_all does not"):
+    with pytest.warns(UserWarning, match="training points are repeated.*give data.train_x_all"):
         Influence(model, np.repeat(model.data.train_x_all, 2, 0), batch_size=4)
 
 

@@ -3,9 +3,12 @@
 Pages with a story of their own have a test file each, named in ``ELSEWHERE``.
 """
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,7 +98,7 @@ def test_a_command_line_is_understood(page: str, line: str) -> None:
         f"pinnfluence.commands.{SCRIPTS.get(script, script)}"
     ).make_parser()
     given = [word for word in words if word != "..."]
-    if any(word in ("--checkpoint", "--model", "--problem") for word in given):
+    if any(word in ("--checkpoint", "--model", "--problem") for word in given[:-1]):
         parser.parse_args(given)
         return
     flags = {flag for action in parser._actions for flag in action.option_strings}
@@ -144,3 +147,26 @@ def test_command_tables_have_every_flag() -> None:
                 or f"`{(action.option_strings or [action.dest])[0]}`" in section
             )
     assert hook["on_page_markdown"]("another page") == "another page"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_tutorial_mends_its_network(tmp_path: Path) -> None:
+    """Its commands to the letter; the errors that it states, within a factor of two."""
+    page = ROOT / "docs" / "tutorial.md"
+    lines = "\n".join(blocks_of(page, "sh")).replace("\\\n", " ").splitlines()
+    lines = [line for line in lines if not line.startswith("pip ")]
+    script = f'pinnfluence() {{ "{sys.executable}" -m pinnfluence "$@"; }}\n' + "\n".join(lines)
+    script = script.replace("python -m", f'"{sys.executable}" -m')
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["bash", "-ec", script]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    verdict = re.compile(r"^The network is .*off by u ([\d.]+) %", re.M)
+    stated, found = (list(map(float, verdict.findall(t))) for t in (page.read_text(), done.stdout))
+    assert len(stated) == len(found) == 3
+    assert np.allclose(np.log2(stated), np.log2(found), atol=1)
+    true = re.search(r"relative L2 error: u \|(.*)\|", done.stdout)
+    assert true
+    errors = [float(cell.split()[0]) for cell in true[1].split("|")]
+    np.testing.assert_allclose(errors, found, rtol=0.1)

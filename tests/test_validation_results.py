@@ -60,7 +60,7 @@ def test_each_group_has_its_figures(path):
 
 
 def test_other_files_are_refused(path, tmp_path):
-    with pytest.raises(InputError, match=r"none\.npz.*validate\.py"):
+    with pytest.raises(InputError, match=r"none\.npz.*pinnfluence validate"):
         read(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("not results")
     np.savez(tmp_path / "other.npz", x=np.zeros(2))
