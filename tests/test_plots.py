@@ -156,7 +156,7 @@ def test_loss_figure(points):
     np.testing.assert_allclose(
         field_of(main_axes(figure)[0]).get_array()[1:], np.log10(density[1:])
     )
-    assert "log" in labels(figure)[0]
+    assert "log" in title_of(main_axes(figure)[0])
     assert title_of(main_axes(figure)[0]).endswith("unweighted, their units left out")
 
 
@@ -207,7 +207,7 @@ def test_training_influence_figure(points):
     assert sorted(circles) == pytest.approx([0.05, 1.5 * 0.05])
     assert circles[NEAR.radius].center == (0.2, 0.2)
     assert not circles[NEAR.radius].get_path_effects(), "a halo would hide the points on it"
-    assert r"N\,\overline{|\mathrm{Inf}|}" in labels(figure)[0]
+    assert r"N\,\overline{|\mathrm{Inf}|}" in title_of(axis)
 
 
 def test_a_problem_brings_its_own_labels():
