@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt
 from resampling import RESULTS, SETUPS, STRATEGIES, read
 from scipy import stats
 
-from pinnfluence.plots.drawing import save
+from pinnfluence.plots.style import save
 
 OURS = "influence"
 Rows = Sequence[dict[str, Any]]

@@ -1,36 +1,39 @@
-"""Notebooks of the repository, executed as a user does, but for the pixels of their pictures."""
+"""Notebooks of the repository: their cells run as a user runs them, but nothing is drawn."""
 
-import os
+from __future__ import annotations
+
+import contextlib
+import io
 from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import ROOT
-from nbclient import NotebookClient
+from matplotlib.figure import Figure
+from PIL import Image
 
-COARSE = """
-from pinnfluence.plots import drawing
-drawing.save.__defaults__ = (60,)
-png = drawing.render
-drawing.render = lambda figure, form, dpi: png(figure, form, dpi) if form == "png" else b"%PDF"
-"""
-"""A cell before the first: pictures of few pixels, once each (``test_plots.py`` is about PDF)."""
+from pinnfluence.plots import style
 
 
-def executed(notebook: Path, **environment: object) -> nbformat.NotebookNode:
-    """The notebook with the outputs of its cells."""
-    cells = nbformat.read(notebook, as_version=4)
-    cells.cells.insert(0, nbformat.v4.new_code_cell(COARSE))
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment |= {"OMP_NUM_THREADS": 1, "PYTHONPATH": os.pathsep.join(paths)}
-    with pytest.MonkeyPatch.context() as patch:
+def executed(notebook: Path, **environment: object) -> str:
+    """What the code cells print, run one after the other in one namespace of this process.
+
+    Figures are built and laid out, and their files hold no picture: ``test_plots.py`` draws them.
+    """
+    printed, namespace = io.StringIO(), {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(style, "render", _rendered)
         for name, value in environment.items():
             patch.setenv(name, str(value))
-        NotebookClient(cells, timeout=240, resources={"metadata": {"path": ROOT}}).execute()
-    return cells
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, notebook.name, "exec"), namespace)
+    return printed.getvalue()
 
 
-def printed_in(notebook: nbformat.NotebookNode) -> str:
-    """All that the cells printed."""
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return "".join(output.get("text", "") for output in outputs)
+def _rendered(figure: Figure, file_format: str = "png", dpi: float = 0) -> bytes:
+    """A file of a figure that holds something: a PNG of one pixel, or the mark of a PDF."""
+    assert any(axis.has_data() or axis.texts for axis in figure.axes)
+    file = io.BytesIO(b"%PDF")
+    if file_format == "png":
+        Image.new("RGB", (10, 10)).save(file, "PNG")
+    return file.getvalue()

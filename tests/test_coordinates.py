@@ -53,7 +53,7 @@ def test_figures_draw_the_slice_alone():
     figure = influence_figure(x, values, np.array([0.2, 0.7, 0.3]), "u", at={2: 0.25})
     shown = np.asarray(figure.axes[0].collections[0].get_array(), float)
     np.testing.assert_allclose(shown, 1.0 + drawn[:, 0])
-    assert "(0.200, 0.700, 0.300)" in figure.axes[0].get_title()
+    assert "(0.200, 0.700, 0.300)" in figure.axes[0].get_title(loc="left")
     figure = training_influence_figure(x, values, None, "u", at={2: 0.25})
     assert len(np.asarray(figure.axes[0].collections[0].get_offsets())) == len(index)
 

@@ -1,5 +1,6 @@
 """The diagnosis as a user asks for it: from Python and from the command line."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from helpers import DIAGNOSE, ROOT, assert_refused, files_below, run, run_well
 
 import pinnfluence
 from pinnfluence.diagnosis import stages
+from pinnfluence.diagnosis.words import verdict
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.problems import heat
 
@@ -39,6 +41,20 @@ def test_a_network_with_no_loss_left_is_found_to_be_wrong(model, report):
     assert "does not fit between its points" in report.text()
     assert sum(report.errors["u"].terms.values()) == pytest.approx(1)
     assert report.text() in report._repr_html_().replace("&#x27;", "'").replace("&lt;", "<")
+
+
+def test_a_verdict_names_what_is_known_and_what_is_not(report):
+    """A small error of u that is known beside one of v that is not: no alarm, and no silence."""
+    small = replace(report.errors["u"], relative=1e-4, least=1e-4, by_points=0.01)
+    for v, begins in (
+        (replace(small, by_points=0.5), "The network is off by u 0.01 % (root mean square). This"),
+        (replace(small, least=0.5, by_points=0.5), "The network is wrong: u by at least"),
+    ):
+        partly = copy.copy(report)
+        object.__setattr__(partly, "errors", {"u": small, "v": v})
+        assert verdict(partly).startswith(begins)
+        assert f"v {'(' if v.least < 0.1 else 'by '}at least" in verdict(partly)
+        assert ("too large to be located" in partly.text()) == (v.least > 0.1)
 
 
 def test_too_few_fresh_points_are_told_from_enough(model):

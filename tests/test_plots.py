@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from matplotlib import image
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import LogNorm
 from matplotlib.patches import Circle
 from PIL import Image
 
-from pinnfluence.plots import drawing, tables
+from pinnfluence.plots import drawing, overview, style, tables
 from pinnfluence.plots import fields as plots
 from pinnfluence.plots import influence as influence_plots
 from pinnfluence.plots import recipes as recipe_plots
@@ -69,17 +70,23 @@ def isolines(axis):
 
 
 def labels(figure):
-    return [bar.get_ylabel() for axis in figure.axes for bar in axis.child_axes]
+    """Those of the colour bars, above or below them."""
+    bars = [bar for axis in figure.axes for bar in axis.child_axes]
+    return [bar.get_title(loc="left") or bar.get_xlabel() for bar in bars]
+
+
+def title_of(axis):
+    return axis.get_title(loc="left")
 
 
 def check_drawn(figure):
     """The figure renders to an image that is not empty, in every panel, in equal aspect."""
-    pixels = image.imread(io.BytesIO(plots.render(figure, dpi=60)))[..., :3]
+    pixels = image.imread(io.BytesIO(style.render(figure, dpi=60)))[..., :3]
     assert pixels.std() > 0.05
     for axis in main_axes(figure):
         assert axis.get_aspect() == 1
         assert axis.collections[0].get_rasterized()
-        assert axis.child_axes, "a colour bar"
+    assert labels(figure), "a colour bar"
     return pixels
 
 
@@ -91,25 +98,33 @@ def test_comparison_figure(points, predicted, target):
     axes = np.reshape(main_axes(figure), (4, 3))
     errors = absolute_errors(predicted, target)
     for row, field in zip(axes, ("u", "v", "speed", "p"), strict=True):
-        for axis, values in zip(row, (predicted, target, errors), strict=True):
+        for axis, values in zip(row[:2], (predicted, target), strict=True):
             np.testing.assert_array_equal(field_of(axis).get_array(), values[field])
         assert field_of(row[0]).get_clim() == field_of(row[1]).get_clim()
-        assert field_of(row[2]).get_clim()[0] == 0
+        least, largest = field_of(row[2]).get_clim()
+        assert largest == pytest.approx(errors[field].max())
+        shown = np.maximum(errors[field], least)
+        np.testing.assert_array_equal(field_of(row[2]).get_array(), shown)
+        assert isinstance(field_of(row[2]).norm, LogNorm)
     low, high = field_of(axes[1, 1]).get_clim()
     assert low == -high == -np.abs(target["v"]).max()
-    assert axes[2, 2].get_title().startswith(r"Absolute error in $|\mathbf{u}|$, largest ")
-    assert axes[0, 0].get_title(loc="left") == "good"
-    assert labels(figure)[:3] == ["$u_1$ (m/s)", "$u_1$ (m/s)", "error (m/s)"]
-    assert labels(figure)[9:] == ["$p$ (Pa)", "$p$ (Pa)", "error (Pa)"]
+    assert title_of(axes[2, 2]).startswith(r"Error in $|\mathbf{u}|$, up to ")
+    assert [text.get_text() for text in figure.texts] == ["good"]
+    assert labels(figure)[:2] == ["m/s", "m/s"]
+    assert labels(figure)[6:] == ["Pa", "Pa"]
     assert axes[3, 0].get_xlabel() == "$x$ (m)"
 
 
 def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, target):
     figure = plots.comparison_figure(points, predicted, target, CYLINDER, labels=LABELS)
     pressure = np.reshape(main_axes(figure), (4, 3))[3]
-    assert [field_of(axis).colorbar.extend for axis in pressure] == ["max", "neither", "neither"]
-    velocity = np.reshape(main_axes(figure), (4, 3))[1, 0]
-    assert field_of(velocity).colorbar.extend == "max"
+    assert field_of(pressure[1]).colorbar.extend == "max", "the bar is that of both"
+    velocity = np.reshape(main_axes(figure), (4, 3))[1]
+    assert field_of(velocity[1]).colorbar.extend == "max"
+    beyond = 100 * np.mean(predicted["p"] > target["p"].max())
+    note = pressure[0].get_title(loc="right")
+    assert note == f"{beyond:.1g} % beyond the colours, to {predicted['p'].max():.2g}"
+    assert not pressure[1].get_title(loc="right")
 
 
 @pytest.mark.parametrize("fields", [("u", "v", "p"), ("u", "v", "speed", "p")])
@@ -119,10 +134,10 @@ def test_fields_figure(points, predicted, target, fields):
     )
     check_drawn(figure)
     for axis, field in zip(main_axes(figure), fields, strict=True):
-        assert axis.get_title() == f"Predicted {LABELS.symbol(field)}"
+        assert title_of(axis) == f"Predicted {LABELS.symbol(field)}"
         np.testing.assert_array_equal(field_of(axis).get_array(), predicted[field])
     targets = plots.fields_figure(points, target, CYLINDER, title="Target", labels=LABELS)
-    assert main_axes(targets)[3].get_title() == "Target $p$"
+    assert title_of(main_axes(targets)[3]) == "Target $p$"
     assert field_of(main_axes(targets)[3]).get_clim() == pytest.approx((0, 2.2), abs=1e-6)
 
 
@@ -130,7 +145,8 @@ def test_error_figure(points, predicted, target):
     figure = plots.error_figure(points, predicted, target, CYLINDER, labels=LABELS)
     check_drawn(figure)
     speed = field_of(main_axes(figure)[2]).get_array()
-    np.testing.assert_array_equal(speed, np.abs(predicted["speed"] - target["speed"]))
+    errors = np.abs(predicted["speed"] - target["speed"])
+    np.testing.assert_array_equal(speed, np.maximum(errors, 1e-4 * errors.max()))
 
 
 def test_signed_fields_have_the_line_of_zero_and_others_have_isolines(points):
@@ -155,11 +171,12 @@ def test_models_share_their_colours(points, predicted, target):
         figure = plots.error_figure(points, model, target, CYLINDER, labels=LABELS, limits=limits)
         row = plots.comparison_figure(points, model, target, labels=LABELS, limits=limits)
         for i, name in enumerate(("u", "v", "speed", "p")):
-            top = np.percentile(abs(worse[name] - target[name]), 99.5)
-            assert field_of(main_axes(figure)[i]).get_clim() == pytest.approx((0, top))
-            assert field_of(main_axes(row)[3 * i + 2]).get_clim() == pytest.approx((0, top))
-    title = main_axes(figure)[0].get_title()  # a pale map still has its number
-    assert title.endswith(f", largest {abs(worse['u'] - target['u']).max():.2g} m/s")
+            top = abs(worse[name] - target[name]).max()
+            ends = pytest.approx((1e-4 * top, top))
+            assert field_of(main_axes(figure)[i]).get_clim() == ends
+            assert field_of(main_axes(row)[3 * i + 2]).get_clim() == ends
+    title = title_of(main_axes(figure)[0])  # a pale map still has its number
+    assert title.endswith(f", up to {abs(worse['u'] - target['u']).max():.2g} m/s")
     both = drawing.common_limits([(-1.0, 1.0), (-3.0, 3.0)])
     for figure in (
         influence_plots.influence_figure(points, target["u"], points[0], "u", limits=both),
@@ -178,7 +195,7 @@ def test_loss_figure(points):
         field_of(main_axes(figure)[0]).get_array()[1:], np.log10(density[1:])
     )
     assert "log" in labels(figure)[0]
-    assert main_axes(figure)[0].get_title().endswith("unweighted, their units left out")
+    assert title_of(main_axes(figure)[0]).endswith("unweighted, their units left out")
 
 
 def test_influence_figure(points):
@@ -248,7 +265,7 @@ def test_a_problem_brings_its_own_labels():
     figure = plots.fields_figure(points, {"u": values}, labels=labels)
     low, high = field_of(main_axes(figure)[0]).get_clim()
     assert low == -high
-    assert main_axes(figure)[0].get_title() == "Predicted $u$"
+    assert title_of(main_axes(figure)[0]) == "Predicted $u$"
     history = {"step": np.arange(3), "error_u": np.ones(3), "burgers": np.ones(3)}
     _, errors = history_figure(history, labels=labels).axes
     assert [line.get_label() for line in errors.lines] == ["$u$"]
@@ -256,7 +273,7 @@ def test_a_problem_brings_its_own_labels():
 
 def test_without_labels_names_stand_for_themselves(points, target):
     figure = plots.fields_figure(points, {"w": target["u"], "q": target["p"]})
-    assert [axis.get_title() for axis in main_axes(figure)] == ["Predicted w", "Predicted q"]
+    assert [title_of(axis) for axis in main_axes(figure)] == ["Predicted w", "Predicted q"]
     assert labels(figure) == ["w", "q"]
     assert main_axes(figure)[1].get_xlabel() == "$x$"
 
@@ -307,27 +324,36 @@ def test_indicator_table(models, indicator):
     check_no_overlap(figure)
 
 
+def test_indicators_of_recipes():
+    models, recipes = ["good", "bad", "bad_43"], ["gauss-newton", "paper"]
+    rows = indicator_rows(models, recipes)
+    del rows[-1]  # a model that one recipe lacks
+    figure = recipe_plots.recipes_figure(rows, LABELS)
+    lines = np.reshape(np.array(figure.axes), (len(INDICATORS), len(QUANTITIES)))
+    for line, indicator in zip(lines, INDICATORS, strict=True):
+        assert title_of(line[0]) == f"{indicator}: $u_1$"
+        for axis, quantity in zip(line[1:], QUANTITIES[1:], strict=True):
+            assert title_of(axis) == LABELS.symbol(quantity)
+    for axis in figure.axes:
+        dots = [line for line in axis.lines if line.get_marker() == "o"]
+        assert [line.get_label() for line in dots] == recipes
+        assert set(np.concatenate([line.get_xdata() for line in dots])) == {0.604}
+        assert len(set(np.concatenate([line.get_ydata() for line in dots]))) >= 5
+        for bars in axis.collections:
+            assert isinstance(bars, LineCollection)
+            assert all(part[:, 0].tolist() == [0.41, 0.83] for part in bars.get_segments())
+        uniform = [np.asarray(line.get_xdata()) for line in axis.lines if line not in dots]
+        assert [line.tolist() for line in uniform] == [[0.5, 0.5]] * len(models)
+    assert [text.get_text() for text in lines[0, 0].get_yticklabels()] == models
+    assert all(text.get_rotation() == 0 for text in lines[0, 0].get_yticklabels())
+    assert [text.get_text() for text in figure.legends[0].texts] == recipes
+
+
 @pytest.mark.parametrize("indicator", INDICATORS)
-def test_indicators_of_recipes(indicator):
+def test_table_of_recipes(indicator):
     models, recipes = ["good", "bad", "bad_43"], ["paper", "gauss-newton"]
     rows = indicator_rows(models, recipes)
     del rows[-1]  # a model that one recipe lacks
-    figure = recipe_plots.recipes_figure(rows, indicator, LABELS)
-    assert len(figure.axes) == len(QUANTITIES)
-    for axis, quantity in zip(figure.axes, QUANTITIES, strict=True):
-        assert axis.get_title() == LABELS.symbol(quantity)
-        assert [text.get_text() for text in axis.get_xticklabels()] == models
-        dots = [line for line in axis.lines if line.get_marker() == "o"]
-        assert [line.get_label() for line in dots] == recipes
-        assert set(np.concatenate([line.get_ydata() for line in dots])) == {0.604}
-        assert len(set(np.concatenate([line.get_xdata() for line in dots]))) >= 5
-        for bars in axis.collections:
-            assert isinstance(bars, LineCollection)
-            assert all(part[:, 1].tolist() == [0.41, 0.83] for part in bars.get_segments())
-        lines = [np.asarray(line.get_ydata()) for line in axis.lines if line not in dots]
-        assert [line.tolist() for line in lines] == [[0.5, 0.5]] * len(models)
-    assert [text.get_text() for text in figure.legends[0].texts] == recipes
-
     table = recipe_plots.recipes_table_figure(rows, indicator, LABELS)
     texts = [text.get_text() for text in table.axes[0].texts]
     missing = indicator == list(INDICATORS)[-1]
@@ -375,15 +401,18 @@ def test_curves_mark_where_the_optimiser_changed():
         lines = [
             np.asarray(line.get_xdata())[0] for line in axis.lines if line.get_linestyle() == "--"
         ]
-        return list(zip(lines, [text.get_text() for text in axis.texts], strict=True))
+        first, *later = [text.get_text() for text in axis.texts] or [""]
+        return [*filter(None, [first]), *zip(lines, later, strict=True)]
 
-    assert marks(n_iterations=100, n_iterations_lbfgs=80) == [(100, "L-BFGS")]
-    assert marks(n_iterations=100, n_iterations_lm=70) == [(100, "Levenberg-Marquardt")]
+    assert marks(n_iterations=100, n_iterations_lbfgs=80) == ["Adam", (100, "L-BFGS")]
+    assert marks(n_iterations=100, n_iterations_lm=70) == ["Adam", (100, "LM")]
     both = marks(n_iterations=100, n_iterations_lbfgs=30, n_iterations_lm=20)
-    assert both == [(100, "L-BFGS"), (130, "Levenberg-Marquardt")]
+    assert both == ["Adam", (100, "L-BFGS"), (130, "LM")]
     early = marks(n_iterations=100, n_iterations_lbfgs=900, n_iterations_lm=20)
-    assert early == [(100, "L-BFGS")], "where L-BFGS stopped is not known"
-    assert marks(n_iterations=200, n_iterations_lbfgs=80) == marks() == []
+    assert early == ["Adam", (100, "L-BFGS")], "where L-BFGS stopped is not known"
+    assert marks(n_iterations=200, n_iterations_lbfgs=80) == ["Adam"]
+    assert marks(n_iterations_lm=80) == ["LM"]
+    assert marks() == []
 
 
 def check_no_overlap(figure):
@@ -397,10 +426,84 @@ def check_no_overlap(figure):
         assert not any(box.overlaps(other) for other in boxes[:i]), texts[i]
 
 
+def two_models(points, target):
+    x = {"good": points, "bad": points}
+    return x, {"good": target, "bad": {name: 2 * v for name, v in target.items()}}
+
+
+def test_models_side_by_side(points, target):
+    """The same colours in each column, a bar below it, the target first."""
+    x, models = two_models(points, target)
+    fields = overview.fields_overview(
+        x, models, (points, target), ("u", "v", "p"), CYLINDER, LABELS
+    )
+    check_drawn(fields)
+    axes = np.reshape(main_axes(fields), (3, 3))
+    assert [title_of(axis) for axis in axes[:, 0]] == ["target", "good", "bad"]
+    for column, name in zip(axes.T, ("u", "v", "p"), strict=True):
+        assert len({field_of(axis).get_clim() for axis in column}) == 1
+        for axis, values in zip(column, (target, *models.values()), strict=True):
+            np.testing.assert_array_equal(field_of(axis).get_array(), values[name])
+    assert labels(fields) == ["m/s", "m/s", "Pa"]
+    errors = {name: absolute_errors(fields, target) for name, fields in models.items()}
+    limits = plots.error_limits_of((fields, target) for fields in models.values())
+    figure = overview.errors_overview(x, errors, limits, ("u", "p"), CYLINDER, LABELS)
+    check_drawn(figure)
+    for axis in np.reshape(main_axes(figure), (2, 2))[:, 1]:
+        assert field_of(axis).get_clim() == limits["p"]
+    density = {name: fields["u"] ** 2 + 1e-9 for name, fields in models.items()}
+    figure = overview.loss_overview(x | {"third": points}, density | {"third": density["good"]})
+    assert [title_of(axis) for axis in main_axes(figure)] == ["good", "bad", "third"]
+    assert len({field_of(axis).get_clim() for axis in main_axes(figure)}) == 1
+
+
+@pytest.mark.parametrize("place", [None, np.array([0.2, 0.15])])
+def test_influence_of_models_by_recipe(points, target, place):
+    small, large = (overview.Effect(points, size * target["v"], place) for size in (1e-2, 1.0))
+    effects = {"gauss-newton": {"good": large}, "paper": {"good": small, "bad": small}}
+    figure = overview.influence_overview(effects, ["good", "bad"], "u", CYLINDER, NEAR, LABELS)
+    assert image.imread(io.BytesIO(style.render(figure, dpi=60)))[..., :3].std() > 0.05
+    axes = np.reshape(np.array(figure.axes), (2, 2))
+    assert [text.get_text() for text in figure.texts if text.get_text().strip()] == list(effects)
+    drawn = [field_of(axis) for axis in (axes[0, 0], axes[0, 1], axes[1, 1])]
+    assert len({one.get_clim() for one in drawn}) == 1, "one scale, whatever the recipe"
+    assert axes[1, 0].texts[0].get_text() == "not computed"
+    if place is not None:
+        assert np.ptp(drawn[0].to_rgba(0.0)[:3]) < 0.01, "zero has no colour"
+        np.testing.assert_array_equal(np.ravel(axes[0, 0].lines[0].get_data()), place)
+        low, high = drawn[0].get_clim()
+        assert low == -high == -np.percentile(np.abs(np.r_[large.values]), 99.5)
+
+
+def test_figures_have_the_widths_of_a_journal(points, target):
+    long = plots.fields_figure(points, target, CYLINDER, ("u",))
+    square = plots.fields_figure(points * [0.2, 1], target, None, ("u",))
+    assert [f.get_size_inches()[0] for f in (long, square)] == [style.PAGE, style.COLUMN]
+    pixels = image.imread(io.BytesIO(style.render(long, dpi=100)))
+    assert pixels.shape[1] == 700
+    history = {"step": np.arange(3), "error_u": np.ones(3), "pde": np.ones(3)}
+    assert history_figure(history).get_size_inches()[0] == style.PAGE
+
+
+@pytest.mark.parametrize("name", ["MAGNITUDE_MAP", "ERROR_MAP", "LOSS_MAP", "SIGNED_MAP"])
+def test_colours_read_in_grey(name):
+    """CIE lightness goes one way, of signed colours from the middle down on both sides alike."""
+    rgb = matplotlib.colormaps[getattr(style, name)](np.linspace(0, 1, 101))[:, :3]
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    light = 116 * np.cbrt(np.maximum(linear @ [0.2126, 0.7152, 0.0722], 0.008856)) - 16
+    halves = [light[:51], light[:49:-1]] if name == "SIGNED_MAP" else [light]
+    for half in halves:
+        steps = np.diff(half)
+        assert (steps >= 0).all() or (steps <= 0).all()
+        assert abs(steps).max() < 4 * abs(steps).mean(), "no bands"
+    if name == "SIGNED_MAP":
+        np.testing.assert_allclose(halves[0], halves[1], atol=12)
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_saved_files_repeat(points, target, tmp_path, suffix):
     paths = [
-        plots.save(
+        style.save(
             plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / f"{i}.{suffix}"
         )
         for i in range(2)
@@ -409,11 +512,11 @@ def test_saved_files_repeat(points, target, tmp_path, suffix):
     assert paths[0].stat().st_size > 5000
     assert b"Date" not in paths[0].read_bytes().replace(b"ModDate", b"")
     with pytest.raises(ValueError, match="must end in"):
-        plots.save(tables.table_figure(["a"], []), tmp_path / "table.txt")
+        style.save(tables.table_figure(["a"], []), tmp_path / "table.txt")
 
 
 def test_pictures_are_in_full_colours(points, target, tmp_path):
-    path = plots.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
+    path = style.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
     with Image.open(path) as picture:
         assert picture.mode == "RGB"
         assert len(picture.getcolors(10**7) or []) > 1000
@@ -421,8 +524,8 @@ def test_pictures_are_in_full_colours(points, target, tmp_path):
 
 
 def test_preview_is_the_same_picture_made_smaller(points, target, tmp_path):
-    path = plots.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
-    large, small = image.imread(path), image.imread(io.BytesIO(plots.preview(path, 0.5)))
+    path = style.save(plots.fields_figure(points, target, CYLINDER, ("u",)), tmp_path / "u.png")
+    large, small = image.imread(path), image.imread(io.BytesIO(style.preview(path, 0.5)))
     assert small.shape == (round(large.shape[0] / 2), round(large.shape[1] / 2), 3)
     assert small.mean() == pytest.approx(large[..., :3].mean(), abs=0.01)
 
@@ -434,6 +537,6 @@ def test_nothing_is_left_in_pyplot(points, target):
     with matplotlib.rc_context({"font.size": 30}):
         figure = plots.fields_figure(points, target, CYLINDER, ("u",))
         assert matplotlib.rcParams["font.size"] == 30
-    assert main_axes(figure)[0].title.get_size() == drawing.STYLE["axes.titlesize"]
+    assert main_axes(figure)[0].title.get_size() == style.STYLE["axes.titlesize"]
     assert pyplot.get_fignums() == []
     assert dict(matplotlib.rcParams) == before

@@ -9,7 +9,7 @@ from matplotlib import image
 from matplotlib.collections import PathCollection
 from validation_results import LOST, N_GROUPS, N_TEST, WORST, write_results
 
-from pinnfluence.plots import drawing, validation, validation_tables
+from pinnfluence.plots import style, validation, validation_tables
 from pinnfluence.validation.results import MATCHED, SPECTRUM, read
 
 
@@ -27,7 +27,7 @@ def experiments(tmp_path_factory):
 
 
 def check_drawn(figure):
-    assert image.imread(io.BytesIO(drawing.render(figure, dpi=60)))[..., :3].std() > 0.02
+    assert image.imread(io.BytesIO(style.render(figure, dpi=60)))[..., :3].std() > 0.02
 
 
 def places(line):
@@ -57,7 +57,7 @@ def test_scatter_shows_every_pair(found):
             actual = found.changes[good, :, number].ravel()
             np.testing.assert_array_equal(np.sort(pairs[:, 1]), np.sort(actual))
             value = found.row(method, "uv"[number]).agreement.spearman.value
-            assert axis.get_title() == f"{method}: {value:.3f}"
+            assert axis.get_title(loc="left") == f"{method}: {value:.3f}"
             assert axis.get_xlim() == axis.get_ylim()
 
 

@@ -115,8 +115,8 @@ def train(
     sampler: Sampler | None,
 ) -> None:
     """Train in the folder, draw the course of the loss, say how it ended."""
-    from pinnfluence.plots.drawing import save
     from pinnfluence.plots.history import history_figure
+    from pinnfluence.plots.style import save
     from pinnfluence.storage import checkpoint
     from pinnfluence.storage.config import CONFIG, load_config
     from pinnfluence.training.history import read_history

@@ -10,18 +10,19 @@ from matplotlib.figure import Figure
 
 from pinnfluence.diagnosis.report import Report
 from pinnfluence.plots.drawing import (
+    add_colour_bar,
+    draw_dots,
     draw_field,
+    note_clipped,
     panels,
-    styled,
     symmetric_limits,
     triangulate,
 )
+from pinnfluence.plots.fields import unit_of
+from pinnfluence.plots.style import ERROR_MAP, PAGE, SIGNED_MAP, styled
 from pinnfluence.problem.domain import Difference, Disk
 from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.reference.comparison import with_quantities
-
-ERROR_MAP = "RdBu_r"
-ROW_MAP = "magma_r"
 
 
 def error_figures(report: Report, problem: Any, labels: Labels) -> dict[str, Figure]:
@@ -68,7 +69,7 @@ def error_lines(report: Report, labels: Labels) -> Figure:
     """Errors over the only coordinate."""
     x = np.sort(report.x, axis=0)
     errors = report.error(x)
-    figure = Figure(figsize=(7, 1.8 * len(errors)), layout="compressed")
+    figure = Figure(figsize=(PAGE, 1.8 * len(errors)), layout="constrained")
     for axis, (name, error) in zip(
         figure.subplots(len(errors), squeeze=False)[:, 0], errors.items(), strict=True
     ):
@@ -91,14 +92,17 @@ def error_maps(
 ) -> Figure:
     """Estimated errors, a row for each quantity, beside the true ones where these are known."""
     columns = [("Estimated", estimated)] + ([("True", truth)] if truth else [])
-    figure, axes = panels(points, len(estimated), len(columns), labels)
+    bars = [False] * (len(columns) - 1) + [True]
+    figure, axes = panels(points, len(estimated), len(columns), labels, bars=bars)
     triangulation = triangulate(points, obstacle)
     for row, name in zip(axes, estimated, strict=True):
         limits = symmetric_limits((truth or estimated)[name])
         for axis, (title, errors) in zip(row, columns, strict=True):
-            label = f"error{labels.unit(name)}"
-            draw_field(axis, triangulation, errors[name], ERROR_MAP, limits, label, obstacle)
+            drawn = draw_field(axis, triangulation, errors[name], SIGNED_MAP, limits, obstacle)
             axis.set_title(f"{title} error of {labels.symbol(name)}")
+            note_clipped(axis, errors[name], limits)
+        every = np.concatenate([errors[name] for _, errors in columns])
+        add_colour_bar(row[-1], drawn, every, unit_of(name, labels))
     return figure
 
 
@@ -110,13 +114,10 @@ def dots(
     limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Points in the colours of their values, the largest on top."""
-    figure, axes = _panels(points, 1, labels)
+    figure, axes = panels(points, 1, 1, labels)
     low, high = limits or tuple(np.percentile(values, [5, 100]))
-    order, size = np.argsort(values), 4 if len(points) > 500 else 20
-    drawn = axes[0, 0].scatter(
-        *points[order].T, c=values[order], s=size, cmap=ROW_MAP, vmin=low, vmax=high, linewidths=0
-    )
-    figure.colorbar(drawn, ax=axes[0, 0], pad=0.01)
+    drawn = draw_dots(axes[0, 0], points, values, ERROR_MAP, (low, high))
+    add_colour_bar(axes[0, 0], drawn, values, "")
     return figure
 
 
@@ -125,7 +126,7 @@ def shares(
     points: np.ndarray, values: np.ndarray, names: list[str], labels: Labels = PLAIN
 ) -> Figure:
     """Sums of values ``[n, k]`` over cells, a row for each column k, in percent."""
-    figure, axes = _panels(points, len(names), labels)
+    figure, axes = panels(points, len(names), 1, labels)
     low, high = points.min(0), points.max(0)
     for axis, name, column in zip(axes[:, 0], names, values.T, strict=True):
         drawn = axis.hexbin(
@@ -133,11 +134,12 @@ def shares(
             C=100 * column,
             reduce_C_function=np.sum,
             gridsize=(48, max(6, round(28 * (high[1] - low[1]) / (high[0] - low[0])))),
-            cmap=ERROR_MAP,
+            cmap=SIGNED_MAP,
             linewidths=0.1,
         )
-        drawn.set_clim(*symmetric_limits(np.ma.filled(drawn.get_array(), 0.0), 100))
-        figure.colorbar(drawn, ax=axis, pad=0.01, label="part (%)")
+        parts = np.ma.filled(drawn.get_array(), 0.0)
+        drawn.set_clim(*symmetric_limits(parts, 100))
+        add_colour_bar(axis, drawn, parts, "part (%)")
         axis.set_title(f"error of {labels.symbol(name)}")
     return figure
 
@@ -146,13 +148,6 @@ def is_square(points: np.ndarray) -> bool:
     """Whether maps are about as high as wide, so that several fit side by side."""
     size = np.ptp(points, axis=0)
     return bool(size[1] > 0.5 * size[0])
-
-
-def _panels(points: np.ndarray, n_rows: int, labels: Labels) -> tuple[Figure, np.ndarray]:
-    figure, axes = panels(points, n_rows, 1, labels)
-    if is_square(points):
-        figure.set_size_inches(*(figure.get_size_inches() / 2))
-    return figure, axes
 
 
 def _hole(problem: Any) -> Disk | None:

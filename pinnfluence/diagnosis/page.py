@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pinnfluence.diagnosis import figures, words
 from pinnfluence.diagnosis.report import Report
-from pinnfluence.plots.drawing import render
+from pinnfluence.plots.style import render
 from pinnfluence.problem.labels import PLAIN, Labels
 
 DPI = 130

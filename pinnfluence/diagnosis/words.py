@@ -12,6 +12,9 @@ from pinnfluence.diagnosis.new_points import largest_apart
 BETWEEN = 10.0
 """Ratio of fresh to training loss above which a network does not fit between its points."""
 
+SMALL = 0.01
+"""Lower bound of a relative error below which a network is not called wrong."""
+
 WRONG = 0.05
 """Relative error above which a network is called wrong."""
 
@@ -62,16 +65,30 @@ def verdict(report: Findings) -> str:
         several = ", ".join(f"{n} {percent(e.relative)}" for n, e in report.errors.items())
         wrong = "wrong: it is off by" if worst.relative >= WRONG else "off by"
         return f"The network is {wrong} {several} (root mean square). This estimate is reliable."
-    if worst.at_least < 0.01:
-        return (
-            "The error of the network cannot be estimated: no small change of its parameters "
-            "explains "
-            "its residuals between the training points."
-        )
+    if not _is_surely_wrong(report):
+        return _partly(report)
     return (
         "The network is wrong: "
         + ", ".join(f"{n} by at least {percent(e.at_least)}" for n, e in report.errors.items())
         + ". It is too far from the solution to say where and by how much exactly."
+    )
+
+
+def _partly(report: Findings) -> str:
+    """The verdict on errors that are small as far as is known, and not all known."""
+    known = {n: e for n, e in report.errors.items() if e.reliable}
+    if not known:
+        return (
+            "The error of the network cannot be estimated: no small change of its parameters "
+            "explains its residuals between the training points."
+        )
+    several = ", ".join(f"{n} {percent(e.relative)}" for n, e in known.items())
+    rest = ", ".join(
+        f"{n} (at least {percent(e.at_least)})" for n, e in report.errors.items() if n not in known
+    )
+    return (
+        f"The network is off by {several} (root mean square). This estimate is reliable; that of "
+        f"{rest} is not."
     )
 
 
@@ -212,6 +229,11 @@ def _sources(report: Findings) -> str:
     return _places(report.fresh_x, np.abs(report.responsible[:, _worst(report)[1]]))
 
 
+def _is_surely_wrong(report: Findings) -> bool:
+    """Whether the lower bound of some error is not small."""
+    return any(error.at_least >= SMALL for error in report.errors.values())
+
+
 def _worst(report: Findings) -> tuple[str, int]:
     """The quantity with the largest relative error, by name and by number."""
     name = max(report.errors, key=lambda n: report.errors[n].relative)
@@ -249,8 +271,13 @@ def advice(report: Findings) -> list[str]:
         lines.append(f"train on more points, first of all near {_sources(report)}")
     if unfinished(report):
         lines.append("train longer: the loss on the training points still falls")
-    if not report.reliable:
+    if not report.reliable and _is_surely_wrong(report):
         lines.append("then diagnose again: the error is too large to be located now")
+    elif not report.reliable:
+        lines.append(
+            "diagnose with more fresh points, or train a larger network: parameters of this "
+            "one do not explain what is left between the points"
+        )
     return lines or [
         "nothing: the network fits between its points, and the report corrects it further"
     ]

@@ -70,8 +70,10 @@ def _errors(model: TrainedModel, reference: Reference) -> dict[str, str]:
 
 
 def _percent(share: float, sign: str = "") -> str:
-    """Percent to two decimals at most and to no more than four digits; tiny ones to two digits."""
+    """Percent to two decimals at most and to no more than three digits; tiny ones to two digits."""
     value, size = 100 * share, abs(100 * share)
+    if size >= 1000:
+        return "> 10x"
     if 0 < size < 0.01:
         return f"{value:{sign}.1e} %"
     decimals = 2 if size < 10 else 1 if size < 100 else 0
@@ -80,9 +82,9 @@ def _percent(share: float, sign: str = "") -> str:
 
 def _beside(measures: Mapping[str, float], benchmark: Mapping[str, float]) -> dict[str, str]:
     return {
-        name: f"{value:.5g} ({_percent(value / benchmark[name] - 1, '+')})"
+        name: f"{value:.4g} ({_percent(value / benchmark[name] - 1, '+')})"
         if name in benchmark
-        else f"{value:.5g}"
+        else f"{value:.4g}"
         for name, value in measures.items()
     }
 

@@ -1,115 +1,51 @@
-"""Parts of figures: style, files, triangulation, fields with colour bars, axes in equal aspect."""
+"""Parts of maps: triangulation, fields with colour bars, axes in equal aspect."""
 
 from __future__ import annotations
 
 import functools
-import io
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 from matplotlib.tri import Triangulation
-from PIL import Image
 
+from pinnfluence.plots.style import COLUMN, PAGE
 from pinnfluence.problem.domain import Disk
 from pinnfluence.problem.labels import Labels
-from pinnfluence.storage.files import write_bytes
 
 ROBUST_PERCENTILE = 99.5
-"""Colour limits of errors and influences leave out the largest half percent of the points."""
+"""Colour limits of influences leave out the largest half percent of the points."""
 
-STYLE: dict[str, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.titley": 1.0,  # looking for a free place costs a third of the time to draw
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "pinnfluence",
-}
-_FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},
-    "pdf": {"metadata": {"CreationDate": None}},
-    "svg": {"metadata": {"Date": None}},
-}
-"""Options of each format; the metadata leave out dates."""
+SIGNED_DECADES = 2
+"""Signed colours that several models share are logarithmic over so many decades."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
+LEFT, RIGHT, GAP = 0.68, 0.66, 0.12
+"""Inches left of a row of maps, right of a map with a colour bar and of one without."""
 
-
-def styled(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function with the settings of ``STYLE``; the caller's stay as they are."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.style.context(["default", STYLE]):
-            return function(*args, **kwargs)
-
-    return run
-
-
-@styled
-def render(figure: Figure, file_format: str = "png", dpi: float = 200) -> bytes:
-    """The figure as bytes of a ``png``, ``pdf`` or ``svg``; without dates, so they repeat."""
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer,
-        format=file_format,
-        dpi=dpi,
-        bbox_inches="tight",
-        pad_inches=0.03,
-        **_FORMATS[file_format],
-    )
-    return _opaque(buffer, dpi) if file_format == "png" else buffer.getvalue()
-
-
-def _opaque(file: io.BytesIO, dpi: float) -> bytes:
-    """A PNG in RGB: full colours, no palette, no alpha."""
-    opaque = io.BytesIO()
-    with Image.open(file) as image:
-        image.convert("RGB").save(opaque, "PNG", dpi=(dpi, dpi))
-    return opaque.getvalue()
-
-
-def save(figure: Figure, path: str | Path, dpi: float = 200) -> Path:
-    """Write the figure to ``path`` atomically, in the format that its suffix names."""
-    path = Path(path)
-    file_format = path.suffix.removeprefix(".")
-    if file_format not in _FORMATS:
-        raise ValueError(f"a figure's name must end in .png, .pdf or .svg, found {path.name}")
-    write_bytes(path, render(figure, file_format, dpi))
-    return path
-
-
-def preview(path: str | Path, scale: float = 0.42) -> bytes:
-    """A saved ``.png`` made smaller, as PNG: for a page that shows many of them."""
-    with Image.open(path) as image:
-        size = (round(image.width * scale), round(image.height * scale))
-        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+TITLE, AXIS, BAR = 0.2, 0.36, 0.44
+"""Inches above a map, below a column of maps, and of a colour bar below that."""
 
 
 def triangulate(points: np.ndarray, obstacle: Disk | None = None) -> Triangulation:
-    """Delaunay triangulation of ``points`` ``[n, 2]``; triangles inside the obstacle are masked."""
-    triangulation = Triangulation(*np.asarray(points, np.float64).T)
+    """Delaunay triangulation of ``points`` ``[n, 2]``; triangles inside the obstacle are masked.
+
+    Figures of the same points share it: nothing may change it.
+    """
+    points = np.ascontiguousarray(points, np.float64)
+    return _triangulate(points.tobytes(), obstacle)
+
+
+@functools.lru_cache(maxsize=8)
+def _triangulate(points: bytes, obstacle: Disk | None) -> Triangulation:
+    triangulation = Triangulation(*np.frombuffer(points).reshape(-1, 2).T)
     if obstacle is not None:
         corners = np.stack([triangulation.x, triangulation.y], axis=1)[triangulation.triangles]
         triangulation.set_mask(obstacle.contains(corners.mean(axis=1)))
@@ -127,12 +63,16 @@ def common_limits(limits: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def draw_isolines(
-    axis: Axes, triangulation: Triangulation, values: np.ndarray, levels: Sequence[float]
+    axis: Axes,
+    triangulation: Triangulation,
+    values: np.ndarray,
+    levels: Sequence[float],
+    width: float = 0.25,
 ) -> None:
-    """Thin black lines of equal value at the given levels."""
+    """Thin lines of equal value at the given levels."""
     inside = [level for level in levels if np.min(values) < level < np.max(values)]
     if inside:
-        style = {"colors": "black", "linewidths": 0.4, "linestyles": "solid"}
+        style = {"colors": "black", "linewidths": width, "linestyles": "solid"}
         axis.tricontour(triangulation, values, inside, **style)
 
 
@@ -147,63 +87,161 @@ def draw_field(
     triangulation: Triangulation,
     values: np.ndarray,
     colour_map: str,
-    limits: tuple[float, float],
-    label: str,
+    limits: tuple[float, float] | Normalize,
     obstacle: Disk | None = None,
 ) -> ScalarMappable:
-    """Draw ``values`` ``[n]``, interpolated linearly, with a colour bar and the obstacle."""
+    """Draw ``values`` ``[n]``, interpolated linearly, and the obstacle."""
+    norm = limits if isinstance(limits, Normalize) else Normalize(*limits)
     mappable = axis.tripcolor(
         triangulation,
         np.asarray(values, np.float64),
         shading="gouraud",
         cmap=colour_map,
-        norm=Normalize(*limits),
+        norm=norm,
         rasterized=True,
     )
     if obstacle is not None:
         outline = circle(obstacle, facecolor="white", edgecolor="black")
         axis.add_patch(outline).set_linewidth(0.6)
-    add_colour_bar(axis, mappable, values, label)
     return mappable
 
 
+def draw_dots(
+    axis: Axes,
+    points: np.ndarray,
+    values: np.ndarray,
+    colour_map: str,
+    limits: tuple[float, float] | Normalize,
+) -> ScalarMappable:
+    """Draw ``points`` ``[n, 2]`` in the colours of their values, the largest on top."""
+    norm = limits if isinstance(limits, Normalize) else Normalize(*limits)
+    order = np.argsort(values, kind="stable")
+    size = min(12.0, max(0.8, 900 * _size(axis)[0] ** 2 / len(points)))
+    x, y = points[order].T
+    return axis.scatter(
+        x, y, c=values[order], s=size, cmap=colour_map, norm=norm, linewidths=0, rasterized=True,
+        clip_on=False,
+    )  # fmt: skip
+
+
 def add_colour_bar(
-    axis: Axes, mappable: ScalarMappable, values: np.ndarray, label: str
+    axis: Axes, mappable: ScalarMappable, values: np.ndarray, label: str, below: float = 0.0
 ) -> Colorbar:
-    """A colour bar as high as the axes; its ends are pointed where values lie beyond the limits."""
+    """A colour bar right of the axes, its label above; with ``below``, so many inches below them.
+
+    Its ends are pointed where values lie beyond the limits; round ticks.
+    """
     vmin, vmax = mappable.get_clim()
     margin = 0.005 * (vmax - vmin)
     low, high = np.min(values) < vmin - margin, np.max(values) > vmax + margin
+    if isinstance(mappable.norm, LogNorm):
+        low, margin = np.min(values) < vmin, 0.0
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[int(low), int(high)]
-    place = axis.inset_axes((1.015, 0.0, 0.018, 1.0))
-    bar = axis.figure.colorbar(mappable, cax=place, extend=extend, label=label)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    width, height = _size(axis)
+    across = (0.15, -(below + 0.07) / height, 0.7, 0.07 / height)
+    place = axis.inset_axes(across if below else (1 + 0.06 / width, 0.0, 0.08 / width, 1.0))
+    side = "horizontal" if below else "vertical"
+    bar = axis.figure.colorbar(mappable, cax=place, extend=extend, orientation=side)
+    if isinstance(mappable.norm, LogNorm):
+        bar.locator = LogLocator(numticks=5)
+    elif isinstance(mappable.norm, SymLogNorm):
+        top = math.floor(math.log10(vmax))
+        steps = [10.0**power for power in range(top + 1 - SIGNED_DECADES, top + 1)]
+        bar.set_ticks([*(-step for step in reversed(steps)), 0.0, *steps])
+        bar.formatter = LogFormatterSciNotation()
+    else:
+        bar.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+        bar.formatter = ScalarFormatter(useMathText=True)
+        bar.formatter.set_powerlimits((-3, 4))
+    bar.minorticks_off()
+    bar.update_ticks()
     bar.outline.set_linewidth(0.6)
+    if below:
+        bar.set_label(label)
+    else:
+        bar.ax.set_title(label, fontsize=6.5, loc="left")
     return bar
 
 
-def panels(
-    points: np.ndarray, n_rows: int, n_columns: int, labels: Labels, name: str = ""
-) -> tuple[Figure, np.ndarray]:
-    """Axes of equal aspect over the extent of the points, labelled at the figure's rim only.
+def _size(axis: Axes) -> tuple[float, float]:
+    """Width and height in inches."""
+    box, canvas = axis.get_position(), axis.get_figure(root=True)
+    assert canvas is not None
+    width, height = canvas.get_size_inches()
+    return box.width * width, box.height * height
 
-    ``name``, usually the model's, is printed over the left corner.
+
+def note_clipped(axis: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
+    """Say above the map which part of the points lies beyond the colours, and how far."""
+    beyond = (values < limits[0]) | (values > limits[1])
+    if beyond.any():
+        farthest = values[np.argmax(np.abs(values))]
+        share = 100 * beyond.mean()
+        text = f"{share:.1g} % beyond the colours, to {farthest:.2g}"
+        axis.set_title(text, loc="right", fontsize=6)
+
+
+def panels(
+    points: np.ndarray,
+    n_rows: int,
+    n_columns: int,
+    labels: Labels,
+    name: str = "",
+    bars: Sequence[bool] | None = None,
+    below: bool = False,
+) -> tuple[Figure, np.ndarray]:
+    """Maps of equal aspect over the extent of the points: a page wide, labelled at the rim only.
+
+    A single map that is about as high as wide is a column wide.
+
+    Args:
+        points: ``[n, 2]``.
+        n_rows, n_columns: of maps.
+        labels: names and units of the coordinates.
+        name: usually the model's, printed over the left corner.
+        bars: which columns have room for a colour bar on their right; by default all.
+        below: the bars lie below each column instead.
     """
     low, high = np.min(points, axis=0), np.max(points, axis=0)
-    width = 7.0 if n_columns == 1 else 3.4 * n_columns
-    height = (width / n_columns - 1.0) * (high[1] - low[1]) / (high[0] - low[0]) + 0.33
-    figure = Figure(figsize=(width, n_rows * height + 0.35), layout="compressed")
-    axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    for axis in axes.flat:
-        axis.set(aspect="equal", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    ratio = float((high[1] - low[1]) / (high[0] - low[0]))
+    bars = [not below] * n_columns if bars is None else bars
+    width = COLUMN if n_columns == 1 and ratio > 0.5 else PAGE
+    rights = [RIGHT if bar else GAP for bar in bars]
+    w = (width - LEFT - sum(rights)) / n_columns
+    h, head = w * ratio, TITLE if name else 0.0
+    below_all = AXIS + (BAR if below else 0.0)
+    height = head + n_rows * (TITLE + h) + below_all
+    figure = Figure(figsize=(width, height))
+    axes = np.empty((n_rows, n_columns), object)
+    for row, column in np.ndindex(n_rows, n_columns):
+        x = LEFT + column * w + sum(rights[:column])
+        y = height - head - (row + 1) * (TITLE + h)
+        axis = figure.add_axes((x / width, y / height, w / width, h / height))
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axis.set_aspect("equal")
         axis.locator_params("x", nbins=5)
         axis.locator_params("y", nbins=3)
-    axes[0, 0].set_title(name, loc="left", weight="bold")
+        axis.tick_params(labelbottom=row == n_rows - 1, labelleft=column == 0)
+        axes[row, column] = axis
+    _label_rim(axes, labels)
+    if name:
+        top = 1 - 0.6 * TITLE / height
+        figure.text(LEFT / width, top, name, weight="bold", size=8, va="center")
+    return figure, axes
+
+
+def _label_rim(axes: np.ndarray, labels: Labels) -> None:
     for axis in axes[-1]:
         axis.set_xlabel(labels.with_unit(labels.axes[0]))
     for axis in axes[:, 0]:
-        axis.set_ylabel(labels.with_unit(labels.axes[1]))
-    return figure, axes
+        label = labels.with_unit(labels.axes[1])
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+
+
+def signed_logarithmic(limits: tuple[float, float]) -> SymLogNorm:
+    """Colours of signed values of many sizes: logarithmic, and linear around zero."""
+    low, high = limits
+    return SymLogNorm(high * 10.0**-SIGNED_DECADES, vmin=low, vmax=high)
 
 
 def symmetric_limits(

@@ -1,7 +1,7 @@
 """Figures of fields on scattered points: predictions, targets, errors and losses.
 
-What fields are called, their units and which are shown say ``Labels``, usually a problem's own,
-``problem.labels``. Every function returns a ``Figure`` of its own, without pyplot; ``save`` writes
+``Labels``, usually a problem's own, ``problem.labels``, has the symbols of the fields, their units
+and which are shown. Every function returns a ``Figure`` of its own, without pyplot; ``save`` writes
 it.
 """
 
@@ -11,44 +11,35 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 
 from pinnfluence.plots.drawing import (
     ROBUST_PERCENTILE,
+    add_colour_bar,
     apart,
-    common_limits,
     draw_field,
     draw_isolines,
+    note_clipped,
     panels,
-    preview,
-    render,
-    save,
-    styled,
     symmetric_limits,
     triangulate,
 )
+from pinnfluence.plots.style import ERROR_MAP, LOSS_MAP, MAGNITUDE_MAP, SIGNED_MAP, styled
 from pinnfluence.problem.domain import Disk
 from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.reference.comparison import absolute_errors
-
-__all__ = [
-    "comparison_figure",
-    "error_figure",
-    "fields_figure",
-    "loss_figure",
-    "preview",
-    "render",
-    "save",
-]
 
 Limits = tuple[float, float]
 
 ISOLINES = 14
 """At most so many lines of equal value lie over a field without a sign, such as the pressure."""
 
-MAGNITUDE_MAP, SIGNED_MAP, ERROR_MAP, LOSS_MAP = "viridis", "RdBu_r", "magma_r", "cividis"
+ERROR_DECADES = 4
+"""The colours of errors are logarithmic, over so many decades below the largest."""
 
 
 @styled
@@ -64,21 +55,22 @@ def comparison_figure(
 ) -> Figure:
     """Prediction, target and absolute error, a row for each field.
 
-    Prediction and target share their colours, whose limits are those of the target. The error in
-    ``|u|`` is the difference of the two speeds. Without ``fields`` those of the labels are drawn,
-    or all of the target. ``limits`` are those of the errors' colours, see ``error_limits_of``;
-    by default each error has its own.
+    Prediction and target share their colours, whose limits are those of the target; lines are of
+    equal value, of signed fields of zero. The error in ``|u|`` is the difference of the two
+    speeds. Without ``fields`` those of the labels are drawn, or all of the target. ``limits`` are
+    those of the errors' logarithmic colours, see ``error_limits_of``; by default each error has
+    its own.
     """
     fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
     triangulation = triangulate(points, obstacle)
-    figure, axes = panels(points, len(fields), 3, labels, name)
+    figure, axes = panels(points, len(fields), 3, labels, name, (False, True, True))
     for row, field in zip(axes, fields, strict=True):
-        for axis, title, values in zip(
-            row, ("Predicted", "Target"), (predicted, target), strict=False
-        ):
-            _draw_quantity(axis, triangulation, values, target, field, title, obstacle, labels)
-        _draw_error(row[2], triangulation, errors, field, obstacle, labels, limits)
+        draw = (triangulation, field, obstacle, labels)
+        draw_quantity(row[0], predicted, target, "Predicted", *draw)
+        drawn = draw_quantity(row[1], target, target, "Target", *draw)
+        add_colour_bar(row[1], drawn, predicted[field], unit_of(field, labels))
+        _draw_error(row[2], errors, limits, *draw)
     return figure
 
 
@@ -109,9 +101,10 @@ def fields_figure(
     triangulation = triangulate(points, obstacle)
     figure, axes = panels(points, len(fields), 1, labels, name)
     for axis, field in zip(axes[:, 0], fields, strict=True):
-        _draw_quantity(
-            axis, triangulation, values, limits_of or values, field, title, obstacle, labels
+        drawn = draw_quantity(
+            axis, values, limits_of or values, title, triangulation, field, obstacle, labels
         )
+        add_colour_bar(axis, drawn, values[field], unit_of(field, labels))
     return figure
 
 
@@ -128,14 +121,15 @@ def error_figure(
 ) -> Figure:
     """Absolute errors, one field under the other; for ``|u|`` the difference of the speeds.
 
-    ``limits`` of the colours by field, see ``error_limits_of``; by default each has its own.
+    ``limits`` of the logarithmic colours by field, see ``error_limits_of``; by default each has its
+    own.
     """
     fields = fields or labels.fields or tuple(target)
     errors = absolute_errors(predicted, target)
     triangulation = triangulate(points, obstacle)
     figure, axes = panels(points, len(fields), 1, labels, name)
     for axis, field in zip(axes[:, 0], fields, strict=True):
-        _draw_error(axis, triangulation, errors, field, obstacle, labels, limits)
+        _draw_error(axis, errors, limits, triangulation, field, obstacle, labels)
     return figure
 
 
@@ -157,9 +151,11 @@ def loss_figure(
     figure, axes = panels(points, 1, 1, labels, name)
     values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
     limits = limits or loss_limits(density)
-    label = r"$\log_{10}\,\sum_k r_k^2$"
-    draw_field(axes[0, 0], triangulate(points, obstacle), values, LOSS_MAP, limits, label, obstacle)
-    axes[0, 0].set_title("Squared residuals of all loss terms, unweighted, their units left out")
+    label = r"$\log_{10}\,\Sigma_k\,r_k^2$"
+    axis = axes[0, 0]
+    drawn = draw_field(axis, triangulate(points, obstacle), values, LOSS_MAP, limits, obstacle)
+    add_colour_bar(axis, drawn, values, label)
+    axis.set_title("Squared residuals of all loss terms, unweighted, their units left out")
     return figure
 
 
@@ -171,64 +167,92 @@ def field_limits(values: np.ndarray, signed: bool = False) -> Limits:
 
 
 def error_limits(values: np.ndarray) -> Limits:
-    """From zero to the robust maximum."""
-    return apart(0.0, float(np.percentile(values, ROBUST_PERCENTILE)))
+    """Up to the largest error, from ``ERROR_DECADES`` decades below."""
+    largest = apart(0.0, float(np.max(values)))[1]
+    return largest * 10.0**-ERROR_DECADES, largest
 
 
 def error_limits_of(
     pairs: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]],
 ) -> dict[str, Limits]:
-    """By field, colour limits of the errors that several models share.
+    """By field, colour limits of the errors that several models share: those of the worst.
 
     Args:
         pairs: prediction and target of each model.
     """
     by_model = [absolute_errors(predicted, target) for predicted, target in pairs]
     return {
-        name: common_limits(error_limits(errors[name]) for errors in by_model)
+        name: max((error_limits(errors[name]) for errors in by_model), key=lambda ends: ends[1])
         for name in by_model[0]
     }
 
 
 def loss_limits(density: np.ndarray) -> Limits:
-    """Of ``log10`` of a density, without its least half percent."""
+    """Of ``log10`` of a density, without its least and its largest half percent."""
     values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
-    return apart(float(np.percentile(values, 100 - ROBUST_PERCENTILE)), float(values.max()))
+    low, high = np.percentile(values, (100 - ROBUST_PERCENTILE, ROBUST_PERCENTILE))
+    return apart(float(low), float(high))
 
 
-def _draw_quantity(
+def unit_of(field: str, labels: Labels) -> str:
+    """The unit as it stands over a colour bar; the symbol of a field without a unit."""
+    return labels.unit(field).strip(" ()") or labels.symbol(field)
+
+
+def draw_quantity(
     axis: Axes,
-    triangulation: Triangulation,
     values: Mapping[str, np.ndarray],
     limits_of: Mapping[str, np.ndarray],
-    field: str,
     title: str,
+    triangulation: Triangulation,
+    field: str,
     obstacle: Disk | None,
     labels: Labels,
-) -> None:
+) -> ScalarMappable:
+    """A field with lines of equal value; of a signed one, the line of zero alone.
+
+    Without a title, that of the axes stays.
+    """
     signed = field in labels.signed
-    colour_map, limits = (
-        SIGNED_MAP if signed else MAGNITUDE_MAP,
-        field_limits(limits_of[field], signed),
-    )
-    label = labels.with_unit(field)
-    draw_field(axis, triangulation, values[field], colour_map, limits, label, obstacle)
-    levels = [0.0] if signed else MaxNLocator(ISOLINES).tick_values(*limits)
-    draw_isolines(axis, triangulation, values[field], levels)
-    axis.set_title(f"{title} {labels.symbol(field)}")
+    limits = field_limits(limits_of[field], signed)
+    colour_map = SIGNED_MAP if signed else MAGNITUDE_MAP
+    drawn = draw_field(axis, triangulation, values[field], colour_map, limits, obstacle)
+    if signed:
+        draw_isolines(axis, triangulation, values[field], [0.0], 0.6)
+    else:
+        levels = MaxNLocator(ISOLINES).tick_values(*limits)
+        draw_isolines(axis, triangulation, values[field], levels)
+    if title:
+        axis.set_title(f"{title} {labels.symbol(field)}")
+    if values is not limits_of:
+        note_clipped(axis, values[field], limits)
+    return drawn
+
+
+def draw_error(
+    axis: Axes,
+    values: np.ndarray,
+    limits: Limits,
+    triangulation: Triangulation,
+    obstacle: Disk | None,
+) -> ScalarMappable:
+    """An absolute error in logarithmic colours."""
+    shown = np.maximum(values, limits[0])  # zero has no logarithm
+    return draw_field(axis, triangulation, shown, ERROR_MAP, LogNorm(*limits), obstacle)
 
 
 def _draw_error(
     axis: Axes,
-    triangulation: Triangulation,
     errors: Mapping[str, np.ndarray],
+    limits: Mapping[str, Limits] | None,
+    triangulation: Triangulation,
     field: str,
     obstacle: Disk | None,
     labels: Labels,
-    limits: Mapping[str, Limits] | None,
 ) -> None:
-    values, unit = errors[field], labels.unit(field)
+    values = errors[field]
     colours = limits[field] if limits else error_limits(values)
-    draw_field(axis, triangulation, values, ERROR_MAP, colours, f"error{unit}", obstacle)
-    largest = f"largest {values.max():.2g}{unit.replace('(', '').replace(')', '')}"
-    axis.set_title(f"Absolute error in {labels.symbol(field)}, {largest}")
+    drawn = draw_error(axis, values, colours, triangulation, obstacle)
+    add_colour_bar(axis, drawn, values, unit_of(field, labels))
+    unit = labels.unit(field).replace("(", "").replace(")", "")
+    axis.set_title(f"Error in {labels.symbol(field)}, up to {values.max():.2g}{unit}")

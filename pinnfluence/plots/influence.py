@@ -16,17 +16,18 @@ from matplotlib.patheffects import withStroke
 from pinnfluence.plots.drawing import (
     add_colour_bar,
     circle,
+    draw_dots,
     draw_field,
+    note_clipped,
     panels,
-    styled,
     symmetric_limits,
     triangulate,
 )
 from pinnfluence.plots.slices import in_slice
+from pinnfluence.plots.style import MAGNITUDE_MAP, SIGNED_MAP, styled
 from pinnfluence.problem.domain import Disk
 from pinnfluence.problem.labels import PLAIN, Labels
 
-SIGNED_MAP, TRAINING_MAP = "RdBu_r", "viridis"
 _OUTLINE = [withStroke(linewidth=2.5, foreground="white")]
 
 
@@ -74,14 +75,21 @@ def influence_figure(
     label = r"$N\,\mathrm{Inf}$" + labels.unit(quantity)
     limits = limits or symmetric_limits(influence)
     triangulation = triangulate(test_x, obstacle)
-    draw_field(axis, triangulation, influence, SIGNED_MAP, limits, label, obstacle)
-    (marker,) = axis.plot(*train_point[:2], "x", color="black", markersize=6, markeredgewidth=1.4)
-    marker.set(path_effects=_OUTLINE, clip_on=False, zorder=5, label="training point")
+    drawn = draw_field(axis, triangulation, influence, SIGNED_MAP, limits, obstacle)
+    add_colour_bar(axis, drawn, influence, label)
+    mark(axis, train_point)
     if flow_direction:
         _draw_arrow(axis)
     place = ", ".join(f"{c:.3f}" for c in train_point)
     axis.set_title(f"Influence of the training point ({place}) on {labels.symbol(quantity)}")
+    note_clipped(axis, influence, limits)
     return figure
+
+
+def mark(axis: Axes, train_point: np.ndarray) -> None:
+    """A cross at a training point."""
+    (marker,) = axis.plot(*train_point[:2], "x", color="black", markersize=5, markeredgewidth=1.2)
+    marker.set(path_effects=_OUTLINE, clip_on=False, zorder=5, label="training point")
 
 
 @styled
@@ -116,22 +124,21 @@ def training_influence_figure(
     figure, axes = panels(train_x, 1, 1, labels, name)
     axis = axes[0, 0]
     values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
-    order = np.argsort(values, kind="stable")
-    size = min(12.0, max(1.5, 3e4 / len(train_x)))
-    low, high = limits or decades_of(mean_influence)
-    mappable = axis.scatter(
-        *train_x[order].T, c=values[order], s=size, cmap=TRAINING_MAP, vmin=low, vmax=high,
-        linewidths=0, rasterized=True, clip_on=False,
-    )  # fmt: skip
+    drawn = draw_dots(axis, train_x, values, MAGNITUDE_MAP, limits or decades_of(mean_influence))
+    draw_rims(axis, region, obstacle)
+    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
+    add_colour_bar(axis, drawn, values, label)
+    axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")
+    return figure
+
+
+def draw_rims(axis: Axes, region: Disk | None, obstacle: Disk | None) -> None:
+    """The rim of the object, and dashed that of the region around it."""
     if obstacle is not None:
         axis.add_patch(circle(obstacle, fill=False, linewidth=0.6))
     if region is not None:
         rim = circle(region, fill=False, edgecolor="black", linewidth=0.9)
         axis.add_patch(rim).set(linestyle=(0, (3, 2)), label="object region", zorder=5)
-    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
-    add_colour_bar(axis, mappable, values, label)
-    axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")
-    return figure
 
 
 def decades_of(mean_influence: np.ndarray) -> tuple[float, float]:

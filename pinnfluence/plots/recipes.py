@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.plots.drawing import styled
+from pinnfluence.plots.style import PAGE, styled
 from pinnfluence.plots.tables import table_figure
 from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
 
-APART = 0.22
+APART = 0.3
 """Between the marks of two recipes of one model, in models."""
 
 Rows = dict[tuple[str, str, str], IndicatorRow]
@@ -20,16 +20,32 @@ Rows = dict[tuple[str, str, str], IndicatorRow]
 
 
 @styled
-def recipes_figure(rows: Sequence[IndicatorRow], indicator: str, labels: Labels = PLAIN) -> Figure:
-    """One indicator: a panel for each quantity, the models along it, a colour for each recipe.
+def recipes_figure(rows: Sequence[IndicatorRow], labels: Labels = PLAIN) -> Figure:
+    """A row for each indicator, a panel for each quantity, models down, a colour for each recipe.
 
     Dots are means over test points, bars reach from the lower to the upper quartile, and the black
     line at each model is what uniform influence would give.
     """
+    names = [name for name in INDICATORS if any(row.indicator == name for row in rows)]
+    _, quantities, models, _ = _arranged(rows, names[0])
+    height = 0.5 + len(names) * (0.35 + 0.17 * len(models))
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
+    axes = figure.subplots(len(names), len(quantities), sharex=True, sharey=True, squeeze=False)
+    for line, indicator in zip(axes, names, strict=True):
+        _draw_indicator(line, rows, indicator, labels)
+    axes[0, 0].set_yticks(range(len(models)), models)
+    axes[0, 0].set(xlim=(0, 1), ylim=(len(models) - 0.5, -0.5))
+    axes[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    figure.supxlabel("share of the influence; black: with uniform influence", size=7)
+    handles, recipes = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, recipes, loc="outside upper right", ncols=len(recipes))
+    return figure
+
+
+def _draw_indicator(
+    axes: Sequence[Axes], rows: Sequence[IndicatorRow], indicator: str, labels: Labels
+) -> None:
     chosen, quantities, models, recipes = _arranged(rows, indicator)
-    width = 0.9 + len(quantities) * (0.35 + 0.17 * len(models))
-    figure = Figure(figsize=(width, 2.4), layout="constrained")
-    axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
     for axis, quantity in zip(axes, quantities, strict=True):
         for number, recipe in enumerate(recipes):
             known = [m for m in models if (quantity, m, recipe) in chosen]
@@ -38,23 +54,19 @@ def recipes_figure(rows: Sequence[IndicatorRow], indicator: str, labels: Labels 
             _draw_means(axis, [models.index(model) + shift for model in known], means, recipe)
         for place, model in enumerate(models):
             uniform = _uniform(chosen, quantity, model)
-            axis.plot([place - 0.4, place + 0.4], 2 * [uniform], color="black", linewidth=0.8)
+            ends = [place - 0.42, place + 0.42]
+            axis.plot(2 * [uniform], ends, color="black", linewidth=0.8, linestyle="-")
         axis.set_title(labels.symbol(quantity))
-        axis.set_xticks(range(len(models)), models, rotation=90)
-        axis.set_ylim(0, 1)
-        axis.grid(axis="y", linewidth=0.3, alpha=0.5)
-    axes[0].set_ylabel(f"{indicator} indicator")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
-    return figure
+        axis.grid(axis="x")
+    axes[0].set_title(f"{indicator}: {labels.symbol(quantities[0])}")
 
 
 def _draw_means(
     axis: Axes, places: Sequence[float], rows: Sequence[IndicatorRow], recipe: str
 ) -> None:
-    (dots,) = axis.plot(places, [row.mean for row in rows], "o", markersize=3, label=recipe)
+    (dots,) = axis.plot([row.mean for row in rows], places, "o", markersize=2.5, label=recipe)
     lower, upper = [row.lower for row in rows], [row.upper for row in rows]
-    axis.vlines(places, lower, upper, color=dots.get_color(), linewidth=0.9)
+    axis.hlines(places, lower, upper, color=dots.get_color(), linewidth=0.9)
 
 
 def recipes_table_figure(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pinnfluence.errors import InputError
-from pinnfluence.plots.drawing import styled
+from pinnfluence.plots.style import PAGE, styled
 from pinnfluence.problem.labels import PLAIN, Labels
 
 SHARE = 0.1
@@ -70,12 +70,12 @@ def line_figure(
     """
     if points.shape[1] != 1:
         raise InputError(f"expected points of one coordinate, found {points.shape[1]}")
-    figure = Figure(figsize=(7.0, 2.6), layout="compressed")
+    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
     axis, order = figure.subplots(), np.argsort(points[:, 0], kind="stable")
     for name, values in curves.items():
-        axis.plot(points[order, 0], values[order], linewidth=1.0, label=labels.symbol(name))
+        axis.plot(points[order, 0], values[order], label=labels.symbol(name))
     for place in marked:
         axis.axvline(place, color="black", linewidth=0.6, linestyle=(0, (3, 2)))
     axis.set(xlabel=labels.with_unit(labels.axes[0]), ylabel=label)
-    axis.legend(frameon=False)
+    axis.legend()
     return figure

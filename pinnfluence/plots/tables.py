@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
-from pinnfluence.plots.drawing import styled
+from pinnfluence.plots.style import STYLE, styled
 from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.reference.comparison import ErrorRow
 from pinnfluence.scores.indicators import INDICATORS, IndicatorRow
@@ -29,6 +31,9 @@ PRINTED = {
 """Rows of a report whose key does not say what they are."""
 
 AVERAGES = ("points", "area")
+
+SPACE = 0.16
+"""Inches between two columns of a table."""
 
 
 def write_csv(rows: Sequence[Any], path: str | Path) -> Path:
@@ -60,12 +65,12 @@ def table_figure(
         note: printed under the table, in lines as long as the table is wide.
     """
     columns = zip(header, *body, strict=True)
-    widths = [0.07 * max(_printed_length(cell) for cell in column) + 0.25 for column in columns]
+    widths = [max(map(_printed_width, column)) + SPACE for column in columns]
     edges = [sum(widths[:i]) for i in range(len(widths) + 1)]
-    note = textwrap.fill(note, int(edges[-1] / 0.055))
+    note = textwrap.fill(note, int(edges[-1] / 0.052))
     n_head = 1 + bool(groups)
     n_lines = n_head + len(body) + (note.count("\n") + 1 if note else 0)
-    figure = Figure(figsize=(edges[-1] + 0.2, 0.2 * n_lines + 0.2))
+    figure = Figure(figsize=(edges[-1] + 0.2, 0.17 * n_lines + 0.17))
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(-0.1, edges[-1] + 0.1), ylim=(n_lines + 0.5, -0.5))
     axis.axis("off")
@@ -73,7 +78,7 @@ def table_figure(
     _draw_cells(axis, [header, *body], edges, n_head - 1)
     for line, width in ((0, 1.0), (n_head, 0.6), (n_head + len(body), 1.0)):
         axis.plot([0, edges[-1]], [line, line], color="black", linewidth=width)
-    axis.text(0, n_head + len(body) + 0.4, note, va="top", size=7)
+    axis.text(0, n_head + len(body) + 0.4, note, va="top", size=6.5)
     return figure
 
 
@@ -156,6 +161,9 @@ def _flat(report: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str
             yield name, f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _printed_length(cell: str) -> int:
-    """Rough number of characters on paper; a formula counts as three."""
-    return 3 if cell.startswith("$") else len(cell)
+@functools.lru_cache(maxsize=4096)
+def _printed_width(cell: str) -> float:
+    """In inches, at the size of the text in tables."""
+    if not cell.strip():
+        return 0.0
+    return float(TextPath((0, 0), cell, size=STYLE["font.size"]).get_extents().width) / 72

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pinnfluence.plots.drawing import add_colour_bar, apart, styled
+from pinnfluence.plots.drawing import add_colour_bar, apart
+from pinnfluence.plots.style import MAGNITUDE_MAP, PAGE, PALETTE, styled
 from pinnfluence.problem.labels import PLAIN, Labels
 from pinnfluence.validation.results import MATCHED, SPECTRUM, GroupFigures, Results, Row
 
@@ -21,8 +22,7 @@ METHODS = ("paper", "gauss-newton", MATCHED)
 MOST_PAIRS = 20_000
 """Pairs of a removed group and a test point that one panel shows, drawn at random."""
 
-WORST_MAP = "viridis"
-COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+COLOURS = PALETTE[:6]
 """Of the kinds of place; the last serves all further ones."""
 
 
@@ -41,7 +41,7 @@ def scatter_figure(results: Results, name: str = "", labels: Labels = PLAIN) -> 
     """
     methods = drawn_methods(results)
     n_rows, n_columns = len(results.quantities), len(methods)
-    figure = Figure(figsize=(2.4 * n_columns + 1.2, 2.2 * n_rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.1 * n_rows + 0.4), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
     for number, quantity in enumerate(results.quantities):
         for axis, method in zip(axes[number], methods, strict=True):
@@ -51,7 +51,7 @@ def scatter_figure(results: Results, name: str = "", labels: Labels = PLAIN) -> 
             axis.set_xlabel(f"predicted change of {labels.with_unit(quantity)}")
         axes[number, 0].set_ylabel(f"actual change of {labels.with_unit(quantity)}")
     handles, kinds = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, kinds, loc="outside lower left", ncols=2, frameon=False, markerscale=4)
+    figure.legend(handles, kinds, loc="outside lower left", ncols=2, markerscale=4)
     figure.suptitle(f"{name}  Spearman's correlation over all pairs", x=0.01, ha="left")
     return figure
 
@@ -97,7 +97,7 @@ def spectrum_figure(results: Results, quantity: str, name: str = "") -> Figure:
     """
     rows = [row for row in results.rows if row.method == SPECTRUM and row.quantity == quantity]
     recipes = [results.row(method, quantity) for method in drawn_methods(results, METHODS[:2])]
-    figure = Figure(figsize=(7.6, 2.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     kinds = list(dict.fromkeys((row.curvature, row.weighting) for row in rows))
     n_params = results.facts["n_params"]
@@ -117,10 +117,10 @@ def spectrum_figure(results: Results, quantity: str, name: str = "") -> Figure:
             axis.annotate(row.method, place, (3, -9), textcoords="offset points", size=6)
     left.set(xlabel="damping, full rank", ylabel=f"Spearman, {quantity}", xscale="log")
     right.set(xlabel="rank, damping of the recipe with these weights", xscale="log")
-    right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     for axis in (left, right):
         axis.margins(y=0.15)  # room for the names below the stars
-        axis.grid(linewidth=0.3, alpha=0.5)
+        axis.grid()
     left.set_title(name, loc="left", weight="bold")
     return figure
 
@@ -145,7 +145,7 @@ def proximal_figure(
     """
     weights = [results.facts["settings"]["proximal"] for results in experiments]
     least = min((weight for weight in weights if weight > 0), default=1.0)
-    figure = Figure(figsize=(5.0, 2.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
     axis = figure.subplots()
     for method, colour in zip(METHODS, COLOURS, strict=False):
         known = [
@@ -157,8 +157,8 @@ def proximal_figure(
     axis.axvline(headline or least / 10, color="black", linewidth=0.6, linestyle="--")
     label = r"proximal weight $\mu$" + ("; the leftmost is 0" if 0 in weights else "")
     axis.set(xscale="log", xlabel=label, ylabel=f"Spearman, {quantity}")
-    axis.grid(linewidth=0.3, alpha=0.5)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axis.grid()
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.set_title(name, loc="left", weight="bold")
     return figure
 
@@ -196,7 +196,7 @@ def single_points_figure(
     against the size of its actual effect. Of a group the first point is drawn.
     """
     by_point = results.by_group(method, quantity)
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 5.4), layout="constrained")
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.2, 1))
     above, below = parts[:, 0]
     _draw_map(above.subplots(), results, by_point, labels)
@@ -211,11 +211,9 @@ def single_points_figure(
             these = (kinds == kind) & (values > 0) & (by_point.error > 0)
             axis.plot(values[these], by_point.error[these], ".", color=colour, ms=3, label=kind)
         axis.set(xscale="log", yscale="log", xlabel=label)
-        axis.grid(linewidth=0.3, alpha=0.5)
+        axis.grid()
     axes[0].set_ylabel("relative error")
-    below.legend(
-        *axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False
-    )
+    below.legend(*axes[1].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     symbol = labels.symbol(quantity)
     above.suptitle(
         f"{name}  each removed point's effect on {symbol} by {method}", x=0.01, ha="left"
@@ -230,7 +228,7 @@ def _draw_map(axis: Axes, results: Results, by_point: GroupFigures, labels: Labe
     order = np.argsort(-by_point.correlation, kind="stable")
     low = float(np.nanpercentile(by_point.correlation, 2)) if len(order) else 0.0
     mappable = axis.scatter(
-        chosen[order, 0], chosen[order, -1], c=by_point.correlation[order], s=9, cmap=WORST_MAP,
+        chosen[order, 0], chosen[order, -1], c=by_point.correlation[order], s=9, cmap=MAGNITUDE_MAP,
         linewidths=0, clip_on=False,
     )  # fmt: skip
     mappable.set_clim(*apart(low, 1.0))
