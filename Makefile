@@ -18,13 +18,15 @@ OF_SEEDS := $(SEEDS:%=model_zoo/%_influences/influences.safetensors)
 PREDICTING := $(PAPER:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
 GAUSS_NEWTON := $(PREDICTING) $(SEEDS:%=model_zoo/%_gauss-newton_influences/influences.safetensors)
 SOURCES := $(shell find pinnfluence -name '*.py' -o -name '*.npz')
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/device_check.py benchmarks/explorer_page.py,$(sort $(wildcard benchmarks/*.py)))
 
 DIAGNOSES := $(MODELS:%=model_zoo/%_diagnosis/report.json)
 
 DEVICE ?= cuda
 
-.PHONY: help setup demo recipes diagnose test test-slow browser lint docs validate bench device-check zoo clean FORCE
+WEB := pinnfluence/explorer/web
+
+.PHONY: help setup demo recipes diagnose test test-slow browser lint explorer-bundle explorer-check docs validate bench sweep device-check zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
@@ -34,9 +36,12 @@ help:
 	@echo "make test       the tests that take minutes"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make lint       formatting, lint and types"
+	@echo "make explorer-bundle  the explorer's script from its modules, with npm"
+	@echo "make explorer-check   these modules: lint, types, tests, and whether the script is theirs"
 	@echo "make docs       the pages in docs/, with warnings as errors, in build/docs/"
 	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
+	@echo "make sweep      seven problems, good and bad networks: do indicators tell them apart? (hours)"
 	@echo "make device-check  a GPU (DEVICE=cuda) against the CPU: seconds and differences"
 	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv, model_zoo/ and runs/"
@@ -113,6 +118,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The bundle is committed, so that only who changes the explorer's modules needs Node.js and npm.
+explorer-bundle explorer-check: $(WEB)/node_modules/.package-lock.json
+	cd $(WEB) && npm run --silent $(@:explorer-%=%)
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --no-audit --no-fund
+
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "documentation: $(CURDIR)/build/docs/index.html"
@@ -124,6 +136,21 @@ validate: $(STAMP)
 bench: $(STAMP)
 	@test -n "$(BENCHMARKS)" || { echo "no scripts in benchmarks/" >&2; exit 1; }
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Snakemake lives apart: it needs older versions of packages that others need newer. The first call
+# makes the first network's rows of experiments/results/sweep/ within minutes, the second all.
+SNAKEMAKE ?= build/snakemake/bin/snakemake
+JOBS ?= $(shell nproc 2> /dev/null || sysctl -n hw.ncpu)
+
+sweep: $(STAMP) $(SNAKEMAKE)
+	$(SNAKEMAKE) -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete --quiet rules -- first
+	$(SNAKEMAKE) -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete --keep-going --quiet rules
+
+build/snakemake/bin/snakemake: pyproject.toml
+	$(PYTHON) -m venv build/snakemake
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["workflow"], sep="\n")' \
+		| build/snakemake/bin/python -m pip install --quiet -r /dev/stdin
+	@touch $@
 
 device-check: $(STAMP)
 	$(BIN)/python benchmarks/device_check.py --device $(DEVICE)

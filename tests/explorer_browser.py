@@ -37,6 +37,7 @@ def files(tmp_path_factory, flow_points):
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
     facts = {"network": model.identity}
     arrays = {"step": step, "candidates": points[::7], "helping": points[::7, 0] / 2.2}
+    arrays["leverage"] = np.linspace(0, 1, len(model.train_x))
     tensor_file.write(folder / "first_diagnosis" / CORRECTION, arrays, facts)
     return [folder / "first_influences", folder / "second_influences"]
 
@@ -66,7 +67,7 @@ def browser():
 
 
 @contextlib.contextmanager
-def opened(browser, path, **settings):
+def opened(browser, path, address="#show=selection", **settings):
     """The page, ready; afterwards: no errors in the console, nothing asked of the network."""
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
     page = context.new_page()
@@ -74,7 +75,7 @@ def opened(browser, path, **settings):
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + address)
     page.wait_for_selector("body[data-ready]")
     yield page
     settle(page)
@@ -83,23 +84,51 @@ def opened(browser, path, **settings):
     assert [url for url in requests if not url.startswith(("file:", "blob:", "data:"))] == []
 
 
-@pytest.fixture
-def page(browser, written):
+@pytest.fixture(scope="session")
+def shared(browser, written):
     with opened(browser, written) as found:
         yield found
+
+
+@pytest.fixture
+def page(shared):
+    """The same page for many tests, each from the same state on."""
+    shared.mouse.move(0, 0)
+    shared.evaluate("() => explorer.open('#show=selection')")
+    settle(shared)
+    return shared
+
+
+def press(page, selector: str) -> None:
+    """A click, also on a button in a menu that is closed."""
+    page.locator(selector).dispatch_event("click")
+    settle(page)
+
+
+def slide(page, selector: str, value: float) -> None:
+    page.locator(selector).evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })) }", value
+    )
+    settle(page)
+
+
+REMEMBERED = "() => location.hash === explorer.address()"
+"""The page has seen that the choice rests: from then on it can be undone."""
+
+
+def drag(page, model: str, kind: str, places) -> None:
+    """The mouse pressed at the first of some places, and let go at the last."""
+    page.mouse.move(*pixel(page, model, kind, places[0]))
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*pixel(page, model, kind, place), steps=3)
+    page.mouse.up()
+    settle(page)
 
 
 def settle(page) -> None:
     """Two frames later all is drawn."""
     page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
-
-
-def wait_until(page, condition: str) -> None:
-    """Wait for a JavaScript expression (Playwright's wait evaluates text: the page forbids it)."""
-    page.evaluate(
-        "() => new Promise((f) => { const look = () => "
-        f"({condition}) ? f() : requestAnimationFrame(look); look(); }})"
-    )
 
 
 def pixel(page, model: str, kind: str, place) -> list[float]:
@@ -148,5 +177,4 @@ def choose(page, quantity: str, group: str = "all", scale: str = "removal") -> N
     page.click("#terms-summary")
     page.click(f"#terms-buttons [value={group}]")
     page.keyboard.press("Escape")
-    page.locator(f"#scale-choice label:has([value={scale}])").click()
-    settle(page)
+    press(page, f"#scale-choice [value={scale}]")

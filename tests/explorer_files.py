@@ -56,14 +56,14 @@ def load(path: Path) -> Scores:
     return scores
 
 
-def read_page(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A page's description and the bytes of its blobs."""
+def read_page(path: Path, problem: int = 0) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The description of one of a page's problems, and the bytes of the page's blobs."""
     text = path.read_text("utf-8")
     blobs = re.findall(r'<script type="text/plain" id="blob-(\w+)">(.*?)</script>', text, re.DOTALL)
     described = re.search(r'id="description">(.*?)</script>', text, re.DOTALL)
     assert described is not None
     found = {name: zlib.decompress(b64decode(content)) for name, content in blobs}
-    return json.loads(described.group(1)), found
+    return json.loads(described.group(1))["problems"][problem], found
 
 
 def read_array(blob: bytes, entry: dict[str, Any]) -> np.ndarray:
@@ -72,6 +72,9 @@ def read_array(blob: bytes, entry: dict[str, Any]) -> np.ndarray:
     if entry["type"] == "f2":
         low, high = np.frombuffer(blob, np.uint8, 2 * n, start).reshape(2, n).astype(np.uint16)
         values = (low + 256 * high).view(np.float16).astype(np.float64) * entry["scale"]
+    elif entry["type"] == "i1":
+        codes = np.frombuffer(blob, np.int8, n, start).reshape(entry["shape"])
+        values = codes * read_array(blob, entry["scales"])[:, None]
     else:
         values = np.frombuffer(blob, "<" + entry["type"], n, start)
     return values.reshape(entry["shape"])

@@ -1,5 +1,6 @@
 """The explorer's page: what is in it against the score file, and what it refuses."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from scipy.spatial import cKDTree
 from pinnfluence import InputError, Scores
 from pinnfluence.diagnosis import files as files_of_diagnosis
 from pinnfluence.diagnosis.corrected import corrected
-from pinnfluence.explorer import packing, payload, write_explorer
+from pinnfluence.explorer import packing, payload, size, write_explorer
+from pinnfluence.explorer.agreement import find_agreement
+from pinnfluence.explorer.integrals import embed_integrals
+from pinnfluence.explorer.opening import find_sources
 from pinnfluence.explorer.points import covering_points
-from pinnfluence.explorer.sources import find_sources
 from pinnfluence.models.trained_model import folder_beside, load_model
 from pinnfluence.problems import burgers, cylinder_flow, heat
 from pinnfluence.scores import tensor_file
 from pinnfluence.scores.dense import DenseScores
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
+from pinnfluence.storage.files import sha256
 
 EXPLORE = Path(__file__).parents[1] / "explore.py"
 RATIO = 2.0**-11
@@ -249,20 +253,62 @@ def test_test_points_and_rank_are_limited(files, tmp_path):
     assert model["errors"]["u"]["rows"]["median"] > 1e-2  # and says what that costs
 
 
-def test_many_or_large_models_have_fewer_test_points(files, monkeypatch):
+def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatch):
     sources = find_sources(files)
-    assert payload.affordable_points(sources, 240, 64) == 240
-    monkeypatch.setattr(payload, "LEAST_POINTS", 10)
-    sizes = []
-    for limit in (70_000, 100_000):
-        monkeypatch.setattr(payload, "FILE_BYTES", limit)
-        n_test = payload.affordable_points(sources, 240, 64)
-        assert 10 < n_test < 240
-        description, blobs = payload.build_payload(sources, rank=64)
-        assert {model["n_test"] for model in description["models"]} == {n_test}
+    assert size.numbers(sources, 0, 1) > sum(len(load(file).train_x) for file in files)
+    whole, least = (size.numbers(sources, n, RANK) for n in (240, 100))
+    monkeypatch.setattr(size, "LEAST_POINTS", 100)
+    found, sizes = [], []
+    for numbers, width in (
+        (whole, size.HALF_BYTES),
+        ((whole + least) / 2, size.HALF_BYTES),
+        ((whole + least) / 2, size.NARROW_BYTES),
+        (least / 2, size.NARROW_BYTES),
+    ):
+        monkeypatch.setattr(size, "FILE_BYTES", int(numbers * width) + 1)
+        found.append(size.affordable(sources, 240, None))
+        description, blobs = payload.build_payload(sources)
+        models = description["problems"][0]["models"]
+        assert {model["n_test"] for model in models} == {found[-1].n_test}
+        assert {model["rank"] for model in models} == {found[-1].rank}
+        assert {model["bits"] for model in models} == {8 if found[-1].narrow else 16}
         sizes.append(sum(map(len, blobs.values())))
-        assert sizes[-1] < 1.3 * limit  # points and fields weigh more in small pages
-    assert sizes[1] > 1.15 * sizes[0]
+    assert found[0] == size.Size(240, RANK, False)
+    assert 100 < found[1].n_test < 240
+    assert not found[1].narrow
+    assert found[2] == size.Size(found[1].n_test, RANK, True)
+    assert found[3].rank < RANK
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_eight_bits_are_off_by_half_a_step():
+    values = np.random.default_rng(0).standard_normal((50, 9)) * 10.0 ** np.arange(-25, 25)[:, None]
+    values[7] = 0
+    shown = packing.from_narrow(*packing.narrow(values))
+    step = abs(values).max(1) / 127
+    assert (abs(shown - values) <= 0.5001 * step[:, None]).all()
+
+
+def test_typical_influence_is_the_root_mean_square(files):
+    scores = load(files[0])
+    n = len(scores.train_x), len(scores.test_x)
+    exact = np.square(np.asarray(scores["u"], np.float64))
+    typical = packing.typical(scores.train, scores.test, "u", n)
+    np.testing.assert_allclose(typical["row"], exact.mean(0) ** 0.5, rtol=1e-4)
+    np.testing.assert_allclose(typical["column"], exact.mean(1) ** 0.5, rtol=1e-4)
+
+
+def test_factors_that_are_left_out_are_those_of_losses(files):
+    """At half the rank, outputs are closer to the file when losses weigh less."""
+    scores = load(files[0])
+    exact = np.asarray(scores["u"], np.float64)
+
+    def error(less) -> float:
+        train, test = packing.reduced(scores.train, scores.test, RANK // 2, less)
+        total = np.sum([e.whole(len(scores.train_x)) for e in train.values()], axis=0)
+        return float(np.linalg.norm(test["u"].values @ total.T - exact))
+
+    assert error(scores.terms) < 0.5 * error(())
 
 
 def test_heat_has_axes_x_and_t(tmp_path):
@@ -382,25 +428,24 @@ def test_what_cannot_be_drawn_is_refused(files, tmp_path):
     replace_train(scores, {term: broken}).save(tmp_path / "nan")
     with pytest.raises(InputError, match=f"the term {term} has NaN or infinity at"):
         write_explorer(path, [tmp_path / "nan"])
-    scores.metadata |= {"config": {}, "inputs": ["x", "t"]}
-    scores.save(tmp_path / "other")
-    with pytest.raises(
-        InputError, match=r"expected models of one problem, found second .* and other"
-    ):
-        write_explorer(path, [files[1], tmp_path / "other"])
     assert not path.exists()
 
 
 def test_heat_and_burgers_are_two_problems(tmp_path):
-    """Both have u of x and t; one page would show the one in the place of the other."""
+    """Both have u of x and t; none is drawn in the place of the other."""
     for problem in (heat.PROBLEM, burgers.PROBLEM):
         assert problem.reference is not None
         points = problem.reference().points
         make_model(tmp_path / problem.name, problem, points[::997], points[::409])
-    paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers")]
-    with pytest.raises(InputError, match=r"one problem, found heat \(heat, .*burgers \(burgers, "):
-        write_explorer(tmp_path / "page.html", paths)
-    assert not (tmp_path / "page.html").exists()
+    paths = [tmp_path / f"{name}_influences" for name in ("heat", "burgers", "heat")]
+    write_explorer(tmp_path / "page.html", paths)
+    shown = [read_page(tmp_path / "page.html", number) for number in (0, 1)]
+    assert [description["name"] for description, _ in shown] == ["heat", "burgers"]
+    assert [len(description["models"]) for description, _ in shown] == [2, 1]
+    for (description, blobs), path in zip(shown, paths, strict=False):
+        model = description["models"][0]
+        train_x = read_array(blobs[model["blob"]], model["train_x"])
+        np.testing.assert_array_equal(train_x, load(path).train_x)
 
 
 def test_script(files, tmp_path):
@@ -411,3 +456,69 @@ def test_script(files, tmp_path):
     assert_refused(run(EXPLORE, tmp_path / "none", "-o", path), "no score file", "calc_influences")
     assert_refused(run(EXPLORE, files[0], "-o", tmp_path), "--output", ".html")
     assert_refused(run(EXPLORE, files[0], "-o", path, "--rank", 0), "--rank", "at least 1")
+
+
+def test_the_influence_on_drag_follows_from_test_points_near_the_cylinder(files):
+    """Central differences in three random directions of the parameters, of drag and of fields."""
+    model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
+    points = cylinder_flow.reference().points
+    near = points[np.linalg.norm(points - (0.2, 0.2), axis=1) < 0.09]
+    parameters, outputs = list(model.pinn.network.parameters()), model.pinn.outputs
+    rng, drag_of = np.random.default_rng(0), cylinder_flow.PROBLEM.measures
+    integrals = cylinder_flow.integrals()
+    assert drag_of is not None
+
+    def moved(direction, step: float) -> tuple[float, np.ndarray]:
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.add_(d, alpha=step)
+            predicted = model.predict(near)
+            drag = drag_of(model.fields)["drag"]
+            for p, d in zip(parameters, direction, strict=True):
+                p.sub_(d, alpha=step)
+        return drag, np.stack([predicted[name] for name in outputs])
+
+    slopes = []
+    for _ in range(3):
+        direction = [torch.from_numpy(rng.standard_normal(p.shape)) for p in parameters]
+        (more, up), (less, down) = (moved(direction, step) for step in (1e-4, -1e-4))
+        slopes.append(((more - less) / 2e-4, (up - down) / 2e-4))
+    fields = np.stack([field for _, field in slopes], axis=2)
+    test = {n: Embedding(fields[k], np.arange(len(near))) for k, n in enumerate(outputs)}
+    found = embed_integrals(model.pinn, integrals, test, near)
+    np.testing.assert_allclose(found["drag"].embedding[0], [d for d, _ in slopes], rtol=5e-3)
+    assert found["drag"].value == pytest.approx(drag_of(model.fields)["drag"], rel=1e-6)
+    assert found["drag"].error < 5e-3
+    assert embed_integrals(model.pinn, integrals, test, near[:20]) == {}
+
+
+def test_agreement_is_that_of_the_same_model_and_recipe(tmp_path):
+    row = {"curvature": "gauss-newton", "weighting": "training", "rank": "full", "damping": 2e-3}
+    row |= {"method": "gauss-newton", "quantity": "u", "proximal": 1e-4, "n_groups": 100}
+    row |= {"spearman": {"value": 0.72, "low": 0.66, "high": 0.771}}
+    file = tmp_path / "headline.json"
+    file.write_text(json.dumps({"checkpoint": {"sha256": "a"}, "polished": 1e-9, "rows": [row]}))
+    recipe = {"base": "gauss-newton", **{k: row[k] for k in ("curvature", "weighting", "rank")}}
+    metadata = {"checkpoint": {"sha256": "a"}, "recipe": recipe, "damping": 3e-3}
+    found = find_agreement(metadata, [tmp_path / "none.json", file])
+    assert found["u"]["spearman"] == 0.72
+    assert found["u"]["polished"]
+    for change in (
+        {"checkpoint": {"sha256": "b"}},
+        {"damping": 3e-2},
+        {"recipe": recipe | {"weighting": "uniform"}},
+        {"recipe": recipe | {"leverage": True}},
+    ):
+        assert find_agreement(metadata | change, [file]) == {}
+    file.write_text("[]")
+    with pytest.raises(InputError, match="table of a validation"):
+        find_agreement(metadata, [file])
+
+
+@pytest.mark.parametrize("name", ["good", "heat", "burgers"])
+def test_published_validations_are_of_the_committed_weights(name):
+    folder = EXPLORE.parent / "model_zoo" / name
+    table = json.loads((folder / "validation.json").read_bytes())
+    assert table["checkpoint"]["sha256"] == sha256(folder / table["checkpoint"]["name"])
+    docs = (EXPLORE.parent / "docs" / "validation.md").read_text("utf-8")
+    assert all(f"{row['spearman']['value']:.3f}" in docs for row in table["rows"])

@@ -5,11 +5,13 @@ import re
 import numpy as np
 import pytest
 from explorer_browser import (
+    REMEMBERED,
     click,
     opened,
     pixel,
+    press,
     settle,
-    wait_until,
+    slide,
 )
 from PIL import Image
 
@@ -62,21 +64,24 @@ def test_every_control_is_named_and_reached_by_tab(page):
         ).map((e) => e.outerHTML)"""
     )
     assert unnamed == []
+    page.locator("#more summary").click()
     seen = set()
-    for _ in range(30):
+    for _ in range(60):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.tagName + document.activeElement.id"))
-    assert {"SELECTquantity", "INPUTpercent", "BUTTONsave-row", "CANVAS"} <= seen
+    assert {"SELECTquantity", "INPUTpercent", "BUTTONsave-row", "CANVAS", "SELECTtarget"} <= seen
+    page.locator("#more summary").click()
 
 
 def test_backgrounds_limits_and_address(page, browser, written):
     page.select_option("#quantity", "speed")
     page.select_option("#background", "error:speed")
-    page.check("#log")
-    page.locator("#percent").fill("95")
+    press(page, "#log")
+    slide(page, "#percent", 95)
     page.locator("#model-choice label:has([value='0'])").click()
     page.wait_for_url(re.compile("models=[^&%]*&.*limits=95"))  # one model
     address = page.url
+    settle(page)
     before = page.locator("figure.points canvas").nth(1).screenshot()
     again = browser.new_page(viewport={"width": 1440, "height": 900})
     again.goto(address)
@@ -87,9 +92,6 @@ def test_backgrounds_limits_and_address(page, browser, written):
     assert again.locator("figure.points canvas").nth(1).screenshot() == before
     again.close()
 
-
-REMEMBERED = "location.hash === explorer.address()"
-"""The page has seen that the choice rests: from then on it can be undone."""
 
 NO_ADDRESSES = (
     "point=first,-1",
@@ -116,13 +118,15 @@ NO_ADDRESSES = (
 
 
 def test_an_address_of_nothing_is_refused_and_changes_nothing(page):
-    wait_until(page, REMEMBERED)
+    page.wait_for_function(REMEMBERED)
     before, shown = page.evaluate("explorer.address()"), page.inner_text("#details")
     assert "NaN" not in shown
     assert "–" not in page.inner_text("#value")
     for part in NO_ADDRESSES:
-        page.evaluate("part => { location.hash = part }", part)
-        wait_until(page, f"document.querySelector('#problem').innerText.includes({part!r})")
+        page.evaluate("part => { location.hash = `show=selection&${part}` }", part)
+        page.wait_for_function(
+            "part => document.querySelector('#problem').innerText.includes(part)", arg=part
+        )
         assert page.is_visible("#problem"), part
         settle(page)
         assert page.evaluate("explorer.address()") == before, part
@@ -131,18 +135,17 @@ def test_an_address_of_nothing_is_refused_and_changes_nothing(page):
 
 def test_the_address_holds_lasso_and_same_and_takes_edits(page, browser, written):
     page.evaluate(
-        "location.hash = 'quantity=p&same=1&tool=lasso&focus=second&point=second,3"
+        "location.hash = 'show=selection&quantity=p&same=0&tool=lasso&focus=second&point=second,3"
         "&lasso=0.5,0.05,1.7,0.05,1.7,0.4,0.5,0.4&view=0.2,1.3,0.1,0.305'"
     )
-    wait_until(page, "explorer.state.quantity === 'p'")
+    page.wait_for_function("() => explorer.state.quantity === 'p'")
     settle(page)
-    assert page.is_checked("#same")
+    assert not page.is_checked("#same")
     assert page.is_checked("[name=tool][value=lasso]")
     assert not page.is_visible("#problem")
-    wait_until(page, REMEMBERED)
-    assert {"same=1", "tool=lasso", "focus=second"} <= set(page.url.split("#")[1].split("&"))
+    page.wait_for_function(REMEMBERED)
+    assert {"same=0", "tool=lasso", "focus=second"} <= set(page.url.split("#")[1].split("&"))
     with opened(browser, written) as again:
-        wait_until(again, REMEMBERED)
         again.goto(page.url)
         again.reload()
         again.wait_for_selector("body[data-ready]")
@@ -150,26 +153,27 @@ def test_the_address_holds_lasso_and_same_and_takes_edits(page, browser, written
         assert again.evaluate("explorer.state.polygon.length") == 4
         assert again.inner_text("#details") == page.inner_text("#details")
     page.evaluate("location.hash = 'log=1'")
-    wait_until(page, "explorer.state.log")
-    assert page.evaluate("[explorer.state.same, explorer.state.polygon]") == [False, None]
+    page.wait_for_function("() => explorer.state.log")
+    assert page.evaluate("[explorer.state.same, explorer.state.polygon]") == [True, None]
 
 
-def test_undo_goes_back_step_by_step(page, scores):
+def test_undo_goes_back_step_by_step(browser, written, scores):
     addresses = []
-    for act in (
-        lambda: page.select_option("#quantity", "p"),
-        lambda: click(page, "second", "points", scores[1].train_x[3]),
-        lambda: page.check("#same"),
-    ):
-        wait_until(page, REMEMBERED)
-        addresses.append(page.evaluate("explorer.address()"))
-        act()
-    wait_until(page, REMEMBERED)
-    for address in reversed(addresses):
-        page.keyboard.press("Control+z")
-        settle(page)
-        assert page.evaluate("explorer.address()") == address
-    wait_until(page, "document.querySelector('#undo').disabled")
+    with opened(browser, written) as page:
+        for act in (
+            lambda: page.select_option("#quantity", "p"),
+            lambda: click(page, "second", "points", scores[1].train_x[3]),
+            lambda: press(page, "#same"),
+        ):
+            page.wait_for_function(REMEMBERED)
+            addresses.append(page.evaluate("explorer.address()"))
+            act()
+            settle(page)
+        page.wait_for_function(REMEMBERED)
+        for address in reversed(addresses):
+            page.keyboard.press("Control+z")
+            page.wait_for_function("a => explorer.address() === a", arg=address)
+        page.wait_for_function("() => document.querySelector('#undo').disabled")
 
 
 def test_axes_stay_equal_on_a_phone_and_two_fingers_zoom(browser, written):
@@ -178,7 +182,7 @@ def test_axes_stay_equal_on_a_phone_and_two_fingers_zoom(browser, written):
         corners = [(0.1, 0.1), (0.3, 0.1), (0.1, 0.3)]
         (x, y), (right, _), (_, top) = (pixel(page, "first", "map", p) for p in corners)
         assert right - x == pytest.approx(y - top, rel=1e-6)
-        page.locator("figure.map canvas").first.scroll_into_view_if_needed()
+        page.locator("figure.map canvas").first.evaluate("e => e.scrollIntoView()")
         middle = (0.8, 0.2)
         x, y = pixel(page, "first", "map", middle)
         touch = page.context.new_cdp_session(page)
@@ -195,19 +199,23 @@ def test_axes_stay_equal_on_a_phone_and_two_fingers_zoom(browser, written):
 
 
 def test_rounding_of_float32_is_no_error(page):
-    for error, shown in ((6e-8, "below float32 rounding"), (5e-7, "5.0 × 10⁻⁷ m/s")):
-        page.evaluate(
-            """error => {
-            const { models, state } = { models: explorer.page.models, state: explorer.state };
-            state.quantity = "u";
-            const { predicted, mesh } = models[0], given = mesh.reference.u;
-            predicted.u = Float64Array.from(given, (value) => value + error);
-            explorer.refresh();
-        }""",
-            error,
-        )
-        settle(page)
-        assert shown in page.inner_text("#facts")
+    kept = "explorer.kept ??= explorer.page.models[0].fields.predicted.u"
+    try:
+        for error, shown in ((6e-8, "below float32 rounding"), (5e-7, "5.0 × 10⁻⁷ m/s")):
+            page.evaluate(
+                f"""error => {{
+                {kept};
+                const {{ fields, mesh }} = explorer.page.models[0];
+                explorer.state.quantity = "u";
+                fields.predicted.u = Float64Array.from(mesh.reference.u, (value) => value + error);
+                explorer.refresh();
+            }}""",
+                error,
+            )
+            settle(page)
+            assert shown in page.inner_text("#facts")
+    finally:
+        page.evaluate("explorer.page.models[0].fields.predicted.u = explorer.kept")
 
 
 def test_the_estimated_error_of_a_diagnosis_lies_behind_the_points(page):
@@ -215,7 +223,7 @@ def test_the_estimated_error_of_a_diagnosis_lies_behind_the_points(page):
     settle(page)
     behind = page.evaluate("""() => {
         const [first, second] = explorer.page.models;
-        return [Array.from(explorer.background(first)), Array.from(first.estimated.u),
+        return [Array.from(explorer.background(first)), Array.from(first.fields.estimated.u),
           explorer.background(second)];
     }""")
     np.testing.assert_array_equal(behind[0], np.abs(behind[1]))
@@ -233,6 +241,18 @@ def test_where_a_new_point_would_help_lies_behind_the_points(page):
     assert page.evaluate("explorer.background(explorer.page.models[1])") is None
 
 
+@pytest.mark.parametrize("behind", ["smooth", "leverage:points", "residual:continuity"])
+def test_what_lies_behind_the_points_changes_the_picture(page, behind):
+    canvas = page.locator("figure.points canvas").first
+    without = canvas.screenshot()
+    page.select_option("#background", behind)
+    settle(page)
+    assert canvas.screenshot() != without
+    page.evaluate("explorer.open(explorer.address())")
+    settle(page)
+    assert page.evaluate("explorer.state.background") == behind
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1366), ("dark", 390)])
 def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, scheme, width):
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
@@ -243,7 +263,7 @@ def test_picture_and_page_fit_and_are_not_empty(browser, written, tmp_path, sche
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
         page.screenshot(path=tmp_path / "page.png", full_page=True)
         with page.expect_download() as download:
-            page.click("#save-picture")
+            press(page, "#save-picture")
         for path in (tmp_path / "page.png", download.value.path()):
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"), int)

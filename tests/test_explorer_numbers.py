@@ -9,10 +9,12 @@ from explorer_browser import (
     DIGITS,
     choose,
     click,
+    drag,
     lonely,
     number,
     opened,
     pixel,
+    press,
     row_of,
     settle,
     stated,
@@ -86,7 +88,7 @@ def test_row_table_and_lists_are_the_row(page, written, scores):
     page.select_option("#quantity", "p")
     click(page, "second", "map", model.test_x[row])
     with page.expect_download() as download:
-        page.click("#save-row")
+        press(page, "#save-row")
     lines = Path(download.value.path()).read_text().splitlines()
     table = np.array([line.split(",") for line in lines[6:]], float)
     assert lines[1] == "# recipe paper, rank 12: not a prediction of retraining"
@@ -113,13 +115,7 @@ def test_lasso_adds_up_the_points_inside(page, written, scores):
     click(page, "first", "map", model.test_x[row])
     (x0, x1), (y0, y1) = (0.8, 1.6), (0.1, 0.35)
     page.locator("#tool-choice label:has([value=lasso])").click()
-    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    page.mouse.move(*pixel(page, "first", "points", corners[0]))
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*pixel(page, "first", "points", corner), steps=3)
-    page.mouse.up()
-    settle(page)
+    drag(page, "first", "points", [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     x, y = model.train_x.T
     points = np.flatnonzero((x > x0) & (x < x1) & (y > y0) & (y < y1))
     assert f"{len(points)} training points together" in page.inner_text("#sentence")
@@ -140,8 +136,10 @@ def test_full_rank_with_the_trained_weights_is_said_to_predict(files, browser, t
     scores.save(tmp_path / "gauss_influences")
     write_explorer(tmp_path / "page.html", [tmp_path / "gauss_influences"])
     with opened(browser, tmp_path / "page.html") as page:
-        assert page.inner_text("#note") == "recipe gauss-newton: predicts retraining to first order"
-        assert "training again would, to first order," in page.inner_text("#sentence")
+        note = "recipe gauss-newton: predicts retraining to first order; not checked here"
+        assert page.inner_text("#note") == note
+        assert "this training point and training again would " in page.inner_text("#sentence")
+        assert page.inner_text("#sentence").endswith(", to first order.")
 
 
 def test_a_change_stands_beside_the_value_there(page, written):
@@ -150,7 +148,7 @@ def test_a_change_stands_beside_the_value_there(page, written):
     predicted = read_array(blobs["model0"], description["models"][0]["predicted"]["u"])
     index = read_array(blobs["model0"], description["models"][0]["test_index"]).tolist()
     value = predicted[index.index(row_of(page.inner_text("#expression")))]
-    shown = re.search(r".*, (.*) % of the value there", page.inner_text("#sentence"))
+    shown = re.search(r".*\((.*) % of u there\)", page.inner_text("#sentence"))
     assert shown is not None
     assert number(shown[1]) == pytest.approx(abs(100 * value_of(page) / value), rel=DIGITS)
     mantissa = page.inner_text("#value").split(" ")[0].strip("+−")

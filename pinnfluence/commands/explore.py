@@ -38,7 +38,7 @@ def make_parser() -> Parser:
         help="or functions of your own scripts that return models; THE CODE OF THE SCRIPTS IS RUN",
     )
     add("--test_points", type=int, help="largest number of test points of a model (default: 4000)")
-    add("--rank", type=int, help="largest number of factors of the scores (default: 64)")
+    add("--rank", type=int, help="largest number of factors (default: as many as 25 MB hold)")
     return parser
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = make_parser().parse_args()
 
     from pinnfluence.explorer import write_explorer  # here: the help comes at once
-    from pinnfluence.explorer.payload import RANK, TEST_POINTS
+    from pinnfluence.explorer.payload import TEST_POINTS
 
     for name in ("test_points", "rank"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
@@ -58,7 +58,7 @@ def main() -> None:
         arguments.scores,
         arguments.checkpoint,
         arguments.test_points or TEST_POINTS,
-        arguments.rank or RANK,
+        arguments.rank,
         arguments.model,
     )
     for source in sources:

@@ -47,8 +47,8 @@ def point_figures(report: Report, labels: Labels) -> dict[str, Figure]:
     if len(report.pinn.inputs) != 2:
         return {}
     names = list(report.errors)
-    rows = np.concatenate([np.zeros(0, int), *report.pinn.at(report.train_x).term_rows().values()])
-    order, leverage = report.press.point_leverage(rows)
+    leverage = report.point_leverage()
+    known = np.isfinite(leverage)
     losses = np.log10(np.maximum(report.fresh_losses, 1e-300))
     most = max(100 * float(report.helping.max(initial=0.0)), 1e-300)
     return {
@@ -60,7 +60,7 @@ def point_figures(report: Report, labels: Labels) -> dict[str, Figure]:
         "Where the error comes from: part of it that the residuals in a cell contribute, "
         + ", ".join(names): shares(report.fresh_x, report.responsible, names, labels),
         "Leverage of the training points: where it is near 1, one point alone decides what the "
-        "network does there": dots(report.train_x[order], leverage, labels, (0.0, 1.0)),
+        "network does there": dots(report.train_x[known], leverage[known], labels, (0.0, 1.0)),
     }
 
 

@@ -23,6 +23,7 @@ def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     facts = {"network": model.identity, "reliable": report.reliable}
     arrays = {"step": report.estimate.best.step}
     arrays |= {"candidates": report.candidates, "helping": report.helping}
+    arrays |= {"leverage": report.point_leverage()}
     tensor_file.write(folder / CORRECTION, arrays, facts)
     write_bytes(folder / PAGE, page(report, model, title).encode())
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]
@@ -41,7 +42,7 @@ def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | 
 
 
 def load_arrays(folder: Path, identity: str, n_params: int) -> dict[str, np.ndarray]:
-    """``step`` of a diagnosis, and ``candidates`` and ``helping`` of its ``Findings``; see above.
+    """``step`` of a diagnosis, ``candidates`` and ``helping`` of its findings, and ``leverage``.
 
     Raises:
         ValueError: the file is damaged.

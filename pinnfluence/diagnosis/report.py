@@ -52,6 +52,14 @@ class Report(Findings):
         """
         return target_of(self, quantity, at, weights)
 
+    def point_leverage(self) -> np.ndarray:
+        """The largest leverage of each training point, ``[n_train]``; NaN where not computed."""
+        terms = self.pinn.at(self.train_x).term_rows()
+        order, largest = self.press.point_leverage(np.concatenate([*terms.values()]))
+        leverage = np.full(len(self.train_x), np.nan)
+        leverage[order] = largest
+        return leverage
+
     def text(self) -> str:
         """The report in plain words, one screen."""
         return words.text(self)

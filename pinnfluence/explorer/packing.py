@@ -6,7 +6,8 @@ All functions take the arrays of a score file: embeddings by loss term (``train`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ Side = Mapping[str, Embedding]
 
 LARGEST = 2.0**15
 """Numbers are scaled up to this before they become float16, whose own limit is 65504."""
+
+LESS = 0.01
+"""Weight of relative errors that matter less, where factors are left out."""
 
 DERIVED_ERROR = 1e-4
 """A quantity is derived from the outputs where that gives its embeddings to this relative error."""
@@ -37,6 +41,21 @@ def from_half(codes: np.ndarray, scale: float) -> np.ndarray:
     return (codes.astype(np.float64) * scale).astype(np.float32)
 
 
+def narrow(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers ``codes`` up to 127, and ``scales`` ``[n]`` with ``values ~ scales codes``.
+
+    Each row ``[rank]`` is off by at most half of its scale, the largest of it divided by 127.
+    """
+    scales = (np.abs(values).max(axis=1, initial=0.0) / 127).astype(np.float32)
+    codes = values / np.where(scales > 0, scales, 1)[:, None]
+    return np.rint(codes).astype(np.int8), scales
+
+
+def from_narrow(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """``scales codes`` in float32, the numbers that the page computes with."""
+    return codes.astype(np.float32) * scales[:, None]
+
+
 def at_points(side: Side, chosen: np.ndarray, n_points: int) -> dict[str, Embedding]:
     """Embeddings at some of ``n_points`` points, given by their sorted numbers, counted anew."""
     place = np.full(n_points, -1, np.int32)
@@ -49,7 +68,7 @@ def at_points(side: Side, chosen: np.ndarray, n_points: int) -> dict[str, Embedd
 
 
 def reduced(
-    train: Side, test: Side, rank: int
+    train: Side, test: Side, rank: int, less: Collection[str] = ()
 ) -> tuple[dict[str, Embedding], dict[str, Embedding]]:
     """Both sides with embeddings of at most the given rank; the same scores if they have no more.
 
@@ -57,7 +76,8 @@ def reduced(
     which halves what half precision costs. With all test embeddings stacked into A and all
     training embeddings into B, rows balanced to the size that they have in ``A B^T``, the leading
     singular vectors of ``A B^T`` are kept: the best common factors of that rank, in the sense of
-    the sum of squares of relative errors.
+    the sum of squares of relative errors. Those of the quantities ``less`` weigh ``LESS``: losses
+    at test points, of which there are as many as of outputs, would take most of the factors.
     """
     A, B = (
         np.concatenate([e.values for e in side.values()]).astype(np.float64)
@@ -66,6 +86,8 @@ def reduced(
     R_A, R_B = (_triangular(side) for side in (A, B))
     A /= _sizes(A @ R_B.T)
     B /= _sizes(B @ R_A.T)
+    weights = [np.full(len(e.values), LESS if name in less else 1.0) for name, e in test.items()]
+    A *= np.concatenate(weights)[:, None]
     R_A, R_B = (_triangular(side) for side in (A, B))
     U, values, Vt = np.linalg.svd(R_A @ R_B.T)
     rank = min(rank, int((values > 1e-14 * values[0]).sum()))
@@ -112,25 +134,48 @@ def coefficients(test: Side, name: str, outputs: Sequence[str], n_points: int) -
     return factors if (wrong <= DERIVED_ERROR * right).all() else None
 
 
+def typical(train: Side, test: Side, quantity: str, n: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Root mean squares of the scores of a quantity, of all loss terms together.
+
+    Args:
+        n: numbers of training and of test points.
+
+    Returns:
+        ``row`` ``[n_train]``, of each training point over all test points, and ``column``
+        ``[n_test]``, of each test point over all training points.
+    """
+    B, A = (np.zeros((size, next(iter(train.values())).values.shape[1]), np.float32) for size in n)
+    for embedding in train.values():
+        B[embedding.rows] += embedding.values
+    A[test[quantity].rows] = test[quantity].values
+    R_A, R_B = (_triangular(side.astype(np.float64)) for side in (A, B))
+    row, column = (
+        np.linalg.norm(side @ R.T.astype(np.float32), axis=1) / len(other) ** 0.5
+        for side, R, other in ((B, R_A, A), (A, R_B, B))
+    )
+    return {"row": row, "column": column}
+
+
 def errors(
     exact: tuple[Side, Side],
     shown: tuple[Side, Side],
     sums: Mapping[str, Sequence[str]],
     n_rows: int,
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, Any]]:
     """By quantity, how far shown scores are from the exact ones, over rows and over columns.
 
     Both are pairs ``(train, test)``; ``sums`` are those of loss terms by name. The error of a row
     (one test point, all training points) is its largest difference over its largest score, that of
     a column (one training point) likewise. Median, 95th percentile and largest of both are taken
     over ``n_rows`` test points spread over all, and over each loss term of the training points
-    alone and each sum.
+    alone and each sum; those of all terms ``together`` stand besides.
     """
+    whole = [_total(train, list(train)) for train, _ in (exact, shown)]
     rights = [
         [_total(train, names) for train, _ in (exact, shown)]
         for names in ({name: [name] for name in exact[0]} | dict(sums)).values()
     ]
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for quantity, names in ({name: [name] for name in exact[1]} | dict(sums)).items():
         lefts = [_total(test, names) for _, test in (exact, shown)]
         n = len(lefts[0])
@@ -139,6 +184,10 @@ def errors(
         table[quantity] = {
             axis: _summary(np.concatenate(parts))
             for axis, parts in zip(("rows", "columns"), zip(*pairs, strict=True), strict=True)
+        }
+        together = _relative(*(left[some] for left in lefts), *whole)
+        table[quantity]["together"] = {
+            axis: _summary(part) for axis, part in zip(("rows", "columns"), together, strict=True)
         }
     return table
 

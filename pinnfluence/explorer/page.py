@@ -1,9 +1,10 @@
-"""The page: template, style and scripts put around the payload, in one file that needs no other.
+"""The page: template, style and script put around the payload, in one file that needs no other.
 
-Drawn by hand-written code of 88 kB on plain canvases rather than by Bokeh 3.9, whose inline scripts
-are 1.65 MB: it has no glyph for a field between scattered points, so that the map, and nearly all
-of the page besides, would still be code like this. Here a click multiplies embeddings, and a table
-of each pixel's triangle turns the values into an image. Sizes and times: ``docs/performance.md``.
+The script is bundled from the modules in ``web/src`` by ``make explorer-bundle``. It draws on plain
+canvases rather than by Bokeh 3.9, whose inline scripts are 1.65 MB: it has no glyph for a field
+between scattered points, so that the map, and nearly all of the page besides, would still be code
+like this. Here a click multiplies embeddings, and a table of each pixel's triangle turns the values
+into an image. Sizes and times: ``docs/performance.md``.
 """
 
 from __future__ import annotations
@@ -15,24 +16,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pinnfluence.explorer.payload import RANK, TEST_POINTS, build_payload
-from pinnfluence.explorer.sources import Source, find_sources
+from pinnfluence.explorer.opening import find_sources
+from pinnfluence.explorer.payload import TEST_POINTS, build_payload
+from pinnfluence.explorer.sources import Source
 from pinnfluence.storage.files import write_bytes
-
-SCRIPTS = (
-    "data.js",
-    "colour.js",
-    "geometry.js",
-    "dots.js",
-    "state.js",
-    "address.js",
-    "panel.js",
-    "pointer.js",
-    "details.js",
-    "export.js",
-    "main.js",
-)
-"""In the order in which they need each other."""
 
 
 def write_explorer(
@@ -40,27 +27,28 @@ def write_explorer(
     score_files: Sequence[str | Path],
     checkpoints: Sequence[str | Path] = (),
     n_test: int = TEST_POINTS,
-    rank: int = RANK,
+    rank: int | None = None,
     scripts: Sequence[str] = (),
 ) -> list[Source]:
     """Write one HTML file that shows any row or column of the influence matrices, without network.
 
     A click on a training point z_j draws ``Inf(f(x); z_j)`` over the domain, a click on a place x
     draws ``Inf(f(x); z_j)`` of all training points, for any quantity f in the files: positive
-    means that removing z_j raises f. The page multiplies embeddings in half precision and says how
-    far its numbers are from the files'. The same files give the same bytes.
+    means that removing z_j raises f. The page multiplies embeddings of 16 or 8 bits a number and
+    says how far its numbers are from the files'. The same files give the same bytes.
 
     Points of one coordinate are drawn as high as their influence. Of three or four, the first two
     are drawn, at the points in a slice of the others that sliders choose.
 
     Args:
         path: the file to write.
-        score_files: score files or their folders, one a model, all of one problem.
+        score_files: score files or their folders, one a model. Models of one problem are drawn
+            together; a page of several problems has a switch between them.
         checkpoints: of the networks, in the same order; by default that of ``x_influences`` is
             looked for in ``x``. Without one there is no predicted field behind the points.
         n_test: at most so many test points a model, chosen to cover the domain; fewer where the
             file would pass 25 MB.
-        rank: embeddings of more factors are reduced to so many.
+        rank: embeddings of more factors are reduced to so many; None: as many as 25 MB hold.
         scripts: instead of checkpoints, functions that return the models, as
             ``script.py:function``; the scripts are run. Without ``score_files``, those that
             ``pinnfluence scores`` writes beside the scripts are taken.
@@ -80,7 +68,7 @@ def write_explorer(
 
 def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
     """The page as text."""
-    models = description["models"]
+    models = [model for problem in description["problems"] for model in problem["models"]]
     names = [str(model["name"]) for model in models]
     recipes = dict.fromkeys(map(_recipe, models))
     parts = {
@@ -93,18 +81,12 @@ def page(description: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
             f'<script type="text/plain" id="blob-{name}">{text}</script>'
             for name, text in blobs.items()
         ),
-        "script": _script(),
+        "script": _static("explorer.js"),
     }
     head, *rest = _static("page.html").split("@")
     # Every second piece is a name: the template has no other @.
     texts = [parts[piece] if number % 2 == 0 else piece for number, piece in enumerate(rest)]
     return head + "".join(texts)
-
-
-def _script() -> str:
-    """All scripts in one scope of their own."""
-    code = "\n".join(_static(name) for name in SCRIPTS)
-    return f'(() => {{\n"use strict";\n{code}}})();'
 
 
 def _recipe(model: Mapping[str, Any]) -> str:

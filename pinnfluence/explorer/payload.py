@@ -16,31 +16,27 @@ from pinnfluence.explorer.packing import (
     coefficients,
     errors,
     from_half,
+    from_narrow,
     half,
+    narrow,
     reduced,
+    typical,
 )
 from pinnfluence.explorer.points import covering_points
-from pinnfluence.explorer.sources import Source
-from pinnfluence.problem.labels import LOSSES, plain_unit
+from pinnfluence.explorer.size import Size, affordable
+from pinnfluence.explorer.sources import Source, by_problem
+from pinnfluence.problem.labels import LOSSES, distinct, plain_unit
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.mesh import triangles_of
-
-RANK = 64
-"""Embeddings have at most this many factors in the page."""
 
 TEST_POINTS = 4000
 """At most this many test points of a model are in the page."""
 
-FILE_BYTES = 25_000_000
-"""A page of several models stays below this: with fewer test points, where that is needed."""
-
-BYTES_PER_NUMBER = 2.45
-"""Of an embedding in the page, all else included; 2.43 and 2.44 were measured."""
-
-LEAST_POINTS = 500
-"""But no fewer test points than these, whatever the size."""
-
+FIRST = np.zeros(1, np.int32)
 NO_TRIANGLES = np.zeros((0, 3), np.int32)
+
+UNRESOLVED = 0.25
+"""A quantity whose scores are farther off, in the median, is not offered."""
 
 ERROR_ROWS = 250
 """Test points at which the error of the page's scores is measured."""
@@ -50,8 +46,8 @@ ERROR_ROWS = 250
 class Blob:
     """Arrays one behind the other; ``add`` gives what finds one again: type, place, shape.
 
-    The page reads ``u2``, ``i4``, ``f4`` (little endian) and ``f2``, float16 in two planes, all
-    low bytes before all high bytes, which deflates a sixth better.
+    The page reads ``i1``, ``u2``, ``i4``, ``f4`` (little endian) and ``f2``, float16 in two planes,
+    all low bytes before all high bytes, which deflates a sixth better.
     """
 
     parts: list[bytes] = field(default_factory=list)
@@ -72,35 +68,58 @@ class Blob:
         """All arrays, deflated, in base64; the same arrays give the same text."""
         return base64.b64encode(zlib.compress(b"".join(self.parts), 9)).decode()
 
+    def name(self, kind: str, blobs: dict[str, str]) -> str:
+        """Put the text among the others, under the next number of its kind."""
+        name = f"{kind}{sum(other.startswith(kind) for other in blobs)}"
+        blobs[name] = self.text()
+        return name
+
 
 def build_payload(
-    sources: Sequence[Source], n_test: int = TEST_POINTS, rank: int = RANK
+    sources: Sequence[Source], n_test: int = TEST_POINTS, rank: int | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The page's description, and the text of each blob by name.
+    """The page's description, a list of problems, and the text of each blob by name.
 
-    Models with the same test points share those and a mesh. For many or large models there are
-    fewer test points than ``n_test``, see ``affordable_points``.
+    For many or large models there are fewer test points than ``n_test``, see ``affordable``.
     """
+    size = affordable(sources, n_test, rank)
+    blobs: dict[str, str] = {}
+    groups = by_problem(sources)
+    names = distinct([_title(group[0]) for group in groups])
+    problems = [
+        {"name": name, **_problem(group, size, blobs)}
+        for name, group in zip(names, groups, strict=True)
+    ]
+    return {"problems": problems}, blobs
+
+
+def _title(source: Source) -> str:
+    """The problem's name; without one what is a function of what."""
+    if source.problem is not None:
+        return source.problem.name
+    return f"{', '.join(source.fields)} of {', '.join(source.inputs)}"
+
+
+def _problem(sources: Sequence[Source], size: Size, blobs: dict[str, str]) -> dict[str, Any]:
+    """Models of one problem; those with the same test points share them and a mesh."""
     models: list[dict[str, Any]] = []
     meshes: list[dict[str, Any]] = []
-    blobs: dict[str, str] = {}
     numbers: dict[bytes, int] = {}
-    n_test = affordable_points(sources, n_test, rank)
     for source in sources:
         test_x = source.scores.test_x
         conditions = [e.rows for e in source.scores.test.values() if 0 < len(e.rows) < len(test_x)]
-        chosen = covering_points(test_x / _extent(source), n_test, conditions)
+        chosen = covering_points(test_x / _extent(source), size.n_test, conditions)
         key = test_x[chosen].tobytes()
         if key not in numbers:
             numbers[key] = len(meshes)
             blob = Blob()
-            meshes.append(_mesh(source, chosen, blob))
-            blobs[f"mesh{numbers[key]}"] = blob.text()
+            mesh = _mesh(source, chosen, blob)
+            meshes.append(mesh | {"blob": blob.name("mesh", blobs)})
         blob = Blob()
-        models.append({"mesh": numbers[key], **model_payload(source, chosen, rank, blob)})
-        blobs[f"model{len(models) - 1}"] = blob.text()
+        model = {"mesh": numbers[key], **model_payload(source, chosen, size, blob)}
+        models.append(model | {"blob": blob.name("model", blobs)})
     first = sources[0]
-    description = {
+    return {
         "axes": list(first.inputs),
         "equal": first.problem is not None and not first.problem.has_time,
         "units": _units(first),
@@ -108,34 +127,20 @@ def build_payload(
         "meshes": meshes,
         "models": models,
     }
-    return description, blobs
 
 
-def affordable_points(sources: Sequence[Source], n_test: int, rank: int) -> int:
-    """At most ``n_test`` test points a model, fewer where the page would pass ``FILE_BYTES``."""
-    fixed, growing = 0, 0
-    for source in sources:
-        scores = source.scores
-        factors, n = min(rank, scores.rank), len(scores.test_x)
-        everywhere = [k for k, e in scores.test.items() if len(e.rows) == n]
-        derived = set(source.fields) - set(source.outputs)
-        growing += factors * sum(name not in derived for name in everywhere)
-        rows = [len(e.rows) for e in scores.train.values()]
-        rows += [min(len(e.rows), n_test) for e in scores.test.values() if len(e.rows) < n]
-        fixed += factors * sum(rows)
-    room = int((FILE_BYTES / BYTES_PER_NUMBER - fixed) / max(1, growing))
-    return min(n_test, max(room, LEAST_POINTS))
-
-
-def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> dict[str, Any]:
+def model_payload(source: Source, chosen: np.ndarray, size: Size, blob: Blob) -> dict[str, Any]:
     """One model: what it is, its embeddings in half precision, and how far its scores are off."""
     scores, metadata = source.scores, source.scores.metadata
-    exact = scores.train, at_points(scores.test, chosen, len(scores.test_x))
-    train, test = reduced(*exact, rank)
-    shown_train, terms = _halves(train, len(scores.train_x), blob)
-    shown_test, quantities = _derived_halves(test, source, len(chosen), blob)
-    predicted = source.predicted(chosen)
-    estimated, helping = (f(scores.test_x[chosen]) for f in (source.estimated, source.helping))
+    test = at_points(scores.test, chosen, len(scores.test_x))
+    integrals = source.integrals()
+    rows = {f"integral {name}": Embedding(i.embedding, FIRST) for name, i in integrals.items()}
+    train, small = reduced(scores.train, test | rows, size.rank, scores.terms)
+    coded = {name: small[name] for name in test}
+    shown_train, terms = _coded(train, len(scores.train_x), size.narrow, blob)
+    shown_test, quantities = _derived(coded, source, len(chosen), size.narrow, blob)
+    shown = shown_train, shown_test
+    wrong = errors((scores.train, test), shown, scores.groups, ERROR_ROWS)
     return {
         "name": source.name,
         "rank": next(iter(train.values())).values.shape[1],
@@ -143,18 +148,47 @@ def model_payload(source: Source, chosen: np.ndarray, rank: int, blob: Blob) -> 
         "n_test": len(chosen),
         "n_test_of_file": len(scores.test_x),
         "recipe": metadata.get("recipe", {}),
+        "damping": metadata.get("damping"),
         **_worth(metadata.get("recipe", {})),
+        "agreement": source.agreement(),
         "groups": scores.groups,
         "train_x": blob.add(scores.train_x.astype(np.float32)),
         "test_index": blob.add(chosen.astype(np.int32)),
         "terms": terms,
         "quantities": {k: {"loss": k in scores.terms, **quantities[k]} for k in test},
-        "predicted": {k: blob.add(v.astype(np.float32)) for k, v in predicted.items()},
-        "estimated": {k: blob.add(v.astype(np.float32)) for k, v in estimated.items()},
-        "helping": {k: blob.add(v.astype(np.float32)) for k, v in helping.items()},
-        "errors": errors(exact, (shown_train, shown_test), scores.groups, ERROR_ROWS),
+        "integrals": {
+            name: {
+                "vector": blob.add(small[f"integral {name}"].values[0]),
+                "value": one.value,
+                "error": one.error,
+            }
+            for name, one in integrals.items()
+        },
+        **_fields(source, chosen, blob),
+        "typical": _typical(source, test, blob),
+        "bits": 8 if size.narrow else 16,
+        "errors": wrong,
+        "unresolved": [
+            name for name, e in wrong.items() if e["together"]["rows"]["median"] > UNRESOLVED
+        ],
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
+    }
+
+
+def _fields(source: Source, chosen: np.ndarray, blob: Blob) -> dict[str, Any]:
+    """What lies behind the points: at the test points, and the leverage at the training points."""
+    points = source.scores.test_x[chosen]
+    fields = {
+        "predicted": source.predicted(chosen),
+        "estimated": source.estimated(points),
+        "helping": source.helping(points),
+        "residual": source.residuals(points),
+        "leverage": source.leverage(),
+    }
+    return {
+        kind: {name: blob.add(values.astype(np.float32)) for name, values in named.items()}
+        for kind, named in fields.items()
     }
 
 
@@ -174,10 +208,21 @@ def _worth(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {"predicts": trained and full, "note": note}
 
 
-def _derived_halves(
-    test: Side, source: Source, n_test: int, blob: Blob
+def _typical(source: Source, test: Side, blob: Blob) -> dict[str, Any]:
+    """Root mean squares of the influence on the fields, by all factors of the file."""
+    scores = source.scores
+    n = len(scores.train_x), max(len(embedding.rows) for embedding in test.values())
+    return {
+        name: {side: blob.add(v) for side, v in typical(scores.train, test, name, n).items()}
+        for name in source.fields
+        if len(test[name].rows) == n[1]
+    }
+
+
+def _derived(
+    test: Side, source: Source, n_test: int, in_bytes: bool, blob: Blob
 ) -> tuple[dict[str, Embedding], dict[str, Any]]:
-    """As ``_halves``; quantities that follow from the outputs by factors have only those."""
+    """As ``_coded``; quantities that follow from the outputs by factors have only those."""
     outputs = source.outputs
     derived = {
         name: factors
@@ -186,7 +231,7 @@ def _derived_halves(
         and (factors := coefficients(test, name, outputs, n_test)) is not None
     }
     others = {name: embedding for name, embedding in test.items() if name not in derived}
-    shown, entries = _halves(others, n_test, blob)
+    shown, entries = _coded(others, n_test, in_bytes, blob)
     for name, factors in derived.items():
         whole = sum(factors[:, [k]] * shown[output].values for k, output in enumerate(outputs))
         shown[name] = Embedding(np.asarray(whole, np.float32), test[name].rows)
@@ -194,16 +239,25 @@ def _derived_halves(
     return shown, entries
 
 
-def _halves(side: Side, n_points: int, blob: Blob) -> tuple[dict[str, Embedding], dict[str, Any]]:
-    """Embeddings in half precision, on the acting rows only: as the page sees and finds them."""
-    shown, entries = {}, {}
+def _coded(
+    side: Side, n_points: int, in_bytes: bool, blob: Blob
+) -> tuple[dict[str, Embedding], dict[str, Any]]:
+    """Embeddings in 8 or 16 bits, on the acting rows only: as the page sees and finds them."""
+    shown: dict[str, Embedding] = {}
+    entries: dict[str, Any] = {}
     for name, embedding in side.items():
-        codes, scale = half(embedding.values)
-        shown[name] = Embedding(from_half(codes, scale), embedding.rows)
-        entries[name] = {"values": blob.add(codes) | {"scale": scale}}
+        if in_bytes:
+            codes, scales = narrow(embedding.values)
+            values = from_narrow(codes, scales)
+            how: dict[str, Any] = {"scales": blob.add(scales)}
+        else:
+            codes, scale = half(embedding.values)
+            values, how = from_half(codes, scale), {"scale": scale}
+        shown[name] = Embedding(values, embedding.rows)
+        entries[name] = {"values": blob.add(codes) | how}
         if len(embedding.rows) < n_points:
-            narrow = np.uint16 if n_points <= 2**16 else np.int32
-            entries[name]["rows"] = blob.add(np.asarray(embedding.rows).astype(narrow))
+            short = np.uint16 if n_points <= 2**16 else np.int32
+            entries[name]["rows"] = blob.add(np.asarray(embedding.rows).astype(short))
     return shown, entries
 
 

@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from pinnfluence import problems
 from pinnfluence.diagnosis import files
 from pinnfluence.diagnosis.new_points import around
 from pinnfluence.diagnosis.quantities import changes, evaluate, quantities_of
-from pinnfluence.errors import InputError, input_errors
+from pinnfluence.errors import input_errors
+from pinnfluence.explorer.agreement import PUBLISHED, RESULTS, find_agreement
+from pinnfluence.explorer.integrals import IntegralEmbedding, embed_integrals
 from pinnfluence.models.model import Model
-from pinnfluence.models.script import ScriptModel, load_script
+from pinnfluence.models.script import ScriptModel
 from pinnfluence.models.trained_model import load_model
-from pinnfluence.problem.labels import distinct
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import match_points, with_quantities
-from pinnfluence.scores.file import Scores, load_scores
-from pinnfluence.storage.checkpoint import find_checkpoint
-from pinnfluence.storage.files import sha256
+from pinnfluence.runtime.devices import float64_array
+from pinnfluence.scores.file import Scores
+
+BATCH_SIZE = 500
+"""Points at which residuals are evaluated at a time."""
 
 SUFFIX = "_influences"
 """Scores of the model ``good`` lie in the folder ``good_influences`` beside it."""
@@ -85,6 +89,44 @@ class Source:
         settings = {name: config[name] for name in names if name in config}
         return load_model(self.checkpoint, self.scores.train_x, **settings)
 
+    def agreement(self) -> dict[str, dict[str, Any]]:
+        """How well these scores predicted retraining, by quantity; see ``find_agreement``."""
+        if self.model is None:
+            return {}
+        with input_errors():
+            folder = self.model.folder("validation")
+        own = [] if self.checkpoint is None else [self.checkpoint.with_name(PUBLISHED)]
+        return find_agreement(self.scores.metadata, [folder / RESULTS, *own])
+
+    def integrals(self) -> dict[str, IntegralEmbedding]:
+        """The problem's integrals, such as drag, as far as the test points resolve them."""
+        if self.model is None or self.problem is None or self.problem.integrals is None:
+            return {}
+        scores = self.scores
+        return embed_integrals(
+            self.model.pinn, self.problem.integrals(), scores.test, scores.test_x
+        )
+
+    def residuals(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Residuals ``[n]`` at points of the loss terms that act everywhere, by name."""
+        if self.model is None:
+            return {}
+        pinn = self.model.pinn
+        inside = [eq for eq in pinn.equations if eq.on is None and eq.data is None]
+        parts = []
+        for chunk in pinn.at(points, inside).chunks(BATCH_SIZE):
+            with torch.no_grad():
+                parts.append(chunk.residuals(pinn.params))
+        names = parts[0] if inside else ()
+        return {n: np.concatenate([float64_array(part[n]) for part in parts]) for n in names}
+
+    def leverage(self) -> dict[str, np.ndarray]:
+        """Leverage ``[n_train]`` of the training points, from the diagnosis; NaN where unknown."""
+        leverage = self._diagnosis.get("leverage")
+        if leverage is None or leverage.shape != (len(self.scores.train_x),):
+            return {}
+        return {"points": leverage}
+
     def predicted(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """The network's fields at some of the test points, by their numbers; ``[n]`` by name.
 
@@ -144,127 +186,20 @@ class Source:
         return {name: field.astype(np.float64) for name, field in values.items()}
 
 
-def find_sources(
-    paths: Sequence[str | Path],
-    checkpoints: Sequence[str | Path] = (),
-    scripts: Sequence[str] = (),
-) -> list[Source]:
-    """Open score files and find their networks, by default in the folder that they are named after.
-
-    Args:
-        paths: score files or their folders; none: those that ``pinnfluence scores`` writes beside
-            the scripts.
-        checkpoints: of the networks, in the same order. scripts: or functions that return them, as
-            ``script.py:function``; the scripts are run.
-
-    Raises:
-        InputError: unreadable or dense files, points of more than four coordinates, models of
-            different problems, a number of networks that is not that of files, a network that is
-            not that of the scores.
-    """
-    models = [load_script(script) for script in scripts]
-    paths = paths or [model.folder(SUFFIX.lstrip("_")) for model in models]
-    for kind, given in (("checkpoint", checkpoints), ("model", models)):
-        if given and len(given) != len(paths):
-            raise InputError(
-                f"expected a {kind} for each of the {len(paths)} score files, found "
-                f"{len(given)}; give as many, in the same order"
-            )
-    if not paths:
-        raise InputError("expected at least one score file, found none")
-    names = distinct([_folder(path).name.removesuffix(SUFFIX) or "model" for path in paths])
-    sources = [
-        _open(
-            Path(path),
-            name,
-            Path(checkpoints[i]) if checkpoints else None,
-            models[i] if models else None,
-        )
-        for i, (path, name) in enumerate(zip(paths, names, strict=True))
-    ]
-    for source in sources[1:]:
-        _check_same_problem(sources[0], source)
-    return sources
+def by_problem(sources: Sequence[Source]) -> list[list[Source]]:
+    """Models of the same problem together, in their order: they share axes, units and a place."""
+    groups: list[list[Source]] = []
+    for source in sources:
+        same = next((group for group in groups if _is_of_one_problem(group[0], source)), None)
+        if same is None:
+            groups.append([source])
+        else:
+            same.append(source)
+    return groups
 
 
-def _check_same_problem(first: Source, other: Source) -> None:
-    """Models on one page share axes, units and a place, so they must be of one problem."""
+def _is_of_one_problem(first: Source, other: Source) -> bool:
+    """Of the same name, or without a name the same inputs and a common field."""
     named = [s.scores.metadata.get("config", {}).get("problem") for s in (first, other)]
     differ = None not in named and named[0] != named[1]
-    if differ or other.inputs != first.inputs or not set(other.fields) & set(first.fields):
-        was, other_was = (
-            f"{name or 'no named problem'}, {', '.join(s.fields)} of {', '.join(s.inputs)}"
-            for name, s in zip(named, (first, other), strict=True)
-        )
-        raise InputError(
-            f"expected models of one problem, found {first.name} ({was}) and {other.name} "
-            f"({other_was}); write a page for each problem"
-        )
-
-
-def _open(path: Path, name: str, checkpoint: Path | None, model: ScriptModel | None) -> Source:
-    scores = _scores_of(path)
-    named = scores.metadata.get("config", {}).get("problem")
-    problem = problems.load(named) if named in problems.names() else None
-    n, most = scores.test_x.shape[1], len(LETTERS)
-    if problem is not None and n != len(problem.inputs):
-        raise InputError(
-            f"expected points of the coordinates {', '.join(problem.inputs)} of {problem.name}, "
-            f"found {n} in {path}"
-        )
-    if n > most:
-        raise InputError(
-            f"expected points of at most {most} coordinates, found {n} in {path}; leave the page "
-            "and take scores.top, or scores.matrix"
-        )
-    if model is None:
-        return Source(name, scores, problem, _checkpoint_of(path, scores, checkpoint))
-    if scores.metadata.get("script", {}).get("identity") != model.identity:
-        raise InputError(
-            f"{model.title} is not the model of the scores in {path}: it was trained again or its "
-            "script was changed; compute them again: pinnfluence scores --model"
-        )
-    return Source(name, scores, problem, script=model)
-
-
-def _scores_of(path: Path) -> Scores:
-    """The scores of a file or folder, in factors and finite."""
-    try:
-        with input_errors():
-            scores = load_scores(path)
-    except FileNotFoundError as error:
-        raise InputError(str(error)) from None
-    if not isinstance(scores, Scores):
-        raise InputError(
-            f"expected embeddings, found whole matrices in {path}; "
-            "give the influences.safetensors that pinnfluence scores writes"
-        )
-    for what, side in (("term", scores.train), ("quantity", scores.test)):
-        for key, embedding in side.items():
-            if n_bad := int((~np.isfinite(embedding.values)).any(1).sum()):
-                raise InputError(
-                    f"{path}: the {what} {key} has NaN or infinity at {n_bad} points; compute "
-                    "scores without it, or at other points"
-                )
-    return scores
-
-
-def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | None:
-    """The checkpoint of the scores: the given one, or that of the folder that theirs is named for.
-
-    None where there is none with the checksum that the scores state; a given one is refused then.
-    """
-    stated = scores.metadata.get("checkpoint", {})
-    if given is not None:
-        file = find_checkpoint(given)
-        if file.is_file() and stated.get("sha256") not in (None, sha256(file)):
-            raise InputError(f"{file} is not the checkpoint of the scores in {path}")
-        return file
-    folder = _folder(path)
-    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / str(stated.get("name", ""))
-    return file if file.is_file() and sha256(file) == stated.get("sha256") else None
-
-
-def _folder(path: str | Path) -> Path:
-    resolved = Path(path).resolve()
-    return resolved.parent if resolved.suffix == ".safetensors" else resolved
+    return not differ and other.inputs == first.inputs and bool({*other.fields} & {*first.fields})

@@ -12,6 +12,7 @@ from torch import Tensor
 from pinnfluence.field.field import Field, FieldFunction
 from pinnfluence.problem.domain import Shape, SpaceTime
 from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.forces import Integral
 from pinnfluence.problem.labels import Labels
 from pinnfluence.problem.parts import Changes, Drawing, Network, Sampling, Schedule
 from pinnfluence.problem.reference import Reference
@@ -40,6 +41,7 @@ class Problem:
             ``{"bad": {"num_domain": 100}}``; the first is the problem as it is.
         reference: function that reads or computes the reference solution, if there is one.
         measures: numbers by name that one asks of a solution, such as forces, from its fields.
+        integrals: numbers as sums over points, for influence, by name.
         benchmark: the right values of some of the measures.
 
     Raises:
@@ -61,6 +63,7 @@ class Problem:
     variants: Mapping[str, Changes] = field(default_factory=lambda: {"good": {}})
     reference: Callable[[], Reference] | None = None
     measures: Callable[[Evaluate], Mapping[str, float]] | None = None
+    integrals: Callable[[], Mapping[str, Integral]] | None = None
     benchmark: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -190,6 +190,7 @@ PROBLEM = Problem(
             "dtype": "float64",
         },
     },
+    integrals=integrals,
     measures=lambda fields: vars(forces(lambda x: fields(x, NEEDED))),
     benchmark=vars(DFG),
     reference=reference,
