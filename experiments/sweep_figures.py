@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sweep import RECIPES, VARIANTS
 from sweep_report import PUBLISHED, Tables, coordinate, separation
 
-from pinnfluence.plots.drawing import styled
+from pinnfluence.plots.style import styled
 
 COLOURS = {"good": "#0072b2", "bad": "#d55e00"}
 METHODS = {"paper": "#cc79a7", "gauss-newton": "#009e73", "proximal response": "0.6"}
