@@ -26,7 +26,7 @@ DEVICE ?= cuda
 
 WEB := pinnfluence/explorer/web
 
-.PHONY: help setup demo recipes diagnose test test-slow browser lint explorer-bundle explorer-check docs validate bench device-check zoo clean FORCE
+.PHONY: help setup demo recipes diagnose test test-slow browser lint explorer-bundle explorer-check docs validate bench sweep device-check zoo clean FORCE
 
 help:
 	@echo "make setup      create .venv and install the package with all its tools"
@@ -41,6 +41,7 @@ help:
 	@echo "make docs       the pages in docs/, with warnings as errors, in build/docs/"
 	@echo "make validate   scores against retraining, on the heat equation"
 	@echo "make bench      the scripts in benchmarks/"
+	@echo "make sweep      seven problems, good and bad networks: do indicators tell them apart? (hours)"
 	@echo "make device-check  a GPU (DEVICE=cuda) against the CPU: seconds and differences"
 	@echo "make zoo        train the models in runs/, then renew model_zoo/ (hours)"
 	@echo "make clean      remove what the others made, except .venv, model_zoo/ and runs/"
@@ -135,6 +136,21 @@ validate: $(STAMP)
 bench: $(STAMP)
 	@test -n "$(BENCHMARKS)" || { echo "no scripts in benchmarks/" >&2; exit 1; }
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Snakemake lives apart: it needs older versions of packages that others need newer. The first call
+# makes the first network's rows of experiments/results/sweep/ within minutes, the second all.
+SNAKEMAKE ?= build/snakemake/bin/snakemake
+JOBS ?= $(shell nproc 2> /dev/null || sysctl -n hw.ncpu)
+
+sweep: $(STAMP) $(SNAKEMAKE)
+	$(SNAKEMAKE) -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete --quiet rules -- first
+	$(SNAKEMAKE) -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete --keep-going --quiet rules
+
+build/snakemake/bin/snakemake: pyproject.toml
+	$(PYTHON) -m venv build/snakemake
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["workflow"], sep="\n")' \
+		| build/snakemake/bin/python -m pip install --quiet -r /dev/stdin
+	@touch $@
 
 device-check: $(STAMP)
 	$(BIN)/python benchmarks/device_check.py --device $(DEVICE)

@@ -20,8 +20,10 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-EXTRAS = {n: needs for n, needs in PROJECT["optional-dependencies"].items() if n != "pina"}
-"""Those that ``make setup`` installs; PINA brings Lightning and PyTorch Geometric along."""
+ALONE = ("pina", "workflow")
+EXTRAS = {n: needs for n, needs in PROJECT["optional-dependencies"].items() if n not in ALONE}
+"""Those that ``make setup`` installs; PINA brings Lightning and PyTorch Geometric along, and
+Snakemake needs an older packaging."""
 DIRECT = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
 MODELS = ("good", "broken", "bad", "best")
 SEEDS = ("bad_43", "bad_44")

@@ -129,7 +129,7 @@ def test_unknown_names(scores):
         scores["w"]
     with pytest.raises(KeyError, match="no loss term 'w', expected one of continuity"):
         scores.matrix("u", "w")
-    with pytest.raises(ValueError, match="scale must be 'removal' or 'paper', found 'mean'"):
+    with pytest.raises(ValueError, match="scale must be one of removal, paper, file, found 'mean'"):
         scores.matrix("u", scale="mean")
 
 

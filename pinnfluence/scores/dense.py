@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.scores.matrix import DenseMatrix, ScoreMatrix, scale_factor
+from pinnfluence.scores.convention import factor_of
+from pinnfluence.scores.matrix import DenseMatrix, ScoreMatrix
 from pinnfluence.storage.files import Rows, write_npz
 
 DENSE_FILE_NAME = "influence_arrs.npz"
@@ -47,14 +48,16 @@ class DenseScores(Mapping[str, ScoreMatrix]):
     def __getitem__(self, quantity: str) -> ScoreMatrix:
         return self.matrix(quantity)
 
-    def matrix(self, quantity: str, terms: None = None, scale: str = "removal") -> ScoreMatrix:
+    def matrix(
+        self, quantity: str, terms: None = None, scale: str = "removal", sign: str = "removal"
+    ) -> ScoreMatrix:
         """Scores of one quantity, shape ``[n_test, n_train]``; see ``Scores.matrix``."""
         if terms is not None:
             raise ValueError("a dense score file holds sums over all loss terms, not single terms")
         if quantity not in self._arrays:
             raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
         array = self._arrays[quantity]
-        return DenseMatrix(array, scale_factor(scale, array.shape[1]))
+        return DenseMatrix(array, factor_of(sign, scale, array.shape[1], None))
 
     def save(self, path: str | Path) -> Path:
         """Write the arrays to ``influence_arrs.npz``, from which ``load_scores`` reads them."""

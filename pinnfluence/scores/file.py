@@ -16,6 +16,7 @@ import numpy as np
 from pinnfluence.errors import InputError
 from pinnfluence.problem.domain import Shape
 from pinnfluence.scores import tensor_file
+from pinnfluence.scores.convention import factor_of
 from pinnfluence.scores.dense import (
     PUBLISHED_LOSSES,
     DenseScores,
@@ -23,7 +24,7 @@ from pinnfluence.scores.dense import (
     write_dense,
 )
 from pinnfluence.scores.embedding import Embedding
-from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix, scale_factor
+from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix
 from pinnfluence.scores.vtk import write_vtk
 from pinnfluence.storage.files import map_npz
 from pinnfluence.storage.points import check_points
@@ -105,7 +106,11 @@ class Scores(Mapping[str, ScoreMatrix]):
         return self.matrix(quantity)
 
     def matrix(
-        self, quantity: str, terms: Sequence[str] | str | None = None, scale: str = "removal"
+        self,
+        quantity: str,
+        terms: Sequence[str] | str | None = None,
+        scale: str = "removal",
+        sign: str = "removal",
     ) -> ScoreMatrix:
         """Scores of one quantity, shape ``[n_test, n_train]``.
 
@@ -113,17 +118,15 @@ class Scores(Mapping[str, ScoreMatrix]):
             quantity: a key of the scores: an output, a derived quantity, a loss term or a sum.
             terms: loss terms (or one of ``pde``, ``bcs``, ``all``) of the training points that
                 count. The parts of all terms add up to the whole.
-            scale: ``removal`` gives Inf, the first-order change of the quantity when the point is
-                removed; ``paper`` gives ``n_train * Inf``, what the paper plots.
+            scale, sign: ``removal`` and ``removal`` give Inf, the first-order change of the
+                quantity when the point is removed; see ``pinnfluence.scores.convention``.
         """
         if quantity not in tuple(self):
             raise KeyError(f"no quantity {quantity!r}, expected one of {', '.join(self)}")
-        factor = scale_factor(scale, len(self.train_x))
+        names, n_train = self._term_names(terms), len(self.train_x)
+        factor = factor_of(sign, scale, n_train, self.metadata.get("recipe"))
         left = self._sum(self.test, self.groups.get(quantity, [quantity]), len(self.test_x))
-        names = self._term_names(terms)
-        right = (
-            self._train_total if terms is None else self._sum(self.train, names, len(self.train_x))
-        )
+        right = self._train_total if terms is None else self._sum(self.train, names, n_train)
         return FactoredMatrix(left, right * np.float32(factor) if factor != 1 else right)
 
     def acting_rows(self, quantity: str) -> np.ndarray:
@@ -158,10 +161,9 @@ class Scores(Mapping[str, ScoreMatrix]):
         return total
 
     def save(self, path: str | Path) -> Path:
-        """Write the score file atomically; a folder gets ``influences.safetensors``.
+        """Write the score file atomically: ``.safetensors``, in a folder under its usual name.
 
-        Raises:
-            ValueError: another ending than ``.safetensors``.
+        Raises ValueError for another ending.
         """
         path = _score_path(path)
         if path.suffix != ".safetensors":
@@ -196,18 +198,18 @@ class Scores(Mapping[str, ScoreMatrix]):
         terms: Sequence[str] | str | None = None,
         scale: str = "removal",
         domain: Shape | None = None,
+        sign: str = "removal",
     ) -> Path:
         """Write a ``.vtu`` or ``.vtk`` for ParaView, with the package meshio.
 
-        By default the test points, with the mean of ``|Inf|`` over all training points; the
-        training points instead where ``test_points`` are given.
+        The test points, with the mean of ``|Inf|`` over all training points; the training points
+        where ``test_points`` are given.
 
         Args:
-            path: the file.
             quantities: names of those that are written; None means all.
             train_points: numbers of those whose maps ``Inf(f(x); z_j)`` are wanted.
             test_points: or numbers of those whose rows ``Inf(f(x_i); z)`` are.
-            terms, scale: as for ``matrix``.
+            terms, scale, sign: as for ``matrix``.
             domain: a shape whose holes stay empty, as ``Problem.domain``.
 
         Raises:
@@ -216,7 +218,7 @@ class Scores(Mapping[str, ScoreMatrix]):
         >>> scores.to_vtk("u.vtu", quantities=["u"], train_points=[57])      # doctest: +SKIP
         """
         names = self if quantities is None else quantities
-        matrices = {name: self.matrix(name, terms, scale) for name in names}
+        matrices = {name: self.matrix(name, terms, scale, sign) for name in names}
         points = self.train_x, self.test_x
         return write_vtk(path, matrices, *points, train_points, test_points, domain)
 

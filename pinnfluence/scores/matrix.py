@@ -135,13 +135,6 @@ class DenseMatrix(ScoreMatrix):
         return np.array(self.array[rows][:, columns], dtype=np.float32) * self.factor
 
 
-def scale_factor(scale: str, n_train: int) -> int:
-    """What scores in the removal scale are multiplied by: 1, or for ``paper`` ``n_train``."""
-    if scale not in ("removal", "paper"):
-        raise ValueError(f"scale must be 'removal' or 'paper', found {scale!r}")
-    return n_train if scale == "paper" else 1
-
-
 def _checked(axis: int | None) -> int | None:
     if axis not in (None, 0, 1, -1, -2):
         raise ValueError(f"axis must be 0 (test points), 1 (training points) or None, found {axis}")
