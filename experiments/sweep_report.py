@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 from sweep import RECIPES, RESULTS, VARIANTS
-from sweep_tables import Row, read_rows
+from sweep_tables import Row, markdown, read_rows
 
 DIRECTION = {"poisson_disk": "radius", "flow": "x"}
 """Coordinate of the direction eta; of the others time."""
@@ -58,6 +58,11 @@ class Tables:
     def problems(self) -> list[str]:
         """Their names, in the order of the files."""
         return list(dict.fromkeys(row["problem"] for row in self.networks))
+
+    @property
+    def compared(self) -> list[str]:
+        """The problems that have both good and bad networks."""
+        return [p for p in self.problems if all(self.of_networks("error", p, v) for v in VARIANTS)]
 
     def of_networks(self, column: str, problem: str, variant: str) -> dict[str, float]:
         """A column of the networks, by seed; quantity u."""
@@ -138,7 +143,7 @@ def separation(tables: Tables) -> dict[str, dict[str, float]]:
     """AUC by measure and problem."""
     found: dict[str, dict[str, float]] = {}
     for name, measure in measures().items():
-        for problem in tables.problems:
+        for problem in tables.compared:
             good, bad = (_array(measure(tables, problem, v)) for v in ("good", "bad"))
             found.setdefault(name, {})[problem] = auc(bad, good)
     return found
@@ -177,11 +182,6 @@ def ends(values: dict[str, float]) -> str:
     array = _array(values)
     middle = np.exp(np.log(array).mean())
     return f"{middle:.2g} [{array.min():.2g}, {array.max():.2g}]"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def network_table(tables: Tables) -> str:
@@ -257,14 +257,13 @@ def agreement_table(tables: Tables) -> str:
 def separation_table(tables: Tables) -> str:
     """AUC of all numbers on all problems, and their rank correlation with the true error."""
     found, ranks = separation(tables), rank_with_error(tables)
-    header = ["number", *tables.problems, "order right on", "Spearman with the error"]
+    header = ["number", *tables.compared, "order right on", "Spearman with the error"]
     rows = []
     for name, by_problem in found.items():
-        areas = [by_problem[p] for p in tables.problems]
-        known = sum(not np.isnan(area) for area in areas)
+        areas = [by_problem[p] for p in tables.compared]
         n = max(sum(a >= 0.9 for a in areas), sum(a <= 0.1 for a in areas))
         cells = ["" if np.isnan(a) else f"{a:.2f}" for a in areas]
-        rows.append([name, *cells, f"{n} of {known}", f"{ranks[name]:.2f}"])
+        rows.append([name, *cells, f"{n} of {len(areas)}", f"{ranks[name]:.2f}"])
     return markdown(header, rows)
 
 
