@@ -4,8 +4,8 @@ python experiments/sweep_report.py
 python experiments/sweep_report.py --page docs/seven_problems.md      # renews the page's tables
 
 Values are means and standard deviations over seeds. How well a number tells bad networks from good
-ones is the area under its curve (AUC): the probability that it is larger for a bad network than for
-a good one, 0.5 for chance, 1 or 0 for a perfect order. Published values: arXiv 2409.08958v3.
+ones is the area under its curve (AUC): the probability that it is larger for a bad one, 0.5 for
+chance. Published values: arXiv 2409.08958v3.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from scipy import stats
 from sweep import RECIPES, RESULTS, VARIANTS
 from sweep_tables import Row, markdown, read_rows
 
-DIRECTION = {"poisson_disk": "radius", "flow": "x"}
-"""Coordinate of the direction eta; of the others time."""
+
+def coordinate(problem: str) -> str:
+    """Along which the direction eta is measured."""
+    return {"poisson_disk": "radius", "flow": "x"}.get(problem, "t")
+
 
 PUBLISHED = {
     "heat": ((0.46, 0.41), "0.33(2)", "0.26(6)"),
@@ -32,8 +35,7 @@ PUBLISHED = {
     "poisson_disk": ((0.28, 0.28), "0.29(3)", "0.69(6)"),
     "flow": ((0.48, 0.48), "0.15(1)", "0.15(3)"),
 }
-"""Their eta of u: uniform influence (good, bad), good and bad networks, mean (last digits of the
-standard deviation)."""
+"""Their eta of u: uniform influence (good, bad); good; bad (last digits of the deviation)."""
 
 CONDITIONS = "conditions"
 """The sum of the loss fractions of all conditions."""
@@ -126,17 +128,11 @@ def _indicator(recipe: str, indicator: str, part: str) -> Measure:
     return measure
 
 
-def coordinate(problem: str) -> str:
-    """Along which its direction is measured."""
-    return DIRECTION.get(problem, "t")
-
-
 def auc(bad: np.ndarray, good: np.ndarray) -> float:
     """Probability that a number of ``bad`` exceeds one of ``good``; equal ones count half."""
     if not len(bad) or not len(good):
         return float("nan")
-    larger = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
-    return float(larger)
+    return float((bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean())
 
 
 def separation(tables: Tables) -> dict[str, dict[str, float]]:
@@ -160,7 +156,8 @@ def rank_with_error(tables: Tables) -> dict[str, float]:
             for seed, error in tables.of_networks("error", p, v).items()
             if seed in measure(tables, p, v)
         ]
-        found[name] = float(stats.spearmanr(*np.array(pairs).T).statistic)
+        known = len(pairs) > 1
+        found[name] = float(stats.spearmanr(*np.array(pairs).T).statistic) if known else np.nan
     return found
 
 
