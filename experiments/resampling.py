@@ -4,187 +4,234 @@ OMP_NUM_THREADS=1 python experiments/resampling.py --problems heat burgers --mod
 python experiments/resampling_report.py
 
 The conditions hold exactly: the network's output is ``u0(x) + t a(x) z(x, t)`` with the initial
-values u0 and a factor a that is 0 on the boundary. Of each seed all strategies begin with the same
-network, trained on the same points, and choose among the same candidates. A cycle is some
-iterations of Levenberg-Marquardt on the present points; then points are added, or all are placed
-anew. Errors are relative L2 norms over held-out points, which no strategy sees. Each run is written
-when it is done, as a line of ``results/resampling.jsonl``; what is there is not run again.
+values u0 and a factor a that is 0 on the boundary; on a circle z is a function of cos x, sin x and
+t, and a is 1. Of each seed all strategies begin with the same network, trained on the same points,
+and choose among the same candidates. A cycle is some iterations of Levenberg-Marquardt on the
+present points; then points are added, or all are placed anew. Errors are relative L2 norms over
+held-out points, which no strategy sees. Each run is written when it is done, as a line of
+``results/resampling.jsonl``; what is there is not run again.
+
+``published`` is the score of arXiv 2506.16443 at a candidate x, ``sum_z |grad l(z)^T H^-1 grad
+l(x)|`` over fresh points z, with the 50 largest eigenpairs of the Gauss-Newton matrix of these
+points in the place of their Hessian.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from small_network import Equation, Jet, Residual, SmallNetwork, train
 
-from pinnfluence import MLP, Equation, Influence, Pinn
-from pinnfluence.loss.loss import Loss
-from pinnfluence.models.deepxde.drawing import INSIDE, drawing
+from pinnfluence.influence.point_rows import PointRows
+from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.models.deepxde.model import geometry
 from pinnfluence.problem.problem import Problem
-from pinnfluence.problems import allen_cahn, burgers, heat
-from pinnfluence.reference.comparison import predict
-from pinnfluence.samplers.by_influence import ByInfluence
-from pinnfluence.samplers.sampler import Sampler
-from pinnfluence.samplers.strategies import relative, weighted
-from pinnfluence.training.levenberg_marquardt import LevenbergMarquardt
+from pinnfluence.problems import allen_cahn, burgers, drift_diffusion, heat
+from pinnfluence.samplers.by_influence import largest_left
+from pinnfluence.samplers.strategies import STRATEGIES as BY_NAME
+from pinnfluence.samplers.strategies import Pool, relative, weighted
 
 RESULTS = Path(__file__).parent / "results" / "resampling.jsonl"
 STRATEGIES = {
-    "add": ("static", "random", "rar", "rard", "published", "influence"),
-    "replace": ("static", "random", "rad", "r3", "published", "influence"),
+    "add": ("influence", "rard", "rad", "rar", "random", "static", "published"),
+    "replace": ("influence", "rad", "r3", "rard", "random", "static", "published"),
 }
-N_CANDIDATES, N_TEST = 2000, 10_000
+N_CANDIDATES, N_TEST = 1000, 4000
 CYCLES, ITERATIONS = 20, 10
+WIDTH = 20
+"""Of the two hidden layers."""
 
 
 @dataclass(frozen=True)
 class Setup:
     """A problem with exact conditions.
 
-    start: u0 and its derivatives by name, functions of x. begin, add: numbers of points at the
-    beginning, and that are added each time. width: of the two hidden layers.
+    begin, add: numbers of points at the beginning, and that are added each time.
     """
 
     problem: Problem
     solution: Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    start: Mapping[str, Callable[[Tensor], Tensor]]
+    equation: Equation
     begin: int
     add: int
-    width: int = 20
+
+    def draw(self, kind: str) -> Draw:
+        """Draws points inside the domain."""
+        return drawing(geometry(self.problem.domain), INSIDE, kind)
 
 
-def sine(sign: float) -> dict[str, Callable[[Tensor], Tensor]]:
-    """``sign sin(pi x)`` and its derivatives."""
-    return {
-        "u": lambda x: sign * torch.sin(math.pi * x),
-        "u_x": lambda x: sign * math.pi * torch.cos(math.pi * x),
-        "u_xx": lambda x: -sign * math.pi**2 * torch.sin(math.pi * x),
-    }
+def wave(sign: float, number: float, phase: float = 0.0) -> Callable[[np.ndarray], Jet]:
+    """``sign sin(number x + phase)``."""
+
+    def jet(x: np.ndarray) -> Jet:
+        s, c = sign * np.sin(number * x + phase), sign * np.cos(number * x + phase)
+        return s, number * c, np.zeros_like(x), -(number**2) * s
+
+    return jet
 
 
-def _bump(x: Tensor) -> Tensor:
-    return x**2 * torch.cos(math.pi * x)
+def bump(x: np.ndarray) -> Jet:
+    """``x^2 cos(pi x)``."""
+    c, s = np.cos(math.pi * x), np.sin(math.pi * x)
+    second = (2 - math.pi**2 * x**2) * c - 4 * math.pi * x * s
+    return x**2 * c, 2 * x * c - math.pi * x**2 * s, np.zeros_like(x), second
 
 
-def _bump_xx(x: Tensor) -> Tensor:
-    c, s = torch.cos(math.pi * x), torch.sin(math.pi * x)
-    return (2 - math.pi**2 * x**2) * c - 4 * math.pi * x * s
+def at_start(x: np.ndarray, t: np.ndarray) -> Jet:
+    """The factor t."""
+    return t, np.zeros_like(t), np.ones_like(t), np.zeros_like(t)
 
 
+def at_start_and_ends(x: np.ndarray, t: np.ndarray) -> Jet:
+    """The factor ``t (1 - x^2)``."""
+    return t * (1 - x**2), -2 * x * t, 1 - x**2, -2 * t
+
+
+def linear(speed: float, source: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Residual:
+    """``u_t - u_xx + speed u_x - source``."""
+
+    def residual(x: np.ndarray, t: np.ndarray, u: Jet) -> tuple[np.ndarray, Jet]:
+        one = np.ones_like(x)
+        r = u[2] - u[3] + speed * u[1] - source(x, t)
+        return r, (0 * one, speed * one, one, -one)
+
+    return residual
+
+
+def heating(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The source of ``problems.heat``."""
+    source: np.ndarray = (math.pi**2 - 1) * np.exp(-t) * np.sin(math.pi * x)
+    return source
+
+
+def of_burgers(x: np.ndarray, t: np.ndarray, u: Jet) -> tuple[np.ndarray, Jet]:
+    """``u_t + u u_x - nu u_xx``."""
+    one = np.ones_like(x)
+    return u[2] + u[0] * u[1] - burgers.NU * u[3], (u[1], u[0], one, -burgers.NU * one)
+
+
+def of_allen_cahn(x: np.ndarray, t: np.ndarray, u: Jet) -> tuple[np.ndarray, Jet]:
+    """``u_t - D u_xx + R (u^3 - u)``."""
+    one, rate, diffusion = np.ones_like(x), allen_cahn.RATE, allen_cahn.DIFFUSION
+    r = u[2] - diffusion * u[3] + rate * (u[0] ** 3 - u[0])
+    return r, (rate * (3 * u[0] ** 2 - 1), 0 * one, one, -diffusion * one)
+
+
+DRIFT = linear(drift_diffusion.SPEED, lambda x, t: np.zeros_like(x))
 SETUPS = {
-    "heat": Setup(heat.PROBLEM.variant("wide"), heat.solution, sine(1.0), 30, 5),
-    "burgers": Setup(burgers.PROBLEM, burgers.solution, sine(-1.0), 300, 20),
+    "heat": Setup(
+        heat.PROBLEM.variant("wide"),
+        heat.solution,
+        Equation(linear(0.0, heating), wave(1.0, math.pi), at_start_and_ends),
+        30,
+        5,
+    ),
+    "burgers": Setup(
+        burgers.PROBLEM,
+        burgers.solution,
+        Equation(of_burgers, wave(-1.0, math.pi), at_start_and_ends),
+        300,
+        20,
+    ),
     "allen_cahn": Setup(
-        allen_cahn.PROBLEM, allen_cahn.solution, {"u": _bump, "u_xx": _bump_xx}, 300, 20
+        allen_cahn.PROBLEM,
+        allen_cahn.solution,
+        Equation(of_allen_cahn, bump, at_start_and_ends),
+        200,
+        15,
+    ),
+    "drift_diffusion": Setup(
+        drift_diffusion.PROBLEM,
+        drift_diffusion.solution,
+        Equation(DRIFT, wave(1.0, 2.0, math.pi / 4), at_start, periodic=True, time=0.1),
+        200,
+        15,
     ),
 }
 
 
-class Lifted:
-    """A field to which initial values are added: what the equations of a problem see."""
-
-    def __init__(self, field: Any, start: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
-        self._field, self._start = field, start
-
-    def __getattr__(self, name: str) -> Tensor:
-        value: Tensor = getattr(self._field, name)
-        return value + self._start[name](self._field.x) if name in self._start else value
+def rows_of(network: SmallNetwork, x: np.ndarray, n: int) -> PointRows:
+    """Residuals and gradients at points, scaled as in a training on n points."""
+    r, gradients = network.rows(x)
+    scale = np.full(len(x), math.sqrt(2 / n))
+    return PointRows(
+        len(x), np.arange(len(x)), 0 * np.arange(len(x)), scale, r, scale[:, None] * gradients
+    )
 
 
-def envelope(x: Tensor) -> Tensor:
-    """``t (1 - x^2)``, ``[n, 1]``: zero at the start and at both ends."""
-    return (x[:, 1] * (1 - x[:, 0] ** 2))[:, None]
-
-
-def pinn_of(setup: Setup, seed: int) -> Pinn:
-    """A network at its random first weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = MLP((2, setup.width, setup.width, 1), "tanh", (1.0, 1.0), envelope).double()
-    for linear in network.linears:
-        torch.nn.init.xavier_normal_(
-            linear.weight,  # type: ignore[arg-type]
-            generator=torch.Generator().manual_seed(seed),
-        )
-        torch.nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
-    pde = setup.problem.pde
-    equation = Equation(lambda f: pde(Lifted(f, setup.start)))  # type: ignore[arg-type]
-    return Pinn(network, ("x", "t"), ("u",), (equation,))
-
-
-def trained(pinn: Pinn, points: np.ndarray, n: int, damping: float) -> tuple[float, float]:
-    """Train the network in place; gives the damping at the end and the loss."""
-    algorithm = LevenbergMarquardt(Loss.of_training(pinn.at(points)), damping)
-    for _ in range(n):
-        if not algorithm.step():
-            break
-    loss = Loss.of_training(pinn.at(points)).density(1000).sum()
-    return max(algorithm.damping, 1e-12), float(loss)
-
-
-def error_of(setup: Setup, pinn: Pinn, x: np.ndarray, exact: np.ndarray) -> float:
-    """Relative L2 error over the held-out points."""
-    u = predict(pinn.network, x, ("u",))["u"]
-    u = u + setup.start["u"](torch.as_tensor(x[:, 0], dtype=torch.float64)).numpy()
-    return float(np.linalg.norm(u - exact) / np.linalg.norm(exact))
-
-
-def published_scores(pinn: Pinn, x: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-    """``sum_z |grad l(z)^T H^-1 grad l(x)|`` at candidates x, H of the fresh points z, 50 pairs."""
-    influence = Influence(replace(pinn, training=pinn.at(fresh).points), recipe="paper")
-    term = pinn.terms[0]
-    scores: np.ndarray = np.abs(np.asarray(influence.scores(x, term))).sum(1)
+def published(network: SmallNetwork, x: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    """See this module, ``[n]``."""
+    (_, A), (r, F) = network.rows(x), network.rows(fresh)
+    values, vectors = np.linalg.eigh(F.T @ F)
+    basis = vectors[:, -50:] / np.sqrt(values[-50:])
+    g, there = network.residuals(x)[:, None] * (A @ basis), r[:, None] * (F @ basis)
+    scores: np.ndarray = np.abs(g @ there.T).sum(1)
     return scores
 
 
 def next_points(
-    setup: Setup, pinn: Pinn, points: np.ndarray, strategy: str, mode: str, seed: int, cycle: int
+    setup: Setup,
+    network: SmallNetwork,
+    points: np.ndarray,
+    strategy: str,
+    mode: str,
+    key: list[int],
 ) -> np.ndarray:
-    """The training points of the next cycle."""
+    """The training points of the next cycle; key: seed and cycle."""
     if strategy == "static":
         return points
-    domain = geometry(setup.problem.domain)
-    draw, even = drawing(domain, INSIDE, "pseudo"), drawing(domain, INSIDE, "Hammersley")
-    n = setup.add if mode == "add" else None
-    name = "random" if strategy == "published" else strategy
-    sampler = Sampler(
-        name, draw, 1, n, mode, seed, N_CANDIDATES, ByInfluence(draw, even)
-    )  # the same candidates for all: they depend on seed and cycle alone
-    if strategy != "published":
-        return sampler.resample(pinn, points, cycle).of(points)
-    rng = np.random.default_rng([seed, cycle])
-    x = draw(N_CANDIDATES, int(rng.integers(2**32, size=2)[0]))
-    sizes = relative(published_scores(pinn, x, draw(1000, seed + 10_000 * cycle)))
-    chosen = weighted(sizes**2 if mode == "add" else sizes + 1, n or len(points), rng)
-    return np.concatenate([points, x[chosen]]) if mode == "add" else x[chosen]
+    rng, draw = np.random.default_rng(key), setup.draw("pseudo")
+    x = draw(N_CANDIDATES, int(rng.integers(2**32))).astype(float)
+    kept = points
+    if mode == "replace":
+        keeps = None if strategy == "published" else BY_NAME[strategy].keeps
+        mask = np.zeros(len(points), bool)
+        kept = points[mask if keeps is None else keeps(np.abs(network.residuals(points)))]
+    n = setup.add if mode == "add" else len(points) - len(kept)
+    if strategy == "published":
+        sizes = relative(published(network, x, draw(1000, int(rng.integers(2**32))).astype(float)))
+        chosen = weighted(sizes**2 if mode == "add" else sizes + 1, n, rng)
+    else:
+
+        def by_influence(n: int) -> np.ndarray:
+            total = len(kept) + n
+            return largest_left(rows_of(network, kept, total), rows_of(network, x, total), n)
+
+        pool = Pool(x, np.abs(network.residuals(x)), by_influence)
+        chosen = BY_NAME[strategy].choose(pool, n, rng)
+    return np.concatenate([kept, x[chosen]])
+
+
+@cache
+def held_out(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[N_TEST, 2]`` and the solution there."""
+    x = SETUPS[name].draw("pseudo")(N_TEST, 2**32 - 1).astype(float)
+    return x, np.asarray(SETUPS[name].solution(x)["u"])
 
 
 def run(name: str, mode: str, strategy: str, seed: int) -> dict[str, Any]:
     """One run: errors, losses and numbers of points after each cycle."""
-    setup, begin = SETUPS[name], time.perf_counter()
-    domain = geometry(setup.problem.domain)
-    points = drawing(domain, INSIDE, "Hammersley")(setup.begin, 0)
-    test_x = drawing(domain, INSIDE, "pseudo")(N_TEST, 2**32 - 1)
-    exact = np.asarray(setup.solution(test_x)["u"])
-    pinn, damping = pinn_of(setup, seed), 1e-2
-    pinn = replace(pinn, network=copy.deepcopy(pinn.network))
+    setup, begin = SETUPS[name], time.process_time()
+    points = setup.draw("Hammersley")(setup.begin, 0).astype(float)
+    test_x, exact = held_out(name)
+    network, damping = SmallNetwork(setup.equation, WIDTH, seed), 1e-2
     rows = []
     for cycle in range(CYCLES + 1):
         if cycle:
-            points = next_points(setup, pinn, points, strategy, mode, seed, cycle)
-        damping, loss = trained(pinn, points, ITERATIONS, damping)
-        rows.append((len(points), error_of(setup, pinn, test_x, exact), loss))
+            points = next_points(setup, network, points, strategy, mode, [seed, cycle])
+        damping = max(train(network, points, ITERATIONS, damping), 1e-12)
+        error = np.linalg.norm(network.values(test_x) - exact) / np.linalg.norm(exact)
+        loss = np.mean(network.residuals(points) ** 2)
+        rows.append((len(points), float(f"{error:.6g}"), float(f"{loss:.6g}")))
     n_points, errors, losses = zip(*rows, strict=True)
     return {
         "problem": name,
@@ -194,17 +241,18 @@ def run(name: str, mode: str, strategy: str, seed: int) -> dict[str, Any]:
         "points": n_points,
         "errors": errors,
         "losses": losses,
-        "seconds": round(time.perf_counter() - begin, 1),
+        "seconds": round(time.process_time() - begin, 1),
     }
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """The runs that are asked for, all strategies of a seed in turn."""
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         for name in arguments.problems:
             for mode in arguments.modes:
                 for strategy in STRATEGIES[mode]:
-                    yield name, mode, strategy, seed
+                    if strategy in arguments.strategies:
+                        yield name, mode, strategy, seed
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -216,7 +264,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Strategies for new points against each other.")
     parser.add_argument("--problems", nargs="+", default=["heat", "burgers"], choices=SETUPS)
     parser.add_argument("--modes", nargs="+", default=["add", "replace"], choices=STRATEGIES)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--strategies", nargs="+", default=[*BY_NAME, "static", "published"])
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     keys = ("problem", "mode", "strategy", "seed")
@@ -228,7 +278,11 @@ def main() -> None:
         row = run(*asked)
         with arguments.results.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
-        print(*asked, f"{row['errors'][0]:.2e} -> {row['errors'][-1]:.2e}, {row['seconds']} s")
+        print(
+            *asked,
+            f"{row['errors'][0]:.2e} -> {row['errors'][-1]:.2e}, {row['seconds']} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

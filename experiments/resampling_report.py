@@ -4,7 +4,7 @@ python experiments/resampling_report.py
 
 Errors spread over decades, so means and differences are those of their logarithms: geometric means,
 and factors between two strategies from the differences seed by seed, with 95 % intervals of
-Student's t.
+Student's t: of the errors at the end, and of their geometric mean over all cycles.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from scipy import stats
 from pinnfluence.plots.style import save
 
 OURS = "influence"
+NAMES = ("influence", "rard", "rad", "rar", "random", "static", "published", "r3")
+COLOURS = {name: f"C{number}" for number, name in enumerate(NAMES)}
+FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "resampling.png"
 Rows = Sequence[dict[str, Any]]
 
 
@@ -34,10 +37,16 @@ def curves(rows: Rows, problem: str, mode: str) -> dict[str, dict[int, np.ndarra
     return {name: by_seed for name, by_seed in found.items() if by_seed}
 
 
-def factor(theirs: dict[int, np.ndarray], ours: dict[int, np.ndarray]) -> tuple[float, ...]:
-    """Their last error over ours, seed by seed: geometric mean, lower and upper end, and seeds."""
+def factor(
+    theirs: dict[int, np.ndarray], ours: dict[int, np.ndarray], cycles: slice
+) -> tuple[float, ...]:
+    """Their errors over ours, seed by seed: geometric mean, lower and upper end, and seeds.
+
+    Args:
+        cycles: whose geometric mean is compared.
+    """
     seeds = sorted(theirs.keys() & ours.keys())
-    logs = np.array([np.log(theirs[s][-1] / ours[s][-1]) for s in seeds])
+    logs = np.array([np.log(theirs[s][cycles] / ours[s][cycles]).mean() for s in seeds])
     half = np.inf
     if len(logs) > 1:
         half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5)
@@ -48,39 +57,46 @@ def factor(theirs: dict[int, np.ndarray], ours: dict[int, np.ndarray]) -> tuple[
 def table(rows: Rows) -> str:
     """Markdown: the last errors of all strategies, and their factors over ours."""
     lines = [
-        "| problem, mode | strategy | error | over influence, 95 % | seeds |",
-        "|" + "---|" * 5,
+        "| problem, mode | strategy | error | over influence, 95 % | over all cycles | seeds |",
+        "|" + "---|" * 6,
     ]
     for problem in SETUPS:
         for mode in STRATEGIES:
             found = curves(rows, problem, mode)
             for name, by_seed in found.items():
                 last = np.exp(np.mean([np.log(errors[-1]) for errors in by_seed.values()]))
-                f = factor(by_seed, found.get(OURS, {}))
-                against = "" if name == OURS else f"{f[0]:.2f} [{f[1]:.2f}, {f[2]:.2f}]"
-                lines.append(
-                    f"| {problem}, {mode} | {name} | {last:.2e} | {against} | {len(by_seed)} |"
-                )
+                cells = ["", ""]
+                if name != OURS:
+                    parts = slice(-1, None), slice(1, None)
+                    factors = [factor(by_seed, found.get(OURS, {}), part) for part in parts]
+                    cells = [f"{f[0]:.2f} [{f[1]:.2f}, {f[2]:.2f}]" for f in factors]
+                line = [f"{problem}, {mode}", name, f"{last:.2e}", *cells, str(len(by_seed))]
+                lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
 
 
 def figure(rows: Rows) -> plt.Figure:
     """Error against number of points (of cycles, where points are replaced): mean and band."""
     pairs = [(p, m) for p in SETUPS for m in STRATEGIES if curves(rows, p, m)]
-    canvas, axes = plt.subplots(1, len(pairs), figsize=(4.5 * len(pairs), 3.6), squeeze=False)
-    for (problem, mode), ax in zip(pairs, axes[0], strict=True):
+    n_rows = -(-len(pairs) // 3)
+    n_columns = min(3, len(pairs))
+    size = (4.2 * n_columns, 3.4 * n_rows)
+    canvas, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(pairs) :]:
+        ax.remove()
+    for (problem, mode), ax in zip(pairs, axes.flat, strict=False):
         setup = SETUPS[problem]
         for name, by_seed in curves(rows, problem, mode).items():
             logs = np.log(list(by_seed.values()))
             middle, spread = logs.mean(0), logs.std(0)
             x = np.arange(logs.shape[1]) * (setup.add if mode == "add" else 1)
             x = x + (setup.begin if mode == "add" else 0)
-            (line,) = ax.semilogy(x, np.exp(middle), label=name)
+            ax.semilogy(x, np.exp(middle), label=name, color=COLOURS[name])
             ends = np.exp(middle - spread), np.exp(middle + spread)
-            ax.fill_between(x, *ends, color=line.get_color(), alpha=0.15, linewidth=0)
+            ax.fill_between(x, *ends, color=COLOURS[name], alpha=0.15, linewidth=0)
         ax.set(title=f"{problem}, {mode}", ylabel="relative L2 error")
         ax.set_xlabel("points" if mode == "add" else "cycles")
-    axes[0, 0].legend(fontsize="small")
+        ax.legend(fontsize="small")
     canvas.tight_layout()
     return canvas
 
@@ -88,10 +104,11 @@ def figure(rows: Rows) -> plt.Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Table and figure of the runs of resampling.py.")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args()
     rows = read(arguments.results)
     print(table(rows))
-    save(figure(rows), arguments.results.with_suffix(".png"))
+    save(figure(rows), arguments.figure, dpi=100)
 
 
 if __name__ == "__main__":

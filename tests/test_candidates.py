@@ -189,7 +189,7 @@ def test_a_chosen_point_takes_its_curvature_and_residual_along(influence):
         K = C @ inverse @ C.T
         for point in range(len(CANDIDATES)):
             own = np.flatnonzero(response.point == point)
-            block = left.leverages[point, : len(own), : len(own)]
+            block = left.leverages.matrices[point, : len(own), : len(own)]
             np.testing.assert_allclose(block, K[np.ix_(own, own)], rtol=1e-4, atol=1e-9)
         theta = refit(CANDIDATES[[chosen]], THETA)
         np.testing.assert_allclose(left.s, C @ theta - right, rtol=1e-5, atol=1e-9)

@@ -88,10 +88,8 @@ def test_the_log_says_what_was_done_and_why() -> None:
     np.testing.assert_array_equal(done.points, model.data.anchors)
     assert done.residuals.shape == (60,)
     assert done.kept.sum() == 35
-    assert done.helpful is not None
-    assert 0 <= done.helpful <= 3
-    why = f"({done.helpful} lower the estimated error)"
-    assert f"3 points added by influence {why}" in str(done)
+    assert done.helpful is None
+    assert "3 points added by influence, 35 kept" in str(done)
 
 
 def test_points_for_a_quantity_of_ones_own() -> None:
@@ -103,6 +101,7 @@ def test_points_for_a_quantity_of_ones_own() -> None:
         )
         model.train(iterations=6, callbacks=[sampler], verbose=0)
         points.append(sampler.log[0].points)
+        assert f"({sampler.log[0].helpful} lower the estimated error)" in str(sampler.log[0])
     assert not np.array_equal(points[0], points[1])
     with pytest.raises(InputError, match="a quantity and the points at= of its error"):
         pinnfluence.InfluenceSampler(every=5, quantity="u")

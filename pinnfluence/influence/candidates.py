@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from pinnfluence.curvature.inverse import Solve
 from pinnfluence.curvature.recipe import Recipe
 from pinnfluence.errors import InputError
-from pinnfluence.influence.leverage import residual_rows
-from pinnfluence.influence.selection import Response, Selection, select, slots
+from pinnfluence.influence.point_rows import PointRows
+from pinnfluence.influence.selection import Response, Selection, select
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
@@ -52,18 +51,14 @@ class Candidates:
 
     def __init__(self, loss: Loss, solve: Solve, target: Target, executor: Executor) -> None:
         self.target, self._loss, self._solve, self._executor = target, loss, solve, executor
-        point, self._terms = _order(loss)
-        counts = np.bincount(point, minlength=len(loss))
-        leverages = np.zeros((len(loss), counts.max(), counts.max()))
-        adjoints, products, s = solve(target.gradients.T), [], []
+        parts, terms = [], []
+        if loss.collocation.n_residuals == 0:
+            raise InputError("expected points on which a loss term acts, found none")
         for rows in self._blocks():
-            product, slot = rows.A @ solve(rows.A.T), slots(rows.point)
-            i, j = np.nonzero(rows.point[:, None] == rows.point)
-            leverages[rows.point[i], slot[i], slot[j]] = product[i, j]
-            products.append((rows.A @ adjoints).T)
-            s.append(rows.s)
-            executor.advance(len(np.unique(rows.point)))
-        self._response = Response(point, np.concatenate(s), leverages, np.hstack(products))
+            parts.append(Response.of(rows, solve(rows.A.T), target.gradients))
+            terms.append(rows.term)
+            executor.advance(rows.n)
+        self._response, self._terms = Response.joined(parts), np.concatenate(terms)
 
     @property
     def x(self) -> np.ndarray:
@@ -125,51 +120,9 @@ class Candidates:
         step = -self._solve(A.T @ np.linalg.solve(M, s)[:, None])[:, 0]
         return step
 
-    def _blocks(self) -> Iterator[_Rows]:
-        start = 0
+    def _blocks(self) -> Iterator[PointRows]:
         for chunk in self._loss.chunks(BLOCK):
-            yield _rows(chunk, start, self._executor.batch_size)
-            start += len(chunk)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Scaled residuals of some candidates, point by point, term by term.
-
-    point: numbers of the candidates, rising, ``[n_rows]``. s: ``[n_rows]``. A: their gradients,
-    ``[n_rows, n_params]``.
-    """
-
-    point: np.ndarray
-    s: np.ndarray
-    A: np.ndarray
-
-
-def _rows(chunk: Loss, start: int, batch_size: int) -> _Rows:
-    names = list(chunk.collocation.term_rows())
-    parts = list(residual_rows(chunk, batch_size))
-    points = np.concatenate([np.zeros(0, int), *(part.points for part in parts)])
-    term = np.repeat([names.index(part.name) for part in parts], [len(p.points) for p in parts])
-    order = np.lexsort((term, points))
-    s = np.concatenate([np.zeros(0), *(part.scale * part.values for part in parts)])
-    nothing = np.zeros((0, chunk.pinn.n_params))
-    A = np.concatenate([nothing, *(part.scale * part.gradients for part in parts)])
-    return _Rows(start + points[order], s[order], A[order])
-
-
-def _order(loss: Loss) -> tuple[np.ndarray, np.ndarray]:
-    """Point and number of the loss term of each residual, point by point, ``[n_rows]`` both.
-
-    Raises:
-        InputError: no residual at all.
-    """
-    rows = loss.collocation.term_rows().values()
-    points = np.concatenate(list(rows))
-    if len(points) == 0:
-        raise InputError("expected points on which a loss term acts, found none")
-    terms = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    order = np.lexsort((terms, points))
-    return points[order], terms[order]
+            yield PointRows.of(chunk, self._executor.batch_size)
 
 
 def _of_one(values: np.ndarray) -> np.ndarray:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from pinnfluence.curvature.inverse import Solve
-from pinnfluence.loss.differentiators import jacobian
+from pinnfluence.influence.point_rows import PointRows
 from pinnfluence.loss.loss import Loss
-from pinnfluence.runtime.devices import float64_array
 from pinnfluence.runtime.executor import Executor
 
 BLOCK = 500
@@ -59,17 +57,22 @@ def leverage(loss: Loss, solve: Solve, limit: float, executor: Executor) -> Leve
     Source: Cook and Weisberg, Residuals and Influence in Regression, 1982, sections 2.1 and 2.2.
     """
     largest, own = np.zeros(len(loss)), np.zeros(len(loss))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in loss.weights}
+    names = list(loss.collocation.term_rows())
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     start = 0
     for chunk in loss.chunks(BLOCK):
-        rows = list(residual_rows(chunk, executor.batch_size))
-        if rows:
-            deleted = _deleted(rows, solve, limit, largest[start:], own[start:])
-            for row, values in zip(rows, deleted, strict=True):
-                parts[row.name].append(values / row.scale if row.scale else row.values)
+        rows = PointRows.of(chunk, executor.batch_size)
+        blocks = rows.leverages(solve(rows.A.T))
+        here, end = start + rows.point, start + rows.n
+        rise = blocks.filtered(rows.s, lambda h: np.minimum(h, limit) / (1 - np.minimum(h, limit)))
+        largest[start:end] = np.minimum(blocks.largest, limit)
+        np.add.at(own, here, rows.s * rise)
+        deleted = rows.r + rise / np.where(rows.scale, rows.scale, 1)
+        for number, name in enumerate(names):
+            parts[name].append(deleted[rows.term == number])
         start += len(chunk)
         executor.advance(len(chunk))
-    residuals = {name: np.concatenate([np.zeros(0), *found]) for name, found in parts.items()}
+    residuals = {name: np.concatenate(found) for name, found in parts.items()}
     return Leverage(residuals, largest, own, limit)
 
 
@@ -80,50 +83,3 @@ def limit_of(largest: float, damping: float) -> float:
     """
     condition = largest / damping if damping else np.inf
     return 1 - min(0.5, float(np.finfo(float).eps) * condition)
-
-
-def _deleted(
-    rows: list[ResidualRows], solve: Solve, limit: float, largest: np.ndarray, own: np.ndarray
-) -> list[np.ndarray]:
-    """Scaled deleted residuals ``(I - H)^-1 s``, as the rows come.
-
-    largest, own: of the points, to be filled in; see ``Leverage``.
-    """
-    points = np.concatenate([row.points for row in rows])
-    s = np.concatenate([row.scale * row.values for row in rows])
-    U = np.concatenate([row.scale * row.gradients for row in rows])
-    solved, deleted = solve(U.T).T, np.empty_like(s)
-    order = np.argsort(points, kind="stable")
-    for mine in np.split(order, np.flatnonzero(np.diff(points[order])) + 1):
-        H = U[mine] @ solved[mine].T
-        values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-        values = np.clip(values, 0.0, limit)
-        inner = vectors.T @ s[mine]
-        deleted[mine] = vectors @ (inner / (1 - values))
-        point = points[mine[0]]
-        largest[point], own[point] = values[-1], inner @ (values / (1 - values) * inner)
-    return np.split(deleted, np.cumsum([len(row.values) for row in rows])[:-1])
-
-
-@dataclass(frozen=True)
-class ResidualRows:
-    """A loss term at some points: their numbers, residuals ``[n]`` and gradients."""
-
-    name: str
-    points: np.ndarray
-    scale: float
-    values: np.ndarray
-    gradients: np.ndarray
-
-
-def residual_rows(chunk: Loss, batch_size: int) -> Iterator[ResidualRows]:
-    """All residuals of a loss with their gradients, some points of a term at a time."""
-    collocation = chunk.collocation
-    for points, one in zip(collocation.points.rows, collocation.singles(), strict=True):
-        start = 0
-        for part in one.chunks(batch_size):
-            here = points[start : start + len(part)]
-            for name, found in jacobian(part).items():
-                values, gradients = map(float64_array, found)
-                yield ResidualRows(name, here, chunk.scale(name), values, gradients)
-            start += len(part)

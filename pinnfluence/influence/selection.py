@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from pinnfluence.influence.point_rows import Blocks, PointRows
 from pinnfluence.influence.target import Target
 
 Columns = Callable[[np.ndarray], np.ndarray]
@@ -22,41 +22,44 @@ class Response:
     With the rows A of the candidates' scaled residuals s and the inverse
     ``P = (G + damping I)^-1`` of the points that the training has:
 
-    point: the candidate of each row, rising, ``[n_rows]``. s: ``[n_rows]``. leverages: blocks of
-    ``A P A^T`` of each candidate, ``[n, m, m]``, m the largest number of residuals of a point; 0
-    where a point has fewer. products: ``E P A^T``, ``[n_targets, n_rows]``, see ``Target``.
+    s: ``[n_rows]``. leverages: blocks of ``A P A^T`` of each candidate. products: ``E P A^T``,
+    ``[n_targets, n_rows]``, see ``Target``.
     """
 
-    point: np.ndarray
     s: np.ndarray
-    leverages: np.ndarray
+    leverages: Blocks
     products: np.ndarray
 
-    @cached_property
-    def _slots(self) -> np.ndarray:
-        return slots(self.point)
+    @classmethod
+    def of(cls, rows: PointRows, solved: np.ndarray, gradients: np.ndarray) -> Response:
+        """Of candidates' rows, with ``solved = P A^T`` and the targets' gradients E."""
+        return cls(rows.s, rows.leverages(solved), gradients @ solved)
 
-    def padded(self, rows: np.ndarray) -> np.ndarray:
-        """Rows ``[n_rows, ...]`` by point, ``[n, m, ...]``; 0 where a point has fewer."""
-        found = np.zeros((*self.leverages.shape[:2], *rows.shape[1:]))
-        found[self.point, self._slots] = rows
-        return found
+    @classmethod
+    def joined(cls, parts: Sequence[Response]) -> Response:
+        """Of several sets of candidates, one set after another."""
+        return cls(
+            np.concatenate([part.s for part in parts]),
+            Blocks.joined([part.leverages for part in parts]),
+            np.hstack([part.products for part in parts]),
+        )
+
+    @property
+    def point(self) -> np.ndarray:
+        """The candidate of each row, rising, ``[n_rows]``."""
+        return self.leverages.point
 
     def parts(self) -> np.ndarray:
         """Changes of the numbers by each residual of a point that is added alone.
 
         ``-(E P A^T)_i ((I + H)^-1 s)_i``, ``[n_targets, n_rows]``; those of a point add up.
         """
-        values, vectors = np.linalg.eigh(self.leverages)
-        inner = np.einsum("nji,nj->ni", vectors, self.padded(self.s))
-        inner /= 1 + np.maximum(values, 0)  # rounding may have made them less
-        added = np.einsum("nij,nj->ni", vectors, inner)[self.point, self._slots]
-        return -self.products * added
+        return -self.products * self.leverages.filtered(self.s, lambda h: 1 / (1 + h))
 
     def totals(self, by_row: np.ndarray) -> np.ndarray:
         """Sums over the rows of each point, ``[..., n_rows]`` to ``[..., n]``."""
         n = len(self.point)
-        shape = (n, len(self.leverages))
+        shape = (n, len(self.leverages.matrices))
         total: np.ndarray = by_row @ csr_array((np.ones(n), (np.arange(n), self.point)), shape)
         return total
 
@@ -80,20 +83,8 @@ class Response:
         root = vectors / np.sqrt(1 + np.maximum(values, 0))
         V, T = columns @ root, self.products[:, rows] @ root
         step = root.T @ self.s[rows]
-        blocks = self.padded(V)
-        left = Response(
-            self.point,
-            self.s - V @ step,
-            self.leverages - blocks @ blocks.transpose(0, 2, 1),
-            self.products - T @ V.T,
-        )
+        left = Response(self.s - V @ step, self.leverages.without(V), self.products - T @ V.T)
         return left, -T @ step, V
-
-
-def slots(point: np.ndarray) -> np.ndarray:
-    """Where rows stand among those of their point, from its number, rising, ``[n_rows]``."""
-    found: np.ndarray = np.arange(len(point)) - np.searchsorted(point, point)
-    return found
 
 
 @dataclass(frozen=True)
@@ -109,24 +100,48 @@ class Selection:
     squares: np.ndarray
 
 
-def select(response: Response, values: np.ndarray, columns: Columns, n: int) -> Selection:
-    """Choose n candidates, one by one, each the one that lowers ``|t + E delta|^2`` most.
+Gains = Callable[[Response, np.ndarray], np.ndarray]
+"""From what is left and the values t to what choosing each candidate would bring, ``[n]``."""
+
+
+def lowered(response: Response, values: np.ndarray) -> np.ndarray:
+    """By how much a candidate lowers ``|t + E delta|^2``."""
+    return -Target(np.zeros(0), values).change(response.totals(response.parts()))
+
+
+def residual_left(response: Response, values: np.ndarray) -> np.ndarray:
+    """The squared residual of a candidate, as it would be when the chosen ones have joined.
+
+    To choose the largest one each time is the f-greedy choice of interpolation points in the space
+    of the network's tangent kernel.
+
+    Source: Wenzel, Santin and Haasdonk, Analysis of target data-dependent greedy kernel algorithms,
+    Constructive Approximation 57, 2023.
+    """
+    return response.totals(response.s**2)
+
+
+def select(
+    response: Response, values: np.ndarray, columns: Columns, n: int, gains: Gains = lowered
+) -> Selection:
+    """Choose n candidates, one by one, each the one that brings most.
 
     delta is the step of the parameters when all chosen points join the training: with their rows C
     and residuals s, ``-(G + C^T C + damping I)^-1 C^T s``. So a point whose neighbour is chosen
-    already counts with what it adds to it. The choice ends where no candidate lowers the sum.
+    already counts with what it adds to it. The choice ends where no candidate brings anything.
 
     Args:
         values: t, ``[n_targets]``.
         columns: of ``A P A^T``.
+        gains: by default, how much ``|t + E delta|^2`` falls.
     """
     chosen: list[int] = []
     squares, taken = [float(values @ values)], np.zeros((len(response.s), 0))
     while len(chosen) < n:
-        changes = Target(np.zeros(0), values).change(response.totals(response.parts()))
-        changes[chosen] = np.inf
-        best = int(np.argmin(changes))
-        if not changes[best] < 0:
+        left = gains(response, values)
+        left[chosen] = -np.inf
+        best = int(np.argmax(left))
+        if not left[best] > 0:
             break
         rows = np.flatnonzero(response.point == best)
         B = columns(rows) - taken @ taken[rows].T

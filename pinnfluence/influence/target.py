@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pinnfluence.errors import InputError
-from pinnfluence.influence.leverage import residual_rows
+from pinnfluence.influence.point_rows import residual_rows
 from pinnfluence.influence.quantity import (
     Quantity,
     as_field_function,

@@ -64,7 +64,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
     ) -> None:
         super().__init__()
         self._sampler = Sampler(strategy, _nothing, every, n, mode, seed, n_candidates)
-        self._by_influence = ByInfluence(_nothing, _nothing)
+        self._by_influence = ByInfluence(_nothing)
         self._since: int | None = None
         self.log: list[Resampling] = []
 
@@ -74,8 +74,7 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
         if domain is None:
             raise InputError("expected a model with a domain, found data without a geometry")
         draw = drawing(domain, INSIDE, "pseudo")
-        fresh, inside = sampler_of(self.model), sampler_of(self.model, inside=True)
-        chooser = replace(self._by_influence, fresh=fresh, inside=inside)
+        chooser = replace(self._by_influence, fresh=sampler_of(self.model))
         self._sampler = replace(self._sampler, draw=draw, by_influence=chooser)
         self._since = None
 
@@ -110,8 +109,8 @@ class InfluenceSampler(PointSampler):
 
     Args:
         every, n, mode, seed, n_candidates: see ``PointSampler``.
-        quantity: whose error the points shall lower, as in ``Influence.scores``; default: all
-            outputs over the domain.
+        quantity: whose estimated error the points shall lower, as in ``Influence.scores``; default:
+            none, the largest residuals that training on the chosen points would leave.
         at: where it is asked for, ``[n, n_inputs]``.
         weights: ``[n]``; given, the quantity is the one number ``sum_i weights_i f(x_i)``.
 
@@ -133,7 +132,7 @@ class InfluenceSampler(PointSampler):
     ) -> None:
         super().__init__("influence", every, n, mode, seed, n_candidates)
         where, factors = (None if a is None else as_array(a) for a in (at, weights))
-        self._by_influence = ByInfluence(_nothing, _nothing, quantity, where, factors)
+        self._by_influence = ByInfluence(_nothing, quantity, where, factors)
 
 
 def _nothing(n: int, seed: int) -> np.ndarray:

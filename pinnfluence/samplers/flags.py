@@ -48,7 +48,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
         mode,
         given["seed"],
         strategy.n_candidates if candidates is None else candidates,
-        ByInfluence(fresh, drawing(domain, INSIDE, "Hammersley")),
+        ByInfluence(fresh),
     )
     values = (sampler.every, sampler.n, mode, sampler.n_candidates)
     return sampler, {"sampler": name, **dict(zip(SETTINGS, values, strict=True))}

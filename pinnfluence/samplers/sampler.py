@@ -24,8 +24,8 @@ class Chooser(Protocol):
 
     def __call__(
         self, pinn: Pinn, points: np.ndarray, candidates: np.ndarray, n: int, seed: int
-    ) -> np.ndarray:
-        """Indices of at most n candidates, the most helpful one first."""
+    ) -> tuple[np.ndarray, int | None]:
+        """Indices of at most n candidates; and how many lower the error of a quantity, if any."""
         ...
 
 
@@ -35,8 +35,8 @@ class Resampling:
 
     step: iterations of the training before it. kept: mask of the points that stay, ``[n_before]``.
     points: the new ones, ``[n, n_inputs]``. residuals, chosen: ``|r|`` at the candidates and at the
-    new points. helpful: of the strategy ``influence``, how many were chosen because they lower the
-    estimated error; the others are those of ``rard``.
+    new points. helpful: of the strategy ``influence`` for a quantity, how many were chosen because
+    they lower its estimated error.
     """
 
     step: int
@@ -137,17 +137,17 @@ class Sampler:
             raise InputError(f"expected at least {n} candidates, found {len(x)}")
         sizes = residuals(pinn, x)
 
-        helpful: list[int] = []
+        helpful: list[int | None] = [None]
 
         def by_influence(n: int) -> np.ndarray:
             assert self.by_influence is not None
-            found = self.by_influence(pinn, points[kept], x, n, int(seeds[1]))
-            helpful.append(len(found))
-            return found
+            indices, helpful[0] = self.by_influence(pinn, points[kept], x, n, int(seeds[1]))
+            return indices
 
         chosen = strategy.choose(Pool(x, sizes, by_influence), n, rng)
-        count = helpful[0] if helpful else None
-        return Resampling(step, self.strategy, mode, kept, x[chosen], sizes, sizes[chosen], count)
+        return Resampling(
+            step, self.strategy, mode, kept, x[chosen], sizes, sizes[chosen], helpful[0]
+        )
 
 
 def acted_on(collocation: Collocation) -> np.ndarray:

@@ -8,8 +8,8 @@ With ``|r|`` at the candidates:
 - ``rad``: drawn with ``p ~ |r| / mean |r| + 1`` (Wu et al., arXiv 2207.10289).
 - ``r3``: points above the mean ``|r|`` of all stay, the others are drawn anew (Daw et al., arXiv
   2207.02338: retain, resample, release).
-- ``influence``: those that together lower the estimated error most; where there is no reliable
-  estimate, and for what is missing of n points, those of ``rard``.
+- ``influence``: one after another, the one of the largest ``|r|`` that training on those before
+  it would leave, or those that lower the estimated error of a quantity (``samplers.by_influence``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Pool:
     """Candidates for new points.
 
     x: ``[n, n_inputs]``. residuals: ``|r| >= 0`` at each, ``[n]``. by_influence: from a number to
-    the indices of at most so many that lower the estimated error, the most helpful one first.
+    the indices of at most so many that influence says.
     """
 
     x: np.ndarray
@@ -80,7 +80,7 @@ def _rad(pool: Pool, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _influence(pool: Pool, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Where fewer than n are known to lower the error, the others are drawn as by ``rard``."""
+    """Where influence says fewer than n, the others are drawn as by ``rard``."""
     chosen = pool.by_influence(n)
     rest = _rard(pool, len(pool.x), rng)
     return np.concatenate([chosen, rest[~np.isin(rest, chosen)][: n - len(chosen)]])
