@@ -37,8 +37,10 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     n = given["sampler_points"]
     if n is None and mode == "add":
         n = N_ADDED
-    candidates = given["sampler_candidates"]
     domain, numbers = geometry(problem.domain), problem.sampling.numbers
+    candidates = given["sampler_candidates"]
+    if candidates is None:
+        candidates = max(strategy.n_candidates, 2 * (n or numbers["num_domain"]))
     fresh = drawing(domain, [numbers[key] for key in reversed(NUMBERS)], "pseudo")
     sampler = Sampler(
         name,
@@ -47,7 +49,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
         n,
         mode,
         given["seed"],
-        strategy.n_candidates if candidates is None else candidates,
+        candidates,
         ByInfluence(fresh),
     )
     values = (sampler.every, sampler.n, mode, sampler.n_candidates)
