@@ -260,7 +260,7 @@ def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatc
     monkeypatch.setattr(size, "LEAST_POINTS", 100)
     found, sizes = [], []
     for numbers, width in (
-        (whole, size.HALF_BYTES),
+        (2 * whole, size.HALF_BYTES),
         ((whole + least) / 2, size.HALF_BYTES),
         ((whole + least) / 2, size.NARROW_BYTES),
         (least / 2, size.NARROW_BYTES),
@@ -453,7 +453,9 @@ def test_script(files, tmp_path):
     result = run_well(EXPLORE, *files, "-o", path)
     assert f"wrote {path}" in result.stdout
     assert "second: rank 12" in result.stdout
-    assert_refused(run(EXPLORE, tmp_path / "none", "-o", path), "no score file", "calc_influences")
+    assert_refused(
+        run(EXPLORE, tmp_path / "none", "-o", path), "no score file", "pinnfluence scores"
+    )
     assert_refused(run(EXPLORE, files[0], "-o", tmp_path), "--output", ".html")
     assert_refused(run(EXPLORE, files[0], "-o", path, "--rank", 0), "--rank", "at least 1")
 
