@@ -75,7 +75,7 @@ def table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _cell(middle: float, low: float, high: float, n: int) -> str:
+def _cell(middle: float, low: float, high: float, n: float) -> str:
     return f"{middle:.3g} [{low:.2g}, {high:.2g}]" if n > 1 else f"{middle:.3g}"
 
 
