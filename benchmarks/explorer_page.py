@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from pinnfluence.explorer import write_explorer
 from pinnfluence.storage.files import write_bytes
@@ -48,6 +48,12 @@ def clicks(page: Page) -> dict[str, float]:
     return {"click_median_ms": statistics.median(times), "click_largest_ms": times[-1]}
 
 
+def processor_time(session: CDPSession) -> float:
+    """Milliseconds that the page's main thread has worked: also a busy machine tells these."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return 1000 * next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+
 def axe(page: Page) -> list[dict[str, Any]]:
     """What axe-core finds that is serious or critical."""
     page.evaluate(AXE.read_text("utf-8"))
@@ -72,7 +78,13 @@ def measure() -> dict[str, Any]:
             page = context.new_page()
             page.on("console", lambda message: console.append(message.text))
             page.on("pageerror", lambda error: console.append(str(error)))
-            figures = load(page) | clicks(page)
+            session = context.new_cdp_session(page)
+            session.send("Performance.enable", {"timeDomain": "threadTicks"})
+            figures = load(page)
+            at_load = processor_time(session)
+            figures |= clicks(page)
+            per_click = (processor_time(session) - at_load) / CLICKS
+            figures |= {"ready_cpu_ms": at_load, "click_cpu_ms": per_click}
             if scheme == "light":
                 result |= figures
             if AXE.is_file():

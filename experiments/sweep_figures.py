@@ -40,7 +40,9 @@ def draw_directions(axis: Axes, tables: Tables, recipe: str) -> None:
             style: dict[str, Any] = {"color": COLOURS[variant], "markersize": 4, "alpha": 0.7}
             axis.plot([x] * len(values), values, "o", **style)
             base = tables.of_indicator(key, recipe, problem, variant, "uniform")
-            axis.plot([x - 0.12, x + 0.12], [np.mean(list(base.values()))] * 2, "k-", linewidth=1)
+            if base:
+                height = np.mean(list(base.values()))
+                axis.plot([x - 0.12, x + 0.12], [height, height], "k-", linewidth=1)
             if recipe == "paper" and problem in PUBLISHED:
                 mean, deviation = in_numbers(PUBLISHED[problem][1:][number])
                 bar: dict[str, Any] = {
@@ -71,15 +73,15 @@ def in_numbers(text: str) -> tuple[float, float]:
 
 def draw_separation(axis: Axes, tables: Tables) -> None:
     """AUC of each number on each problem."""
-    found = separation(tables)
-    areas = np.array([[by[p] for p in tables.problems] for by in found.values()])
+    found, compared = separation(tables), tables.compared
+    areas = np.array([[by[p] for p in compared] for by in found.values()])
     axis.imshow(areas, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     for (row, column), area in np.ndenumerate(areas):
         if np.isfinite(area):
             dark = abs(area - 0.5) > 0.4
             where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
             axis.text(column, row, f"{area:.2f}", color="white" if dark else "black", **where)
-    axis.set_xticks(range(len(tables.problems)), tables.problems, fontsize=6)
+    axis.set_xticks(range(len(compared)), compared, fontsize=6)
     axis.set_yticks(range(len(found)), list(found), fontsize=6)
     axis.set_title("probability that the number is larger for a bad network than for a good one")
 

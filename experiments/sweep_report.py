@@ -4,8 +4,8 @@ python experiments/sweep_report.py
 python experiments/sweep_report.py --page docs/seven_problems.md      # renews the page's tables
 
 Values are means and standard deviations over seeds. How well a number tells bad networks from good
-ones is the area under its curve (AUC): the probability that it is larger for a bad network than for
-a good one, 0.5 for chance, 1 or 0 for a perfect order. Published values: arXiv 2409.08958v3.
+ones is the area under its curve (AUC): the probability that it is larger for a bad one, 0.5 for
+chance. Published values: arXiv 2409.08958v3.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 from sweep import RECIPES, RESULTS, VARIANTS
-from sweep_tables import Row, read_rows
+from sweep_tables import Row, markdown, read_rows
 
-DIRECTION = {"poisson_disk": "radius", "flow": "x"}
-"""Coordinate of the direction eta; of the others time."""
+
+def coordinate(problem: str) -> str:
+    """Along which the direction eta is measured."""
+    return {"poisson_disk": "radius", "flow": "x"}.get(problem, "t")
+
 
 PUBLISHED = {
     "heat": ((0.46, 0.41), "0.33(2)", "0.26(6)"),
@@ -32,8 +35,7 @@ PUBLISHED = {
     "poisson_disk": ((0.28, 0.28), "0.29(3)", "0.69(6)"),
     "flow": ((0.48, 0.48), "0.15(1)", "0.15(3)"),
 }
-"""Their eta of u: uniform influence (good, bad), good and bad networks, mean (last digits of the
-standard deviation)."""
+"""Their eta of u: uniform influence (good, bad); good; bad (last digits of the deviation)."""
 
 CONDITIONS = "conditions"
 """The sum of the loss fractions of all conditions."""
@@ -58,6 +60,11 @@ class Tables:
     def problems(self) -> list[str]:
         """Their names, in the order of the files."""
         return list(dict.fromkeys(row["problem"] for row in self.networks))
+
+    @property
+    def compared(self) -> list[str]:
+        """The problems that have both good and bad networks."""
+        return [p for p in self.problems if all(self.of_networks("error", p, v) for v in VARIANTS)]
 
     def of_networks(self, column: str, problem: str, variant: str) -> dict[str, float]:
         """A column of the networks, by seed; quantity u."""
@@ -121,24 +128,18 @@ def _indicator(recipe: str, indicator: str, part: str) -> Measure:
     return measure
 
 
-def coordinate(problem: str) -> str:
-    """Along which its direction is measured."""
-    return DIRECTION.get(problem, "t")
-
-
 def auc(bad: np.ndarray, good: np.ndarray) -> float:
     """Probability that a number of ``bad`` exceeds one of ``good``; equal ones count half."""
     if not len(bad) or not len(good):
         return float("nan")
-    larger = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
-    return float(larger)
+    return float((bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean())
 
 
 def separation(tables: Tables) -> dict[str, dict[str, float]]:
     """AUC by measure and problem."""
     found: dict[str, dict[str, float]] = {}
     for name, measure in measures().items():
-        for problem in tables.problems:
+        for problem in tables.compared:
             good, bad = (_array(measure(tables, problem, v)) for v in ("good", "bad"))
             found.setdefault(name, {})[problem] = auc(bad, good)
     return found
@@ -155,7 +156,8 @@ def rank_with_error(tables: Tables) -> dict[str, float]:
             for seed, error in tables.of_networks("error", p, v).items()
             if seed in measure(tables, p, v)
         ]
-        found[name] = float(stats.spearmanr(*np.array(pairs).T).statistic)
+        known = len(pairs) > 1
+        found[name] = float(stats.spearmanr(*np.array(pairs).T).statistic) if known else np.nan
     return found
 
 
@@ -177,11 +179,6 @@ def ends(values: dict[str, float]) -> str:
     array = _array(values)
     middle = np.exp(np.log(array).mean())
     return f"{middle:.2g} [{array.min():.2g}, {array.max():.2g}]"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def network_table(tables: Tables) -> str:
@@ -257,14 +254,13 @@ def agreement_table(tables: Tables) -> str:
 def separation_table(tables: Tables) -> str:
     """AUC of all numbers on all problems, and their rank correlation with the true error."""
     found, ranks = separation(tables), rank_with_error(tables)
-    header = ["number", *tables.problems, "order right on", "Spearman with the error"]
+    header = ["number", *tables.compared, "order right on", "Spearman with the error"]
     rows = []
     for name, by_problem in found.items():
-        areas = [by_problem[p] for p in tables.problems]
-        known = sum(not np.isnan(area) for area in areas)
+        areas = [by_problem[p] for p in tables.compared]
         n = max(sum(a >= 0.9 for a in areas), sum(a <= 0.1 for a in areas))
         cells = ["" if np.isnan(a) else f"{a:.2f}" for a in areas]
-        rows.append([name, *cells, f"{n} of {known}", f"{ranks[name]:.2f}"])
+        rows.append([name, *cells, f"{n} of {len(areas)}", f"{ranks[name]:.2f}"])
     return markdown(header, rows)
 
 

@@ -258,6 +258,7 @@ def test_large_models_have_fewer_points_then_bits_then_factors(files, monkeypatc
     assert size.numbers(sources, 0, 1) > sum(len(load(file).train_x) for file in files)
     whole, least = (size.numbers(sources, n, RANK) for n in (240, 100))
     monkeypatch.setattr(size, "LEAST_POINTS", 100)
+    monkeypatch.setattr(size, "LEAST_RANK", 1)
     found, sizes = [], []
     for numbers, width in (
         (2 * whole, size.HALF_BYTES),

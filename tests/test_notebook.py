@@ -121,7 +121,7 @@ def test_recipes_stand_side_by_side(executed):
     assert means[0] != means[1]
     assert all(float(row["lower"]) <= float(row["upper"]) for row in rows)
     assert {int(row["n_points"]) + int(row["n_zero"]) for row in rows} == {300}
-    assert "broken: no scores by gauss-newton yet" in printed
+    assert "broken: no scores by gauss-newton" in printed
     for missing in ("broken", "bad", "bad_43", "bad_44"):
         assert f"{missing}: no scores under both recipes yet" in printed
 

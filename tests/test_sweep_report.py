@@ -15,7 +15,7 @@ import sweep_report as report  # noqa: E402
 
 
 def network(problem, variant, seed, error, estimated):
-    numbers = {"error": error, "estimated": estimated, "loss": 1, "fresh_loss": error}
+    numbers = {"error": error, "estimated": estimated, "loss": error / 2, "fresh_loss": error}
     names = {"problem": problem, "variant": variant, "seed": str(seed), "quantity": "u"}
     return names | {k: str(v) for k, v in (numbers | {"n_train": 9, "n_params": 5}).items()}
 

@@ -14,7 +14,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation
 
 from pinnfluence.plots.style import COLUMN, PAGE
@@ -151,8 +151,9 @@ def add_colour_bar(
         bar.formatter = LogFormatterSciNotation()
     else:
         bar.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
-        bar.formatter = ScalarFormatter(useMathText=True)
-        bar.formatter.set_powerlimits((-3, 4))
+        bar.formatter = FuncFormatter(
+            lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+        )
     bar.minorticks_off()
     bar.update_ticks()
     bar.outline.set_linewidth(0.6)
@@ -173,7 +174,8 @@ def _size(axis: Axes) -> tuple[float, float]:
 
 def note_clipped(axis: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
     """Say above the map which part of the points lies beyond the colours, and how far."""
-    beyond = (values < limits[0]) | (values > limits[1])
+    margin = 0.005 * (limits[1] - limits[0])  # that of the colour bar's ends
+    beyond = (values < limits[0] - margin) | (values > limits[1] + margin)
     if beyond.any():
         farthest = values[np.argmax(np.abs(values))]
         share = 100 * beyond.mean()

@@ -38,7 +38,7 @@ Limits = tuple[float, float]
 ISOLINES = 14
 """At most so many lines of equal value lie over a field without a sign, such as the pressure."""
 
-ERROR_DECADES = 4
+ERROR_DECADES = 6
 """The colours of errors are logarithmic, over so many decades below the largest."""
 
 
@@ -151,11 +151,11 @@ def loss_figure(
     figure, axes = panels(points, 1, 1, labels, name)
     values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
     limits = limits or loss_limits(density)
-    label = r"$\log_{10}\,\Sigma_k\,r_k^2$"
     axis = axes[0, 0]
     drawn = draw_field(axis, triangulate(points, obstacle), values, LOSS_MAP, limits, obstacle)
-    add_colour_bar(axis, drawn, values, label)
-    axis.set_title("Squared residuals of all loss terms, unweighted, their units left out")
+    add_colour_bar(axis, drawn, values, "")
+    what = r"$\log_{10}\,\Sigma_k\,r_k^2$: squared residuals of all loss terms"
+    axis.set_title(f"{what}, unweighted, their units left out")
     return figure
 
 

@@ -38,7 +38,7 @@ def history_figure(
     draw_total(axes[0], history, terms)
     for term in terms:
         _draw(axes[0], history, term, term.replace("_", " "))
-    axes[0].set_title("loss terms", loc="right")
+    axes[0].set_title("loss terms", loc="right", pad=10)
     if errors:
         draw_errors(axes[1], history, labels)
         axes[1].set_title("relative $L_2$ errors", loc="right")
@@ -46,7 +46,7 @@ def history_figure(
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     mark_optimisers(axes, history, config or {})
     axes[-1].set_xlabel("step")
-    axes[0].set_title(name, weight="bold")
+    axes[0].set_title(name, weight="bold", pad=10)
     return figure
 
 

@@ -126,9 +126,9 @@ def training_influence_figure(
     values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
     drawn = draw_dots(axis, train_x, values, MAGNITUDE_MAP, limits or decades_of(mean_influence))
     draw_rims(axis, region, obstacle)
-    label = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$" + labels.unit(quantity)
-    add_colour_bar(axis, drawn, values, label)
-    axis.set_title(f"Mean absolute influence of each training point on {labels.symbol(quantity)}")
+    add_colour_bar(axis, drawn, values, "")
+    what = r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$ of each training point on"
+    axis.set_title(f"{what} {labels.with_unit(quantity)}")
     return figure
 
 
