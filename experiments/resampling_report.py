@@ -69,10 +69,14 @@ def table(rows: Rows) -> str:
                 if name != OURS:
                     parts = slice(-1, None), slice(1, None)
                     factors = [factor(by_seed, found.get(OURS, {}), part) for part in parts]
-                    cells = [f"{f[0]:.2f} [{f[1]:.2f}, {f[2]:.2f}]" for f in factors]
+                    cells = [_cell(*f) for f in factors]
                 line = [f"{problem}, {mode}", name, f"{last:.2e}", *cells, str(len(by_seed))]
                 lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
+
+
+def _cell(middle: float, low: float, high: float, n: float) -> str:
+    return f"{middle:.3g} [{low:.2g}, {high:.2g}]" if n > 1 else f"{middle:.3g}"
 
 
 def figure(rows: Rows) -> plt.Figure:

@@ -141,6 +141,6 @@ def test_factors_are_geometric_means_by_seed() -> None:
         for name, found in (("rard", theirs), ("influence", ours))
         for seed, errors in found.items()
     ]
-    assert f"| heat, add | rard | 4.31e+00 | 4.00 [{low:.2f}, {high:.2f}] |" in report.table(rows)
+    assert f"| heat, add | rard | 4.31e+00 | 4 [{low:.2g}, {high:.2g}] |" in report.table(rows)
     assert len(report.figure(rows).axes) == 1
     report.plt.close("all")
