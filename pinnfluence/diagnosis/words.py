@@ -272,6 +272,10 @@ def advice(report: Findings) -> list[str]:
     if unfinished(report):
         lines.append("train longer: the loss on the training points still falls")
     if not report.reliable and _is_surely_wrong(report):
+        lines = lines or [
+            "train a larger network, or with other loss weights: this one has points enough, and "
+            "its training has converged"
+        ]
         lines.append("then diagnose again: the error is too large to be located now")
     elif not report.reliable:
         lines.append(
