@@ -168,6 +168,7 @@ def indicators(case: Case) -> None:
 def network(case: Case) -> None:
     """True and estimated error of each output: ``network.csv``."""
     from pinnfluence import diagnose, load_model
+    from pinnfluence.diagnosis.error_estimate import RELIABLE
     from pinnfluence.reference.comparison import relative_errors
 
     model = load_model(case.checkpoint)
@@ -176,11 +177,17 @@ def network(case: Case) -> None:
     if "zoo" in case.settings:  # of the flow an hour each: from benchmarks/diagnosis.py
         file = ROOT / "benchmarks" / "results" / "diagnosis.json"
         known = json.loads(file.read_text())[case.checkpoint.name]
-        estimated = {name: known["errors"][name]["estimated"] for name in true}
+        estimates = {
+            name: (error["estimated"], error["at_least"], error["half_width"] <= RELIABLE)
+            for name, error in known["errors"].items()
+        }
         fresh = sum(term["fresh"] for term in known["press"]["terms"].values())
     else:
         report = diagnose(model, seed=1)
-        estimated = {name: report.errors[name].relative for name in true}
+        estimates = {
+            name: (error.relative, error.at_least, error.reliable)
+            for name, error in report.errors.items()
+        }
         fresh = sum(term.fresh for term in report.terms.values())
     about = {
         "n_train": len(model.train_x),
@@ -190,7 +197,9 @@ def network(case: Case) -> None:
         "schedule": case.schedule,
     }
     rows = [
-        {**case.key, "quantity": name, "error": true[name], "estimated": estimated[name], **about}
+        {**case.key, "quantity": name, "error": true[name]}
+        | dict(zip(("estimated", "at_least", "reliable"), map(float, estimates[name]), strict=True))
+        | about
         for name in true
     ]
     write(case.folder / "network.csv", rows)

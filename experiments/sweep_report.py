@@ -183,15 +183,21 @@ def ends(values: dict[str, float]) -> str:
 
 def network_table(tables: Tables) -> str:
     """How good the networks are."""
-    header = ["problem", "variant", "seeds", "points", "parameters", "error of u", "estimated"]
+    header = ["problem", "variant", "seeds", "points", "parameters"]
+    header += ["error of u", "estimated", "lower bound over error", "reliable"]
     rows = []
     for p in tables.problems:
         for v in VARIANTS:
-            error, guess = (tables.of_networks(c, p, v) for c in ("error", "estimated"))
+            error, guess, least, reliable = (
+                tables.of_networks(c, p, v) for c in ("error", "estimated", "at_least", "reliable")
+            )
             sizes = [tables.of_networks(c, p, v) for c in ("n_train", "n_params")]
             numbers = [f"{next(iter(size.values())):.0f}" for size in sizes if size]
             if error:
-                rows.append([p, v, str(len(error)), *numbers, ends(error), ends(guess)])
+                bound = max(least[seed] / error[seed] for seed in error)
+                known = f"{sum(reliable.values()):.0f} of {len(reliable)}"
+                cells = [ends(error), ends(guess), f"at most {bound:.2g}", known]
+                rows.append([p, v, str(len(error)), *numbers, *cells])
     return markdown(header, rows)
 
 

@@ -15,7 +15,14 @@ import sweep_report as report  # noqa: E402
 
 
 def network(problem, variant, seed, error, estimated):
-    numbers = {"error": error, "estimated": estimated, "loss": error / 2, "fresh_loss": error}
+    numbers = {
+        "error": error,
+        "estimated": estimated,
+        "at_least": 0.9 * error,
+        "reliable": 1.0,
+        "loss": error / 2,
+        "fresh_loss": error,
+    }
     names = {"problem": problem, "variant": variant, "seed": str(seed), "quantity": "u"}
     return names | {k: str(v) for k, v in (numbers | {"n_train": 9, "n_params": 5}).items()}
 
