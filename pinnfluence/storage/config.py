@@ -20,6 +20,9 @@ CONFIG = "config.json"
 ITERATIONS = "n_iterations_"
 """What a phase's number of iterations is called begins like this, but for Adam's."""
 
+NULLABLE = ("start_from", "sampler", "sampler_points")
+"""Settings of which null says that there is none."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -27,7 +30,7 @@ class RunConfig:
 
     layers: widths of all layers. scale: length by which each input is divided. loss_weights: by
     loss term; others count once. start_from: SHA-256 of the checkpoint with the first weights.
-    sampler: the strategy by which other points were chosen, see ``samplers``.
+    sampler: the strategy by which other points were chosen, and its settings: see ``samplers``.
     iterations: most iterations of the phases of training, ``n_iterations`` and
     ``n_iterations_<phase>``, by these names. others: what the file says besides.
     """
@@ -46,7 +49,12 @@ class RunConfig:
     lr: Positive | None = None
     dtype: Name | None = None
     start_from: Name | None = None
+    distribution: Name | None = None
     sampler: Name | None = None
+    sampler_every: Count | None = None
+    sampler_points: Count | None = None
+    sampler_mode: Name | None = None
+    sampler_candidates: Count | None = None
     device: Name | None = None
     versions: dict[str, str] | None = None
     iterations: dict[str, Count] = field(default_factory=dict)
@@ -65,7 +73,7 @@ class RunConfig:
         names = {item.name for item in dataclasses.fields(cls)} - {"iterations", "others"}
         known = {key: value for key, value in settings.items() if key in names}
         for key, value in known.items():
-            if value is None and key not in ("start_from", "sampler"):
+            if value is None and key not in NULLABLE:
                 raise InputError(f"{where}: {key}: expected a value or no such key, found null")
         lengths = {
             key: as_type(value, Count, f"{where}: {key}")
