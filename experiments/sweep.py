@@ -196,12 +196,11 @@ def network(case: Case) -> None:
         "fresh_loss": fresh,
         "schedule": case.schedule,
     }
-    rows = [
-        {**case.key, "quantity": name, "error": true[name]}
-        | dict(zip(("estimated", "at_least", "reliable"), map(float, estimates[name]), strict=True))
-        | about
-        for name in true
-    ]
+    names = ("estimated", "at_least", "reliable")
+    rows = []
+    for name, error in true.items():
+        guess = dict(zip(names, map(float, estimates[name]), strict=True))
+        rows.append({**case.key, "quantity": name, "error": error, **guess, **about})
     write(case.folder / "network.csv", rows)
 
 

@@ -201,36 +201,38 @@ def network_table(tables: Tables) -> str:
     return markdown(header, rows)
 
 
+INDICATOR_COLUMNS = ("uniform: good, bad", *(f"{r}: {v}" for r in RECIPES for v in VARIANTS))
+
+
+def indicator_cells(tables: Tables, key: tuple[str, str], p: str) -> list[str]:
+    """An indicator of a problem by uniform influence, then by recipe and variant."""
+    base = [tables.of_indicator(key, "paper", p, v, "uniform") for v in VARIANTS]
+    means = ", ".join(f"{_array(b).mean():.2f}" for b in base if b)
+    return [means, *(spread(tables.of_indicator(key, r, p, v)) for r in RECIPES for v in VARIANTS)]
+
+
 def direction_table(tables: Tables) -> str:
     """eta beside the published one."""
-    header = ["problem", "published: uniform, good, bad", "uniform: good, bad"]
-    header += [f"{recipe}: {v}" for recipe in RECIPES for v in VARIANTS]
+    header = ["problem", "published: uniform, good, bad", *INDICATOR_COLUMNS]
     rows = []
     for p in tables.problems:
         known = PUBLISHED.get(p)
         published = f"{known[0][0]}, {known[1]}, {known[2]}" if known else ""
         key = ("direction", coordinate(p))
-        base = [tables.of_indicator(key, "paper", p, v, "uniform") for v in VARIANTS]
-        means = ", ".join(f"{_array(b).mean():.2f}" for b in base if b)
-        cells = [spread(tables.of_indicator(key, r, p, v)) for r in RECIPES for v in VARIANTS]
-        rows.append([f"{p} ({coordinate(p)})", published, means, *cells])
+        rows.append([f"{p} ({coordinate(p)})", published, *indicator_cells(tables, key, p)])
     return markdown(header, rows)
 
 
 def term_table(tables: Tables) -> str:
     """Loss fractions of the conditions, and cancellation."""
-    header = ["problem", "number", "uniform: good, bad"]
-    header += [f"{recipe}: {v}" for recipe in RECIPES for v in VARIANTS]
+    header = ["problem", "number", *INDICATOR_COLUMNS]
     rows = []
     for p in tables.problems:
         for name, key in (
             ("r of the conditions", ("loss fraction", CONDITIONS)),
             ("kappa", ("cancellation", "")),
         ):
-            base = [tables.of_indicator(key, "paper", p, v, "uniform") for v in VARIANTS]
-            means = ", ".join(f"{_array(b).mean():.2f}" for b in base if b)
-            cells = [spread(tables.of_indicator(key, r, p, v)) for r in RECIPES for v in VARIANTS]
-            rows.append([p, name, means, *cells])
+            rows.append([p, name, *indicator_cells(tables, key, p)])
     return markdown(header, rows)
 
 

@@ -42,18 +42,7 @@ def make_parser() -> Parser:
     add("--layers", type=int, nargs="+", help="widths of all layers, compared with the checkpoint")
     add("--activation", help="activation: gelu, sigmoid, silu, sin, swish or tanh")
     add("--scale", type=float, nargs="+", help="length by which each input is divided")
-    add(
-        "--recipe",
-        help="paper or gauss-newton: sets the next five (default: paper, the published scores; "
-        "with --model gauss-newton, which predicts retraining)",
-    )
-    add("--curvature", help="matrix that is inverted: hessian or gauss-newton")
-    add("--weighting", help="of loss terms: uniform (all 1) or training (as trained)")
-    add("--rank", help="number of eigenpairs, or full")
-    add("--inverse", help="by full (the cheapest), dense, randomised, residual-space, ...")
-    add("--damping", help="number added to the diagonal, or auto")
-    leverage = "take account of the curvature that a removed point takes along"
-    add("--leverage", action="store_true", default=None, help=leverage)
+    _add_recipe_flags(parser)
     add("--batch_size", type=int, help="number of points whose derivatives are in memory at a time")
     add("--save_path", type=Path, help="folder of the scores (default: <model>_influences)")
     add(
@@ -67,6 +56,23 @@ def make_parser() -> Parser:
     add("--restart", action="store_true", help="compute everything again")
     add("--dry-run", action="store_true", help="print time, memory and disk needed, and stop")
     return parser
+
+
+def _add_recipe_flags(parser: Parser) -> None:
+    """``--recipe`` and the settings of a recipe."""
+    add = parser.add_argument
+    add(
+        "--recipe",
+        help="paper or gauss-newton: sets the next five (default: paper, the published scores; "
+        "with --model gauss-newton, which predicts retraining)",
+    )
+    add("--curvature", help="matrix that is inverted: hessian or gauss-newton")
+    add("--weighting", help="of loss terms: uniform (all 1) or training (as trained)")
+    add("--rank", help="number of eigenpairs, or full")
+    add("--inverse", help="by full (the cheapest), dense, randomised, residual-space, ...")
+    add("--damping", help="number added to the diagonal, or auto")
+    leverage = "take account of the curvature that a removed point takes along"
+    add("--leverage", action="store_true", default=None, help=leverage)
 
 
 def describe(model: Model) -> None:
