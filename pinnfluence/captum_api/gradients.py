@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnfluence.errors import InputError
+from pinnfluence.field import module_call
 from pinnfluence.loss.differentiators.per_sample import (
     BACKWARD_SAMPLES,
     by_batched_backward,
@@ -89,7 +90,7 @@ class Loss:
         """Outputs ``[n, ...]`` of the model with the parameters theta."""
         values = {**self.fixed, **theta}
         values = {name: values[original] for original, name in self.names.items()}
-        outputs = torch.func.functional_call(self.model, values, tuple(features))
+        outputs = module_call.call(self.model, values, *features)
         if not isinstance(outputs, Tensor) or outputs.ndim == 0:
             found = "a number" if isinstance(outputs, Tensor) else type(outputs).__name__
             raise InputError(f"expected outputs of shape [n_samples, ...], found {found}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.field import module_call
 from pinnfluence.field.forward_mode import jvp
+from pinnfluence.field.module_call import copied
 from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import tensor_like
@@ -30,7 +31,7 @@ def corrected(pinn: Pinn, d: np.ndarray) -> Pinn:
     Args:
         d: step of the parameters, ``[n_params]``.
     """
-    network, tangent = copy.deepcopy(pinn.network), split(pinn, d)
+    network, tangent = copied(pinn.network), split(pinn, d)
     with torch.no_grad():
         for name, p in network.named_parameters():
             if name.startswith(UNKNOWNS):
@@ -59,7 +60,7 @@ class _Correction:
     """The derivative of a network's values along a step, at the parameters that it has now."""
 
     def __init__(self, network: nn.Module, tangent: Mapping[str, Tensor]) -> None:
-        self.network = copy.deepcopy(network)
+        self.network = copied(network)
         params = {name: p.detach() for name, p in self.network.named_parameters()}
         self.params, self.tangent = (params,), (dict(tangent),)
 
@@ -98,9 +99,7 @@ def _outputs(correction: _Correction) -> dict[str, Any]:
 
     def forward(self: nn.Module, x: Tensor) -> Tensor:
         value: Tensor = type(network).forward(self, x)
-        change: Tensor = correction.along(
-            lambda params: torch.func.functional_call(network, params, (x,))
-        )
+        change: Tensor = correction.along(lambda params: module_call.call(network, params, x))
         return value + change
 
     return {"forward": forward}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.field import module_call
 from pinnfluence.field.forward_mode import derivative
 from pinnfluence.field.network import MLP, MultiIndex, Streams, Tape, closure
 
@@ -219,7 +220,8 @@ def nested_jvp(
     """Input derivatives of any module by forward over forward differentiation, one jvp an order."""
 
     def call(points: Tensor) -> Tensor:
-        return torch.func.functional_call(network, dict(params), (points,))
+        outputs: Tensor = module_call.call(network, params, points)
+        return outputs
 
     return {index: derivative(call, x, index) for index in closure(wanted)}
 
@@ -230,7 +232,7 @@ def nested_backward(
     """Input derivatives of any module by one backward pass an output and order."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        streams: Streams = {(): torch.func.functional_call(network, dict(params), (x,))}
+        streams: Streams = {(): module_call.call(network, params, x)}
         for index in closure(wanted)[1:]:
             lower = streams[index[:-1]]
             assert lower is not None

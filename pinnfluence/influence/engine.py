@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch.utils.data import TensorDataset
 from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, Recipe, recipe_of
 from pinnfluence.errors import InputError
+from pinnfluence.field.module_call import copied
 from pinnfluence.influence.batch_size import default_batch_size
 from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
 from pinnfluence.influence.embeddings import embed
@@ -103,7 +103,7 @@ class Influence(DataInfluence):
         **changes: Any,
     ) -> None:
         pinn, self.train_x = read(model, train_x)
-        self.pinn = replace(pinn, network=copy.deepcopy(pinn.network))
+        self.pinn = replace(pinn, network=copied(pinn.network))
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))

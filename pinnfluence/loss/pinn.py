@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from pinnfluence.problem.problem import Problem
 from pinnfluence.runtime.devices import tensor_like
 
 Params = Mapping[str, Tensor]
+PointFunction = Callable[[np.ndarray], np.ndarray]
 
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of all conditions and data, of both."""
@@ -173,10 +174,14 @@ class Pinn:
         masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
         everywhere = np.arange(len(x))
         rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
-        acting = [(eq, x[r]) for eq, r in zip(chosen, rows, strict=True)]
-        data = tuple(None if eq.data is None else eq.data(points) for eq, points in acting)
-        images = tuple(None if eq.image is None else eq.image(points) for eq, points in acting)
+        data = tuple(_at(eq.data, x[r]) for eq, r in zip(chosen, rows, strict=True))
+        images = tuple(_at(eq.image, x[r]) for eq, r in zip(chosen, rows, strict=True))
         return Collocation(self, chosen, PointSet(x, rows, data, images))
+
+
+def _at(function: PointFunction | None, x: np.ndarray) -> np.ndarray | None:
+    """What a function of the user's gives at points: at no points many cannot be called."""
+    return None if function is None or len(x) == 0 else function(x)
 
 
 @dataclass(frozen=True)
@@ -270,6 +275,9 @@ class Collocation:
         whole = evaluate(pinn.network, theta, at.x, pinn.inputs, pinn.outputs, wanted, tape)
         residuals: dict[str, Tensor] = {}
         for number, here in enumerate(self._fields(whole, len(at.x), at.rows)):
+            if len(at.rows[number]) == 0:
+                residuals |= dict.fromkeys(self.names[number], whole.derivative(())[:0, 0])
+                continue
             given = at.data[number]
             if given is not None:
                 here.data = given

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from pinnfluence.errors import InputError
+from pinnfluence.field import module_call
 
 Array = Tensor | np.ndarray
 
@@ -99,10 +102,17 @@ class OwnNetwork:
         training = net.training
         net.eval()
         try:
-            with _ByFormula(by_identity):
-                return torch.func.functional_call(_Evaluation(net), values, (function,))
+            with _ByFormula(by_identity), exact_attention():
+                return module_call.call(_Evaluation(net), values, function)
         finally:
             net.train(training)
+
+
+@contextmanager
+def exact_attention() -> Iterator[None]:
+    """Attention by its formula: the fused kernels have no second derivatives."""
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        yield
 
 
 class _ByFormula(Substitute):
@@ -136,7 +146,7 @@ def layer_norm(
 
 
 class _Evaluation(nn.Module):
-    """A function of a module, for ``torch.func.functional_call``."""
+    """A function of a module, as a module itself."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -187,7 +197,12 @@ class ByAutograd(Wrapped):
 
 def cast_copy(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a network in another dtype, tensors that are no parameters included."""
-    copied = copy.deepcopy(net).to(dtype)
+    if unfit := [name for name, p in net.named_parameters() if p.is_complex()]:
+        raise InputError(
+            f"expected real parameters, found the complex {unfit[0]}: hold its real and its "
+            "imaginary part, and join them by torch.complex"
+        )
+    copied: nn.Module = module_call.copied(net).to(dtype)
     for module in copied.modules():
         for name, value in vars(module).items():
             if not name.startswith("_"):

@@ -14,7 +14,8 @@ from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.models.plain_torch import BATCH_SIZE, LETTERS, Residual, Term, pinn_of
+from pinnfluence.models.plain_checks import BATCH_SIZE
+from pinnfluence.models.plain_torch import LETTERS, Residual, Term, pinn_of
 from pinnfluence.runtime.devices import float64_array
 from pinnfluence.runtime.warn_once import reason_of, warn_once
 

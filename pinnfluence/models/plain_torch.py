@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, Field, FieldFunction
-from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
+from pinnfluence.models.plain_checks import check_residuals
 from pinnfluence.problem.equation import Equation, Group
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.warn_once import reason_of
@@ -26,7 +26,6 @@ Residual = Callable[..., Tensor]
 """From the network and the points (and what comes along with them) to ``[n]`` or ``[n, 1]``."""
 
 LETTERS = "xyzt" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
-BATCH_SIZE, TOLERANCE = 500, 1e-6
 
 
 def torch_model(
@@ -116,7 +115,7 @@ def pinn_of(
             weight_decay=weight_decay,
         )
     try:
-        _check(pinn)
+        check_residuals(pinn)
     except (TypeError, RuntimeError, IndexError, AttributeError) as error:  # of a user's function
         raise InputError(
             f"the residuals cannot be evaluated at some of their points: {reason_of(error)}; "
@@ -181,11 +180,17 @@ class Term:
     """
 
     def __init__(
-        self, names: tuple[str, ...], points: Points, residual: Residual, weight: float = 1.0
+        self, names: tuple[str, ...], points: Points, residual: Residual, weight: Any = 1.0
     ) -> None:
         several = isinstance(points, (tuple, list))
-        self.names, self.residual, self.weight = names, residual, float(weight)
         name = ", ".join(names)
+        weights = as_array(weight)
+        if weights.size != 1:
+            raise InputError(
+                f"{name}: expected one number as its weight, found the shape {weights.shape}; pass "
+                "weights of single points along with these"
+            )
+        self.names, self.residual, self.weight = names, residual, float(weights.item())
         self.arrays = [as_array(part) for part in (points if several else [points])]  # type: ignore[arg-type]
         lengths = {len(array) for array in self.arrays}
         if len(lengths) != 1 or 0 in lengths:
@@ -211,6 +216,12 @@ class Term:
                 raise InputError(
                     f"{', '.join(self.names)}: the residual has shape {found} at {n} points, "
                     "expected one value a point"
+                )
+            if result.dtype != f.points.dtype:
+                raise InputError(
+                    f"{', '.join(self.names)}: the residual is of {result.dtype} where points and "
+                    f"parameters are of {f.points.dtype}; take out the cast, or read the model "
+                    "with that dtype"
                 )
             return list(result.reshape(n, len(self.names)).unbind(1))
 
@@ -250,22 +261,3 @@ def _theta(model: PlainModel, own: OwnNetwork) -> tuple[str, ...] | None:
     if not names:
         raise InputError("no parameter requires a gradient; expected trained parameters")
     return None if len(names) == len(list(model.parameters())) else names
-
-
-def _check(pinn: Pinn) -> None:
-    """Refuse residuals that depend on other points than their own."""
-    loss = Loss.of_training(pinn.at(pinn.training_points))
-    for number, terms in enumerate(pinn.names):
-        one = loss.only(number)
-        together, in_halves = one.term_sums(len(one)), one.term_sums(max(1, len(one) // 2))
-        for term in terms:
-            whole, halves = together[term], in_halves[term]
-            if not np.isfinite(whole):
-                raise InputError(
-                    f"loss term {term} is {whole:g}: the network or its loss overflows"
-                )
-            if abs(whole - halves) > TOLERANCE * max(abs(whole), abs(halves)):
-                raise InputError(
-                    f"{term}: the residuals depend on other points than their own: {whole:.6g} at "
-                    f"all points together, {halves:.6g} in halves; expected a function of one"
-                )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import sys
 import traceback
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from pinnfluence.errors import InputError
+from pinnfluence.field.module_call import copied
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.model import Model, some_of, versions
 from pinnfluence.runtime import distributed
@@ -107,7 +107,7 @@ def load_script(
     with _of_user(source):
         given = function()
     pinn = _pinn_of(given, source, dtype)
-    network = copy.deepcopy(pinn.network).to(device=device, dtype=dtype)
+    network = copied(pinn.network).to(device=device, dtype=dtype)
     pinn = replace(pinn, network=network)
     _check_same_everywhere(pinn, source)
     digest = hashlib.sha256(content).hexdigest()

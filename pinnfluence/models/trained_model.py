@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 
 from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
+from pinnfluence.field.module_call import copied
 from pinnfluence.field.network import MLP
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.model import Model, some_of, versions
@@ -98,7 +98,7 @@ class TrainedModel(Model):
         }
 
     def _of_zeros(self) -> TrainedModel:
-        network = copy.deepcopy(self.pinn.network)
+        network = copied(self.pinn.network)
         for p in network.parameters():
             torch.nn.init.zeros_(p)
         return replace(self, pinn=replace(self.pinn, network=network))

@@ -24,7 +24,6 @@ an independent set of fresh points, the choice is that of the largest residual t
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +36,7 @@ from pinnfluence.diagnosis.fresh import draw
 from pinnfluence.diagnosis.new_points import squared_error
 from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
+from pinnfluence.field.module_call import copied
 from pinnfluence.influence.point_rows import PointRows
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.influence.selection import Response, residual_left, select
@@ -85,7 +85,7 @@ class ByInfluence:
             InputError: a quantity, and a loss term without fresh points.
         """
         if pinn.like.dtype != torch.float64:
-            pinn = replace(pinn, network=copy.deepcopy(pinn.network).to("cpu", torch.float64))
+            pinn = replace(pinn, network=copied(pinn.network).to("cpu", torch.float64))
         where = pinn.at(candidates)
         weights = _weights(pinn, pinn.at(points), where, n)
         kept, new = (PointRows.of(Loss(at, weights), BATCH_SIZE) for at in (pinn.at(points), where))

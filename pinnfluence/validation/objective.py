@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnfluence.field.module_call import copied
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Params, Pinn
 from pinnfluence.loss.points import PointTensors
@@ -22,7 +22,7 @@ def flat_parameters(pinn: Pinn) -> Tensor:
 
 def with_parameters(pinn: Pinn, theta: Tensor) -> Pinn:
     """The same PINN in float64 with the parameters theta ``[n_params]``; constants stay."""
-    network = copy.deepcopy(pinn.network).double()
+    network = copied(pinn.network).double()
     of_network = dict(network.named_parameters())
     trained = [of_network[name] for name in pinn.params]
     torch.nn.utils.vector_to_parameters(theta.detach().clone(), trained)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +15,7 @@ from pinnfluence.curvature.inverse import Inverse, Solve
 from pinnfluence.curvature.inverse.cholesky import without_rows
 from pinnfluence.curvature.operators import OPERATORS, GaussNewton
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, RECIPES, Recipe
+from pinnfluence.field.module_call import copied
 from pinnfluence.influence import Influence
 from pinnfluence.loss.differentiators import jacobian, loss_gradient
 from pinnfluence.loss.loss import Loss
@@ -236,7 +236,7 @@ class Predictions:
 
 def randomised(pinn: Pinn, seed: int = 0) -> Pinn:
     """The same with the entries of each trained parameter in random order."""
-    network = copy.deepcopy(pinn.network)
+    network = copied(pinn.network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in network.named_parameters():

@@ -92,5 +92,6 @@ def loss_gradient(loss: Loss, batch_size: int) -> Tensor:
     for chunk in loss.chunks(batch_size):
         with torch.enable_grad():
             value = chunk.value(theta)
-        total += flat_gradient(value, theta.values())
+        if value.requires_grad:  # it may not depend on theta
+            total += flat_gradient(value, theta.values())
     return total

@@ -57,4 +57,4 @@ def _rows(chunk: Collocation, residuals: Tensor, theta: Params) -> Tensor:
             "pass for each point: "
             f"{reason_of(error)}",
         )
-        return torch.stack(by_loop(residuals, theta))
+        return torch.stack(by_loop(residuals, theta)).detach()

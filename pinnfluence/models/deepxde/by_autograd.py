@@ -43,13 +43,6 @@ def outputs_of(
             dde.grad.clear()
 
 
-@contextmanager
-def exact_attention() -> Iterator[None]:
-    """Attention by its formula: the fused kernels have no second derivatives."""
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        yield
-
-
 def condition_error(condition: Any) -> Callable[[Tensor, Tensor, Field], Any]:
     """``condition.error`` at any points, without what it caches for its own."""
 

@@ -18,6 +18,7 @@ from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.differentiators.per_sample import flat_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.loss.quotients import agrees, direction_of, quotients
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.network import own_parameters
 from pinnfluence.models.deepxde.own_loss import own_model
@@ -33,9 +34,6 @@ GRADIENT_TOLERANCES = {torch.float64: 1e-5, torch.float32: 3e-2}
 ROUNDING = 50 * float(np.finfo(float).eps)
 """Rounding of a residual whose terms are of order 1 to 100, in float64: a network that went through
 its points has nothing else left."""
-
-STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
-"""Steps of difference quotients, relative to the parameters."""
 
 BATCH_SIZE = 500
 
@@ -116,13 +114,13 @@ def check_model(
             _compare_losses(name, mine, own, _limit(TOLERANCES, dtype, own))
         parameters = _parameters(model, pinn)
         gradients = [flat_gradient(term, parameters, retain_graph=True) for term in losses]
-        direction = _direction(parameters)
-        quotients = _quotients(evaluate, parameters, direction)
+        direction = direction_of(parameters)
+        slopes = _quotients(evaluate, parameters, direction)
     scale = max(float(gradient.norm()) for gradient in gradients)
     for k, (name, gradient) in enumerate(zip(ours, gradients, strict=True)):
         terms = {t: w * (loss_of(t) == name) for t, w in loss.weights.items()}
         found = loss_gradient(replace(loss, weights=terms), BATCH_SIZE)
-        steps = quotients[:, k]
+        steps = slopes[:, k]
         limit = _limit(GRADIENT_TOLERANCES, dtype, theirs[k])
         _compare_gradients(name, found, gradient, scale, direction, steps, limit, model.net)
 
@@ -132,16 +130,6 @@ def _limit(tolerances: Mapping[torch.dtype, float], dtype: torch.dtype, loss: fl
     if dtype is not torch.float64 or not loss > 0:
         return tolerances[dtype]
     return tolerances[dtype] + 2 * ROUNDING / float(loss) ** 0.5
-
-
-def _direction(parameters: list[Tensor]) -> Tensor:
-    """A random direction ``[n_params]`` in which each entry moves by the size of its tensor's."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    parts = []
-    for p in parameters:
-        drawn = torch.randn(p.numel(), generator=generator, dtype=p.dtype, device="cpu")
-        parts.append(drawn.to(p.device) * (p.detach().square().mean().sqrt() + 1e-3))
-    return torch.cat(parts)
 
 
 def _quotients(
@@ -157,7 +145,7 @@ def _quotients(
         return evaluate().detach().cpu().double().numpy()
 
     try:
-        return np.stack([(at(step) - at(-step)) / (2 * step) for step in STEPS])
+        return quotients(at)
     finally:
         for p, data in zip(parameters, before, strict=True):
             p.data = data
@@ -187,13 +175,13 @@ def _compare_gradients(
     """Compare with the model's own gradient, and both with difference quotients of its loss."""
     difference, size = float((mine - own).norm()), float(own.norm())
     same = difference <= limit * size + 1e-3 * limit * scale
-    if not (same or _agrees(float(mine @ direction), quotients, scale, limit)):
+    if not (same or agrees(float(mine @ direction), quotients, scale, limit)):
         raise MismatchError(
             f"the gradient of loss term {name} is {difference / size:.1e} off that of DeepXDE's "
             "own loss, relative to it; expected residuals whose derivatives by the parameters "
             "PyTorch can take"
         )
-    if _agrees(float(own @ direction), quotients, scale, limit):
+    if agrees(float(own @ direction), quotients, scale, limit):
         return
     if same:
         raise MismatchError(
@@ -209,17 +197,6 @@ def _compare_gradients(
         "minimum; "
         "scores take the right gradient",
     )
-
-
-def _agrees(slope: float, quotients: np.ndarray, scale: float, limit: float) -> bool:
-    """Whether a slope is that of difference quotients, as far as these are certain themselves.
-
-    limit: relative difference of gradients that rounding alone makes.
-    """
-    spreads = np.abs(np.diff(quotients))
-    best = int(np.argmin(spreads))
-    certain = (2e-3 + limit) * abs(slope) + 3 * float(spreads[best]) + 1e-9 * scale
-    return abs(float(quotients[best + 1]) - slope) <= certain
 
 
 def _losses(loss: Loss, loss_of: Callable[[str], str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
 from pinnfluence.field.network import closure
 from pinnfluence.models.deepxde import derivative_lookup
-from pinnfluence.models.deepxde.by_autograd import exact_attention, outputs_of
+from pinnfluence.models.deepxde.by_autograd import outputs_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.own_network import OwnNetwork, Unknowns
 from pinnfluence.runtime.devices import tensor_like
@@ -118,8 +118,7 @@ def by_autograd(
     """
 
     def evaluate(f: Field) -> list[Tensor]:
-        with exact_attention():
-            result = outputs_of(function, f, context.own, points)
+        result = outputs_of(function, f, context.own, points)
         if points is None:
             return columns_of(result, name, len(f.points))
         rows = f.data[:, -1].long()

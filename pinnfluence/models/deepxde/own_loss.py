@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, Field
-from pinnfluence.models.deepxde.by_autograd import exact_attention, in_dtype
+from pinnfluence.models.deepxde.by_autograd import in_dtype
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.point_sets import nearest
+from pinnfluence.models.own_network import exact_attention
 from pinnfluence.problem.domain import TOLERANCE
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array

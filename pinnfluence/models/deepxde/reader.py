@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import nn
 
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Declared, FieldFunction
+from pinnfluence.field.module_call import copied
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.checks import MismatchError, check_model, refuse
@@ -141,7 +141,7 @@ def _own_model(
     model: PinnModel, quantities: Mapping[str, FieldFunction], dtype: torch.dtype
 ) -> Pinn:
     """A model that this package trains brings its equations along."""
-    own = replace(model.pinn, network=copy.deepcopy(model.net).to(dtype))
+    own = replace(model.pinn, network=copied(model.net).to(dtype))
     training = own.at(model.train_x).points
     return replace(own, quantities={**own.quantities, **quantities}, training=training)
 
