@@ -56,6 +56,7 @@ def fitting_key(
         "recipe": dict(recipe),
         "batch_size": executor.batch_size,
         "weights": dict(loss.weights),
+        "weight_decay": loss.weight_decay,
         "parameters": {name: list(p.shape) for name, p in pinn.params.items()},
         "settings": dict(settings),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -100,11 +101,11 @@ def load_script(
     """
     path, name = _parts_of(source)
     content = path.read_bytes()
-    with _of_user(source):
+    with _of_user(source, path):
         function = getattr(_module(path.resolve(), content), name, None)
     if not callable(function):
         raise InputError(f"expected a function {name} in {path}, found none")
-    with _of_user(source):
+    with _of_user(source, path):
         given = function()
     pinn = _pinn_of(given, source, dtype)
     network = copied(pinn.network).to(device=device, dtype=dtype)
@@ -147,8 +148,14 @@ def _module(path: Path, content: bytes) -> ModuleType:
 
 
 @contextmanager
-def _of_user(source: str) -> Iterator[None]:
-    """What the user's own code raises is shown as Python shows it, and ends in one line."""
+def _of_user(source: str, path: Path) -> Iterator[None]:
+    """The user's own code runs as ``python script.py`` without arguments.
+
+    What it raises is shown as Python shows it, and ends in one line. Arguments, the working folder
+    and the mode of gradients are afterwards what they were.
+    """
+    arguments, folder, with_gradients = sys.argv, Path.cwd(), torch.is_grad_enabled()
+    sys.argv = [str(path)]
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -158,6 +165,10 @@ def _of_user(source: str) -> Iterator[None]:
         traceback.print_exception(type(error), error, frames)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{source} raised {reason}") from None
+    finally:
+        sys.argv = arguments
+        os.chdir(folder)
+        torch.set_grad_enabled(with_gradients)
 
 
 def _pinn_of(given: Any, source: str, dtype: torch.dtype) -> Pinn:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnfluence.influence.identity import content_hash, source_hash
+from pinnfluence.influence.identity import NOT_ON_THE_WAY, content_hash, source_hash
 from pinnfluence.influence.stationarity import point_gradients
 from pinnfluence.loss.fingerprint import fingerprint
 from pinnfluence.loss.loss import Loss
@@ -108,8 +108,9 @@ class Experiment:
 
     def key(self, groups: Sequence[np.ndarray]) -> str:
         """A hash over all that determines the outcome: equations, weights, points, code."""
-        weights = dict(self.loss.weights)
-        facts = [vars(self.settings), self.quantities, weights, source_hash(), self._is_adding]
+        weights = dict(self.loss.weights), self.loss.weight_decay
+        code = source_hash(tuple(room for room in NOT_ON_THE_WAY if room != "validation"))
+        facts = [vars(self.settings), self.quantities, weights, code, self._is_adding]
         observed = fingerprint(self.pinn.at(self.test_x, [self.pinn.observables]))
         equations = fingerprint(self._whole.collocation)
         return content_hash(facts, [self._theta.numpy(), *equations, *observed, *groups])
