@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.errors import InputError
 from pinnfluence.influence.candidates import equations_at
 from pinnfluence.loss.pinn import Collocation, Pinn
+from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.problem.parts import NUMBERS
+from pinnfluence.runtime.warn_once import warn_once
 
 POOL = 5
 """Candidates for each fresh point."""
@@ -59,6 +61,35 @@ class FreshPoints:
         return FreshPoints(
             self.collocation.subset(chosen), self.counts[chosen] * factor, self.n_pool
         )
+
+    @property
+    def empty(self) -> list[int]:
+        """Numbers of the conditions that act on no point of the pool: nothing draws theirs."""
+        return [
+            number
+            for number, (equation, names) in enumerate(
+                zip(self.collocation.equations, self.collocation.names, strict=True)
+            )
+            if equation.group != "pde" and not self.n_pool[names[0]]
+        ]
+
+    def with_trained(self, training: Collocation, numbers: Sequence[int]) -> FreshPoints:
+        """These points, and of some conditions without any the points of the training.
+
+        Measurements, or a value at one place, are all that is known there: the solution keeps them.
+        """
+        own, fresh = training.points, self.collocation.points
+        used = np.unique(np.concatenate([np.zeros(0, int), *(own.rows[k] for k in numbers)]))
+        rows, data, images = list(fresh.rows), list(fresh.data), list(fresh.images)
+        n_pool = dict(self.n_pool)
+        for k in numbers:
+            rows[k] = len(fresh) + np.searchsorted(used, own.rows[k])
+            data[k], images[k] = own.data[k], own.images[k]
+            n_pool |= dict.fromkeys(training.names[k], len(own.rows[k]))
+        x = np.concatenate([fresh.x, own.x[used]])
+        points = PointSet(x, tuple(rows), tuple(data), tuple(images))
+        counts = np.concatenate([self.counts, np.ones(len(used))])
+        return FreshPoints(replace(self.collocation, points=points), counts, n_pool)
 
     @property
     def loss(self) -> PointLoss:
@@ -173,28 +204,53 @@ def fresh_sets(
     Raises:
         InputError: given points that do not fit or were trained on; a loss term without any.
     """
+    training = pinn.at(train_x)
     if given is not None:
-        sets = split(FreshPoints.all_of(_given(pinn, train_x, given)), seed)
+        found, own = _given(pinn, train_x, given)
+        sets = [points.with_trained(training, own) for points in split(found, seed)]
     else:
         n = n or _n_fresh(pinn, train_x)
         sampler = sampler_of(model)
-        sets = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
+        drawn = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
+        sets = [points.with_trained(training, points.empty) for points in drawn]
     for points in sets:
         if missing := [k for k, v in points.loss.slices.items() if v.stop == v.start]:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}: give more with --fresh, or "
-                "points of your own that have some"
+                "points of your own that have some, of measurements those of the training"
             )
-    return sets
+    return sets[0], sets[1]
 
 
-def _given(pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn) -> Collocation:
-    """The equations at points of the user's own."""
+def _given(
+    pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn
+) -> tuple[FreshPoints, list[int]]:
+    """Points of the user's own, and the numbers of conditions of which all were trained on.
+
+    The points of these conditions are left out.
+    """
     found = equations_at(pinn, given, "fresh")
     known = set(map(bytes, np.ascontiguousarray(train_x)))
-    if any(bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))):
+    points = np.ascontiguousarray(found.x.astype(train_x.dtype))
+    seen = np.array([bytes(point) in known for point in points])
+    rows = found.points.rows
+    own = [
+        k
+        for k, equation in enumerate(found.equations)
+        if equation.group != "pde" and len(rows[k]) and seen[rows[k]].all()
+    ]
+    rest = np.setdiff1d(
+        np.arange(len(seen)), np.concatenate([np.zeros(0, int), *(rows[k] for k in own)])
+    )
+    if len(rest) == 0 or seen[rest].any():
         raise InputError("expected fresh points, found some that were trained on: leave them out")
-    return found
+    if own:
+        warn_once(
+            pinn.network,
+            f"all fresh points of {', '.join(found.names[k][0] for k in own)} were trained on: "
+            "errors between these points, if anything is there, are not seen",
+        )
+    return FreshPoints.all_of(found.subset(rest)), own
 
 
 def _n_fresh(pinn: Pinn, train_x: np.ndarray) -> int:

@@ -123,7 +123,11 @@ class LongStages:
     @cached_property
     def candidates(self) -> Collocation:
         """The fresh points of which it is asked how much each would help."""
-        return self.fit.collocation.subset(some(len(self.fit.collocation), N_CANDIDATES))
+        fit, trained = self.fit.collocation, self.training.collocation.x
+        known = set(map(bytes, np.ascontiguousarray(trained)))
+        points = np.ascontiguousarray(fit.x.astype(trained.dtype))
+        fresh = np.flatnonzero([bytes(point) not in known for point in points])
+        return fit.subset(fresh[some(len(fresh), N_CANDIDATES)])
 
     def trained(self, errors: Mapping[str, np.ndarray], step: np.ndarray) -> Trained:
         """What the training's own curvature says.

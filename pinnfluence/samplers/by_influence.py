@@ -104,9 +104,10 @@ class ByInfluence:
         """The estimate of the error, if it is reliable."""
         seeds = np.random.default_rng(seed).integers(2**32, size=2).tolist()
         sizes = (N_FRESH, N_FRESH // 2)
-        fit, check = (
-            draw(pinn, self.fresh, size, s).loss for size, s in zip(sizes, seeds, strict=True)
-        )
+        drawn = [draw(pinn, self.fresh, size, s) for size, s in zip(sizes, seeds, strict=True)]
+        if (training := pinn.training) is not None:
+            drawn = [d.with_trained(pinn.at(training.x), d.empty) for d in drawn]
+        fit, check = (points.loss for points in drawn)
         if missing := [k for k, rows in fit.slices.items() if rows.stop == rows.start]:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}, which estimating the error "
