@@ -42,6 +42,11 @@ CHANGES: dict[str, Callable] = {
     "weighting": lambda pinn, x, flow: (pinn, x, {"recipe": Recipe(rank=5, weighting="training")}),
     "batch size": lambda pinn, x, flow: (pinn, x, {"batch_size": 8}),
     "settings": lambda pinn, x, flow: (pinn, x, {"settings": {"problem": "other"}}),
+    "weight decay": lambda pinn, x, flow: (
+        dataclasses.replace(pinn, weight_decay=0.1),
+        x,
+        {"recipe": Recipe(rank=5, weighting="training")},
+    ),
     "loss weights": lambda pinn, x, flow: (
         dataclasses.replace(pinn, loss_weights={"continuity": 2.0}),
         x,

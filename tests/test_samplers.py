@@ -287,4 +287,5 @@ def test_influence_without_points_that_stay(pinn: Pinn) -> None:
 def test_influence_needs_fresh_points_of_each_term(pinn: Pinn) -> None:
     chooser = replace(CHOOSER, fresh=DRAW, quantity="u", at=DRAW(3, 0))
     with pytest.raises(InputError, match="no fresh point for loss term boundary, initial"):
-        chooser(pinn, pinn.training_points, DRAW(5, 1), 1, 0)
+        chooser(replace(pinn, training=None), pinn.training_points, DRAW(5, 1), 1, 0)
+    assert len(chooser(pinn, pinn.training_points, DRAW(5, 1), 1, 0)[0]) == 1  # its own points

@@ -1,6 +1,7 @@
 """Models of a user's own scripts: scores, explorer and diagnosis, and what is refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -258,3 +259,18 @@ def test_a_model_is_computed_in_the_dtype_that_is_asked_for(plain: str, of_deepx
         assert [model.pinn.like.dtype for model in found] == [torch.float32, torch.float64]
         single, double = (model.mean_losses() for model in found)
         assert single == pytest.approx(double, rel=1e-4)
+
+
+def test_a_script_runs_as_python_runs_it_and_leaves_what_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import argparse, os\nargparse.ArgumentParser().parse_args()\n" + PLAIN.format(seed=0)
+    text += "\ntorch.set_grad_enabled(False)\nos.chdir(os.path.dirname(__file__))\n"
+    (tmp_path / "with blanks ü.py").write_text(text)
+    arguments, folder = ["pinnfluence", "scores", "--model"], Path.cwd()
+    monkeypatch.setattr("sys.argv", arguments)
+    model = load_script(f"{tmp_path / 'with blanks ü.py'}:make_model")
+    assert model.pinn.terms == ("pde", "start")
+    assert sys.argv is arguments
+    assert Path.cwd() == folder
+    assert torch.is_grad_enabled()

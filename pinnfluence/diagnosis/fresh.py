@@ -239,16 +239,15 @@ def _given(
         for k, equation in enumerate(found.equations)
         if equation.group != "pde" and len(rows[k]) and seen[rows[k]].all()
     ]
-    rest = np.setdiff1d(
-        np.arange(len(seen)), np.concatenate([np.zeros(0, int), *(rows[k] for k in own)])
-    )
+    places = np.concatenate([np.zeros(0, int), *(rows[k] for k in own)])
+    rest = np.setdiff1d(np.arange(len(seen)), places)
     if len(rest) == 0 or seen[rest].any():
         raise InputError("expected fresh points, found some that were trained on: leave them out")
     if own:
         warn_once(
             pinn.network,
-            f"all fresh points of {', '.join(found.names[k][0] for k in own)} were trained on: "
-            "errors between these points, if anything is there, are not seen",
+            f"all fresh points of {', '.join(found.names[k][0] for k in own)} were trained on, as "
+            "those of measurements are: errors between them are not seen",
         )
     return FreshPoints.all_of(found.subset(rest)), own
 
