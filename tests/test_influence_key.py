@@ -42,17 +42,16 @@ CHANGES: dict[str, Callable] = {
     "weighting": lambda pinn, x, flow: (pinn, x, {"recipe": Recipe(rank=5, weighting="training")}),
     "batch size": lambda pinn, x, flow: (pinn, x, {"batch_size": 8}),
     "settings": lambda pinn, x, flow: (pinn, x, {"settings": {"problem": "other"}}),
-    "weight decay": lambda pinn, x, flow: (
-        dataclasses.replace(pinn, weight_decay=0.1),
-        x,
-        {"recipe": Recipe(rank=5, weighting="training")},
-    ),
-    "loss weights": lambda pinn, x, flow: (
-        dataclasses.replace(pinn, loss_weights={"continuity": 2.0}),
-        x,
-        {"recipe": Recipe(rank=5, weighting="training")},
-    ),
 }
+
+
+@pytest.mark.parametrize("change", [{"loss_weights": {"continuity": 2.0}}, {"weight_decay": 0.1}])
+def test_the_weights_of_the_training_give_another_key(case, change) -> None:
+    pinn, train_x, test_x = case
+    recipe = Recipe(rank=5, weighting="training")
+    both = (pinn, dataclasses.replace(pinn, **change))
+    keys = {Influence(p, train_x, recipe).key(test_x) for p in both}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("change", CHANGES)
