@@ -164,3 +164,64 @@ def test_a_term_of_another_network_is_told() -> None:
     terms = {"pde": (X, lambda n, x: heat(other, x)), "start": (START, start)}
     with pytest.warns(UserWarning, match="pde does not depend on the trained parameters"):
         pinnfluence.torch_model(plain(), terms)
+
+
+class OfTwo(nn.Module):
+    """A network of two arguments that gives a pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = self.inner(torch.cat([x, t], 1)).split(1, 1)
+        return u, v
+
+
+def test_a_network_is_called_by_the_users_functions_alone() -> None:
+    def columns(network: OfTwo, z: Tensor) -> tuple[Tensor, Tensor]:
+        return network(z[:, :1], z[:, 1:])
+
+    def pde(network: OfTwo, z: Tensor) -> Tensor:
+        u, v = columns(network, z)
+        return slope(u, z)[:, 1:] - v
+
+    torch.manual_seed(0)
+    network = OfTwo().double()
+    output = lambda n, z: columns(n, z)[0]  # noqa: E731
+    model = pinnfluence.torch_model(network, {"pde": (X, pde)}, quantities={"u": output})
+    influence = pinnfluence.Influence(model, recipe="gauss-newton", damping=DAMPING)
+    theta = list(network.parameters())
+    J = np.stack([flat(r, theta) for r in pde(network, X.clone().requires_grad_())[:, 0]])
+    r = pde(network, X.clone().requires_grad_()).detach().numpy()
+    w = 2 / len(X)
+    G = w * J.T @ J + DAMPING * np.eye(J.shape[1])
+    gradients = np.stack([flat(value, theta) for value in output(network, X[:3])[:, 0]])
+    expected = gradients @ np.linalg.solve(G, (w * r * J).T)
+    np.testing.assert_allclose(influence.scores(X[:3], "u").values, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((lambda x: x, TERMS), "found function"),
+        ((plain(), [(X, heat)]), "found list"),
+        ((plain(), {"pde": heat}), r"pde: expected \(points, residual\)"),
+        ((plain(), {"pde": (X + 1j, heat)}), "real numbers, found complex128"),
+        ((plain(), {"pde": (torch.tensor(1.0), heat)}), "of one length"),
+        ((plain(), TERMS, [1.0]), "tensors, found 1.0"),
+        ((plain(), TERMS, (), torch.float16), "found torch.float16"),
+    ],
+)
+def test_unfit_arguments_are_refused_in_one_line(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        pinnfluence.torch_model(*arguments)
+
+
+def test_parameters_may_be_one_tensor_and_may_name_those_of_the_network() -> None:
+    network, k = plain(), torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    terms = {"pde": (X, lambda n, x: heat(n, x) - k)}
+    n_params = sum(p.numel() for p in network.parameters())
+    one = pinnfluence.torch_model(network, terms, parameters=k)
+    every = pinnfluence.torch_model(network, terms, parameters=[*network.parameters(), k])
+    assert one.n_params == every.n_params == n_params + 1

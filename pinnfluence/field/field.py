@@ -185,7 +185,7 @@ def derivatives_used(
             recorder._seen |= function.derivatives
         else:
             function(recorder)
-    return closure(recorder._seen)
+    return closure(recorder._seen) if recorder._seen else []
 
 
 def evaluate(
@@ -205,7 +205,10 @@ def evaluate(
     be differentiated by further ones alone.
     For the ``tape`` see ``MLP.taylor``; other modules have none.
     """
-    if isinstance(network, MLP):
+    wanted, streams = list(wanted), {}
+    if not wanted:  # functions that call the network themselves, with arguments of their own
+        pass
+    elif isinstance(network, MLP):
         streams = network.taylor(params, x, wanted, tape)
     elif getattr(network, "by_autograd", False):
         streams = nested_backward(network, params, x, wanted)

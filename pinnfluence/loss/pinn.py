@@ -163,7 +163,8 @@ class Pinn:
     def derivatives(self, equations: Sequence[Equation]) -> list[MultiIndex]:
         """Multi-indices of the derivatives that the equations use."""
         names = (self.inputs, self.outputs)
-        return closure(index for eq in equations for index in eq.probed(*names, self.like)[1])
+        used = {index for eq in equations for index in eq.probed(*names, self.like)[1]}
+        return closure(used) if used else []
 
     def at(self, x: np.ndarray, equations: Sequence[Equation] | None = None) -> Collocation:
         """The loss terms, or other equations, at the points ``x`` of shape ``[n, n_inputs]``."""
@@ -276,7 +277,8 @@ class Collocation:
         residuals: dict[str, Tensor] = {}
         for number, here in enumerate(self._fields(whole, len(at.x), at.rows)):
             if len(at.rows[number]) == 0:
-                residuals |= dict.fromkeys(self.names[number], whole.derivative(())[:0, 0])
+                nothing = next(iter(params.values())).flatten()[:0]
+                residuals |= dict.fromkeys(self.names[number], nothing)
                 continue
             given = at.data[number]
             if given is not None:

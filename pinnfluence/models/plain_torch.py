@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import reprlib
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,9 @@ from pinnfluence.runtime.warn_once import reason_of
 Points = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 Residual = Callable[..., Tensor]
 """From the network and the points (and what comes along with them) to ``[n]`` or ``[n, 1]``."""
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's dtypes that are real numbers."""
 
 LETTERS = "xyzt" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
 
@@ -70,9 +74,16 @@ def torch_model(
     ...     test_x, lambda network, x: network(x)[:, 0])                # doctest: +SKIP
     >>> scores.term("pde")                                              # doctest: +SKIP
     """
-    if not terms:
-        raise InputError("expected at least one loss term, found none")
-    parts = [Term((name,), *term) for name, term in terms.items()]
+    if not isinstance(terms, Mapping) or not terms:
+        found = type(terms).__name__ if terms else "none"
+        raise InputError(f"expected at least one loss term by its name, found {found}")
+    for name, term in terms.items():
+        if not (isinstance(term, (tuple, list)) and len(term) in (2, 3) and callable(term[1])):
+            raise InputError(
+                f"{name}: expected (points, residual) or (points, residual, weight), found "
+                f"{reprlib.repr(term)}"
+            )
+    parts = [Term((str(name),), *term) for name, term in terms.items()]
     return pinn_of(network, parts, parameters, dtype, inputs, quantities)
 
 
@@ -95,8 +106,10 @@ def pinn_of(
     Raises:
         InputError: see ``torch_model``.
     """
-    modules = nn.ModuleList([network] if isinstance(network, nn.Module) else list(network))
-    own = OwnNetwork(modules, Unknowns(parameters))
+    modules = _modules_of(network)
+    own = OwnNetwork(modules, Unknowns(_beside(modules, parameters)))
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"expected the dtype torch.float32 or torch.float64, found {dtype}")
     container = PlainModel(cast_copy(modules, dtype), own, network)
     width = max(part.coordinates.shape[1] for part in parts)
     letters = tuple(LETTERS[:width] if inputs is None else inputs)
@@ -116,12 +129,35 @@ def pinn_of(
         )
     try:
         check_residuals(pinn)
-    except (TypeError, RuntimeError, IndexError, AttributeError) as error:  # of a user's function
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's function raises
         raise InputError(
             f"the residuals cannot be evaluated at some of their points: {reason_of(error)}; "
             "expected functions of the network and of what stands with them in the term"
         ) from error
     return pinn
+
+
+def _modules_of(network: Any) -> nn.ModuleList:
+    modules = [network] if isinstance(network, nn.Module) else network
+    if not isinstance(modules, (list, tuple)) or not all(
+        isinstance(module, nn.Module) for module in modules
+    ):
+        raise InputError(
+            f"expected a network that is a torch.nn.Module, or a list of some, found "
+            f"{type(network).__name__}; give the module whose parameters were trained"
+        )
+    return nn.ModuleList(modules)
+
+
+def _beside(modules: nn.Module, parameters: Any) -> list[Tensor]:
+    """The parameters that are none of the modules' own."""
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if unfit := [p for p in given if not isinstance(p, Tensor)]:
+        raise InputError(f"expected parameters that are tensors, found {reprlib.repr(unfit[0])}")
+    own = set(map(id, modules.parameters()))
+    return [p for p in given if id(p) not in own]
 
 
 class PlainModel(ByAutograd):
@@ -185,19 +221,21 @@ class Term:
         several = isinstance(points, (tuple, list))
         name = ", ".join(names)
         weights = as_array(weight)
-        if weights.size != 1:
+        if weights.size != 1 or weights.dtype.kind not in NUMBERS:
             raise InputError(
-                f"{name}: expected one number as its weight, found the shape {weights.shape}; pass "
-                "weights of single points along with these"
+                f"{name}: expected one number as its weight, found {weights.dtype} of shape "
+                f"{weights.shape}; pass weights of single points along with these"
             )
         self.names, self.residual, self.weight = names, residual, float(weights.item())
         self.arrays = [as_array(part) for part in (points if several else [points])]  # type: ignore[arg-type]
-        lengths = {len(array) for array in self.arrays}
-        if len(lengths) != 1 or 0 in lengths:
+        lengths = {array.shape[:1] for array in self.arrays}
+        if len(lengths) != 1 or not min(lengths, default=()) or (0,) in lengths:
             raise InputError(
-                f"{name}: expected points, and what comes along, of one length, found lengths "
-                f"{[len(array) for array in self.arrays]}"
+                f"{name}: expected points, and what comes along, of one length, found the shapes "
+                f"{', '.join(str(array.shape) for array in self.arrays)}"
             )
+        if unfit := [a.dtype for a in self.arrays if a.dtype.kind not in NUMBERS]:
+            raise InputError(f"{name}: expected points that are real numbers, found {unfit[0]}")
         if not all(np.isfinite(array).all() for array in self.arrays):
             raise InputError(f"{name}: points are NaN or infinite")
         self.data = np.hstack([a.reshape(len(a), -1).astype(float) for a in self.arrays])

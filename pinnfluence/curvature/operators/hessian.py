@@ -89,7 +89,7 @@ def graph_bytes(collocation: Collocation) -> int:
     """Rough size of the graph of the gradient at all points of a collocation."""
     pinn = collocation.pinn
     width = sum(p.shape[0] for p in pinn.network.parameters() if p.ndim == 2)
-    n_streams = len(pinn.derivatives(collocation.equations))
+    n_streams = max(1, len(pinn.derivatives(collocation.equations)))
     return GRAPH_TENSORS * len(collocation) * width * n_streams * pinn.like.element_size()
 
 
