@@ -148,7 +148,11 @@ def detached(network: Any, x: Tensor) -> Tensor:
         (plain(), (X, detached), "the residuals detach something"),
         (plain(), (X, lambda n, x: torch.complex(n(x), n(x))), "residual is of torch.complex128"),
         (plain(), (X, lambda n, x: n(x).float()), "residual is of torch.float32"),
-        (plain(), (X, heat, torch.rand(15)), r"one number as its weight, found the shape \(15,\)"),
+        (
+            plain(),
+            (X, heat, torch.rand(15)),
+            r"one number as its weight, found float32 of shape \\(15,\)",
+        ),
     ],
     ids=["instance norm", "complex", "detach", "complex residual", "cast", "weights of points"],
 )
@@ -199,6 +203,10 @@ def test_a_network_is_called_by_the_users_functions_alone() -> None:
     gradients = np.stack([flat(value, theta) for value in output(network, X[:3])[:, 0]])
     expected = gradients @ np.linalg.solve(G, (w * r * J).T)
     np.testing.assert_allclose(influence.scores(X[:3], "u").values, expected, rtol=1e-8)
+    fresh = pinnfluence.torch_model(network, {"pde": (torch.rand_like(X), pde)})
+    assert list(pinnfluence.diagnose(model, fresh_x=fresh).errors) == ["u"]
+    with pytest.raises(InputError, match="a model that names none"):
+        pinnfluence.diagnose(fresh, fresh_x=model)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ Quantities = Mapping[str, FieldFunction]
 def quantities_of(
     pinn: Pinn, wanted: Sequence[str] | Mapping[str, Quantity] | None, x: np.ndarray
 ) -> dict[str, FieldFunction]:
-    """The outputs; or what is asked for: outputs, derived quantities, derivatives, functions.
+    """What is asked for: outputs, derived quantities, derivatives, functions; by default outputs.
+
+    Of a model that has no outputs of its own, by default its quantities.
 
     Args:
         wanted: names, for example ``("u", "speed", "u_x")``, or functions by name.
@@ -37,7 +39,12 @@ def quantities_of(
         InputError: no such quantity, or see ``check_pointwise``.
     """
     if wanted is None:
-        wanted = pinn.outputs
+        wanted = pinn.outputs or tuple(pinn.quantities)
+    if not wanted:
+        raise InputError(
+            "expected quantities whose errors are asked for, found a model that names none: give "
+            "quantities= of functions by name"
+        )
     given = wanted if isinstance(wanted, Mapping) else {name: name for name in wanted}
     found: dict[str, FieldFunction] = {}
     for name, quantity in given.items():
@@ -48,8 +55,8 @@ def quantities_of(
         except AttributeError:
             known = ", ".join([*pinn.outputs, *pinn.quantities])
             raise InputError(
-                f"no quantity {name!r}, expected one of {known}, a derivative such as "
-                f"{pinn.outputs[0]}_{pinn.inputs[0]}, or a function of a field"
+                f"no quantity {name!r}, expected one of {known}, a derivative of an output such as "
+                f"u_{pinn.inputs[0]}, or a function of a field"
             ) from None
         found[name] = function
     return found

@@ -35,7 +35,7 @@ LETTERS = "xyzt" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp
 def torch_model(
     network: nn.Module | Sequence[nn.Module],
     terms: Mapping[str, tuple[Any, ...]],
-    parameters: Sequence[Tensor] = (),
+    parameters: Sequence[Tensor] | Tensor = (),
     dtype: torch.dtype = torch.float64,
     inputs: Sequence[str] | None = None,
     quantities: Mapping[str, Residual] | None = None,
@@ -90,7 +90,7 @@ def torch_model(
 def pinn_of(
     network: nn.Module | Sequence[nn.Module],
     parts: Sequence[Term],
-    parameters: Sequence[Tensor],
+    parameters: Sequence[Tensor] | Tensor,
     dtype: torch.dtype,
     inputs: Sequence[str] | None,
     quantities: Mapping[str, Residual] | None,
@@ -141,9 +141,8 @@ def pinn_of(
 
 def _modules_of(network: Any) -> nn.ModuleList:
     modules = [network] if isinstance(network, nn.Module) else network
-    if not isinstance(modules, (list, tuple)) or not all(
-        isinstance(module, nn.Module) for module in modules
-    ):
+    is_list = isinstance(modules, (list, tuple))
+    if not (is_list and all(isinstance(module, nn.Module) for module in modules)):
         raise InputError(
             f"expected a network that is a torch.nn.Module, or a list of some, found "
             f"{type(network).__name__}; give the module whose parameters were trained"
