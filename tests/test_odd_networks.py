@@ -151,7 +151,7 @@ def detached(network: Any, x: Tensor) -> Tensor:
         (
             plain(),
             (X, heat, torch.rand(15)),
-            r"one number as its weight, found float32 of shape \\(15,\)",
+            "one number as its weight, found float32 of shape",
         ),
     ],
     ids=["instance norm", "complex", "detach", "complex residual", "cast", "weights of points"],
