@@ -205,11 +205,11 @@ def evaluate(
     be differentiated by further ones alone.
     For the ``tape`` see ``MLP.taylor``; other modules have none.
     """
-    wanted, streams = list(wanted), {}
-    if not wanted:  # functions that call the network themselves, with arguments of their own
-        pass
-    elif isinstance(network, MLP):
+    wanted = list(wanted)
+    if isinstance(network, MLP):
         streams = network.taylor(params, x, wanted, tape)
+    elif not wanted:  # functions that call the network themselves, with arguments of their own
+        streams = {}
     elif getattr(network, "by_autograd", False):
         streams = nested_backward(network, params, x, wanted)
     else:

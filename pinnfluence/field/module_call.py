@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._pytree import tree_leaves
 
 
@@ -40,11 +41,14 @@ def _not_compiled() -> AbstractContextManager[Any]:
 
 
 def copied(module: nn.Module) -> Any:
-    """A copy of a module; tensors that it keeps of an earlier call are without their graph."""
-    kept = {
-        id(value): value.detach().clone()
-        for layer in module.modules()
-        for value in tree_leaves(vars(layer))
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
+    """A copy of a module; tensors that it keeps of an earlier call are without their graph.
+
+    Those that only had a meaning inside of ``torch.func`` become None.
+    """
+    kept: dict[int, Tensor | None] = {}
+    for value in (v for layer in module.modules() for v in tree_leaves(vars(layer))):
+        if isinstance(value, Tensor) and is_functorch_wrapped_tensor(value):
+            kept[id(value)] = None
+        elif isinstance(value, Tensor) and not value.is_leaf:
+            kept[id(value)] = value.detach().clone()
     return copy.deepcopy(module, kept)
