@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import pinnfluence
 from pinnfluence import InputError
+from pinnfluence.scores.indicators import readings
 
 X = torch.as_tensor(np.random.default_rng(0).random((15, 2)))
 START = X[:4] * torch.tensor([1.0, 0.0])
@@ -203,6 +204,8 @@ def test_a_network_is_called_by_the_users_functions_alone() -> None:
     gradients = np.stack([flat(value, theta) for value in output(network, X[:3])[:, 0]])
     expected = gradients @ np.linalg.solve(G, (w * r * J).T)
     np.testing.assert_allclose(influence.scores(X[:3], "u").values, expected, rtol=1e-8)
+    named = {reading.quantity for reading in readings(influence.influence(X[:3]))}
+    assert named == {"u"}
     fresh = pinnfluence.torch_model(network, {"pde": (torch.rand_like(X), pde)})
     assert list(pinnfluence.diagnose(model, fresh_x=fresh).errors) == ["u"]
     with pytest.raises(InputError, match="a model that names none"):

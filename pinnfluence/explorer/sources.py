@@ -74,8 +74,8 @@ class Source:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The network's outputs among them; all, where nothing says which."""
-        named = self.scores.metadata.get("outputs", self.fields)
+        """The network's outputs among them; all, where nothing says which, or where it has none."""
+        named = self.scores.metadata.get("outputs") or self.fields
         named = named if self.problem is None else self.problem.outputs
         return tuple(name for name in self.fields if name in named)
 

@@ -50,6 +50,8 @@ def readings(
 ) -> list[Reading]:
     """All indicators of some quantities of a score file; by default of the outputs.
 
+    Of a model without outputs of its own, by default of its derived quantities.
+
     Args:
         scores: see ``load_scores``.
         quantities: keys of the scores.
@@ -64,7 +66,8 @@ def readings(
     >>> readings(pinnfluence.load_scores("model_zoo/good_influences"), ["u"])   # doctest: +SKIP
     """
     found = []
-    for quantity in quantities or scores.metadata["outputs"]:
+    derived = [name for name in scores.test if name not in scores.terms]
+    for quantity in quantities or scores.metadata["outputs"] or derived:
         case = Case.of(scores, quantity, center, sign, scale)
         uniform = case.uniform()
         for name, measure in READINGS.items():
