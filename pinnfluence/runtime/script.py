@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import io
 import os
 import signal
@@ -36,8 +37,26 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=_WithDefaults, **settings)
 
     def error(self, message: str) -> NoReturn:
+        message = self._unknown_flag() or message
         line = " ".join(f"error: {message} (see {self.prog} --help)".split())
         self.exit(EXIT_BAD_INPUT, f"{line}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse; keeps the words for ``error``."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _unknown_flag(self) -> str:
+        """Names a misspelt flag; argparse may complain first that the right one is missing."""
+        known = self._option_string_actions
+        for word in self._words:
+            flag = word.split("=")[0]
+            if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+                near = difflib.get_close_matches(flag, known, 1)
+                return f"unrecognized arguments: {flag}" + (
+                    f", expected {near[0]}?" if near else ""
+                )
+        return ""
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
