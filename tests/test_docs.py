@@ -126,6 +126,19 @@ def test_every_page_is_in_the_navigation() -> None:
     assert len(set(listed)) == len(listed)
 
 
+def test_modules_that_are_run_do_something() -> None:
+    """``python -m`` of a module without a main program ends at once, and without an error."""
+    texts = [*PAGES, *(ROOT / "pinnfluence").rglob("*.py"), ROOT / "Makefile"]
+    named = {
+        m for path in texts for m in re.findall(r"-m (pinnfluence(?:\.\w+)*)", path.read_text())
+    }
+    assert len(named) >= 3
+    for name in named:
+        path = ROOT.joinpath(*name.split("."))
+        source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert '__name__ == "__main__"' in source.read_text(), name
+
+
 def test_pages_that_messages_name_exist() -> None:
     for source in (ROOT / "pinnfluence").rglob("*.py"):
         for page in re.findall(r"docs/\w+\.md", source.read_text()):

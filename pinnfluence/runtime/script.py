@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -66,6 +67,7 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     it is closed or its disk is full, changes no exit code but 0, which becomes 2.
     """
     _open_streams()
+    warnings.formatwarning = _in_words
     for number in listened():
         signal.signal(number, _interrupt)
     code = 0
@@ -89,6 +91,18 @@ def run_script(main: Callable[[], None]) -> NoReturn:
         code = _report(str(stop) or "interrupted; nothing half-written remains", EXIT_INTERRUPTED)
     _drop_unwritable_output()
     sys.exit(code)
+
+
+def _in_words(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None
+) -> str:
+    """A warning for users without the line of code that gave it, which says nothing to them."""
+    if category is UserWarning:
+        return f"warning: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
+_format_warning = warnings.formatwarning
 
 
 def _interrupt(*_: object) -> NoReturn:
