@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_weights_of_zeros(model: Path) -> None:
         (("--threads", 0), ("--threads must be from 1 to", "found 0")),
         (("--threads", -1), ("--threads must be from 1 to", "found -1")),
         (("--unknown",), ("unrecognized arguments: --unknown",)),
+        (("--chekpoint", "x"), ("unrecognized arguments: --chekpoint, expected --checkpoint?",)),
         (("--train_x_path", "/none.npy"), ("no training points at /none.npy",)),
         (("--test_points", 0), ("expected --test_points of at least 1, found 0",)),
         (("--test_x_path", "/none.npy"), ("no test points at /none.npy",)),
@@ -486,3 +488,11 @@ def test_a_path_that_is_not_utf8_is_printed(model: Path) -> None:
     model.rename(folder)
     flags = ("--checkpoint", folder, "--test_x_path", folder / "train_x.npy", "--dry-run")
     assert run(CALC, *flags).code == 0
+
+
+def test_warnings_come_without_the_line_of_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    with pytest.raises(SystemExit):
+        run_script(lambda: None)
+    assert warnings.formatwarning("look here", UserWarning, "a.py", 1) == "warning: look here\n"
+    assert "a.py:1" in warnings.formatwarning("look here", DeprecationWarning, "a.py", 1)

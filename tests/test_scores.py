@@ -354,6 +354,12 @@ def test_missing_file(tmp_path, name):
         load_scores(tmp_path / name)
 
 
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "notes.pt").write_text("no scores")
+    with pytest.raises(ValueError, match=r"expected a score file .* found .*notes\.pt$"):
+        load_scores(tmp_path / "notes.pt")
+
+
 # ---- the dense file
 
 

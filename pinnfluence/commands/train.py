@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pinnfluence.samplers.sampler import Sampler
     from pinnfluence.training.objective import TrainingLoss
 
+TITLES = {"adam": "Adam", "lbfgs": "L-BFGS", "lm": "Levenberg-Marquardt"}
+"""For the help; the phases themselves would have to be imported, with PyTorch."""
+
 
 def make_parser() -> Parser:
     paper = Schedule()
@@ -43,7 +46,11 @@ def make_parser() -> Parser:
     add("--conditions", help="set of boundary conditions (default: the problem's first)")
     add("--layers", type=int, nargs="+", help="widths of all layers, for example 2 64 64 64 64 3")
     for name in optimizers.names():
-        add(f"--{optimizers.flag(name)}", type=int, help=f"iterations of {name}, at most")
+        add(
+            f"--{optimizers.flag(name)}",
+            type=int,
+            help=f"iterations of {TITLES.get(name, name)}, at most",
+        )
     add("--start_from", type=Path, help="checkpoint with the initial weights (default: random)")
     add("--lr", type=float, help="learning rate of Adam")
     add("--dtype", choices=("float32", "float64"), help="precision of parameters and points")
@@ -56,6 +63,10 @@ def make_parser() -> Parser:
     add("--sampler_points", type=int, help="points added (10), or kept by replacing (all)")
     add("--sampler_mode", choices=MODES, help="new points join or replace (default: by sampler)")
     add("--sampler_candidates", type=int, help="candidates each time (default: by sampler)")
+    add(
+        "--sampler_quantity",
+        help="with influence: the output or integral, such as drag, whose error shall fall",
+    )
     add("--save_path", type=Path, help="folder of the run (default: runs/[<problem>_]<variant>)")
     add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
     add("--seed", type=int, default=42, help="random seed of weights and points")

@@ -182,7 +182,7 @@ def sampler_of(model: Any, inside: bool = False) -> Draw:
     else:
         raise InputError(
             "expected a model whose points can be drawn anew, found one without a domain: give "
-            "fresh points of your own"
+            "your own fresh points, --fresh_model or --fresh_x_path (in Python fresh_x)"
         )
     return drawing(domain, INSIDE, "Hammersley") if inside else drawing(domain, numbers, "pseudo")
 
@@ -242,7 +242,11 @@ def _given(
     places = np.concatenate([np.zeros(0, int), *(rows[k] for k in own)])
     rest = np.setdiff1d(np.arange(len(seen)), places)
     if len(rest) == 0 or seen[rest].any():
-        raise InputError("expected fresh points, found some that were trained on: leave them out")
+        terms = [name for name, here in found.term_rows().items() if seen[here].any()]
+        raise InputError(
+            f"expected fresh points, found {int(seen.sum())} that were trained on, of loss terms "
+            f"{', '.join(terms)}: draw others in their place"
+        )
     if own:
         warn_once(
             pinn.network,
