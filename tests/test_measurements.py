@@ -16,6 +16,8 @@ from torch import Tensor
 
 import pinnfluence
 from pinnfluence import InputError
+from pinnfluence.diagnosis.fresh import draw
+from pinnfluence.loss.loss import Loss
 
 MEASURED = np.linspace(0.1, 0.9, 7)[:, None]
 ENDS = dde.icbc.DirichletBC(UNIT, zero, boundary)
@@ -87,6 +89,27 @@ def test_the_error_of_an_inverse_problem_is_that_of_its_solution() -> None:
     assert report.estimate.best.step[-1] == pytest.approx(wrong, rel=0.05)
     assert report.candidates.shape[1] == 1
     assert not np.isin(report.candidates, model.data.train_x.astype(np.float32)).any()
+
+
+def test_measurements_that_a_sampler_hits_by_chance_are_kept_whole() -> None:
+    pde = lambda x, y: hessian(y, x) + y  # noqa: E731
+    values = dde.icbc.PointSetBC(MEASURED, MEASURED)
+    pinn = pinnfluence.from_deepxde(
+        trained(dde.data.PDE(UNIT, pde, [ENDS, values], 8, 2), fnn(1, 5, 1))
+    )
+    training = pinn.at(pinn.training_points)
+    pool = np.concatenate([np.linspace(0, 1, 200)[:, None], MEASURED[:1]]).astype(np.float32)
+    pool = np.concatenate([pool, np.tile(pool[:1], (20, 1))])
+    drawn = draw(pinn, lambda n, seed: pool, 100, 0)
+    assert drawn.n_pool["pointset"] == 1
+    assert drawn.undrawn(training) == [2]
+    kept = drawn.with_trained(training, [2])
+    at = kept.collocation.points
+    np.testing.assert_allclose(at.x[at.rows[2]], MEASURED, atol=1e-7)
+    assert kept.n_pool["pointset"] == len(MEASURED)
+    assert kept.loss.term_losses()["pointset"] == pytest.approx(
+        Loss.of_training(training).term_sums(99)["pointset"]
+    )
 
 
 def test_fresh_points_of_ones_own_keep_those_of_measurements() -> None:

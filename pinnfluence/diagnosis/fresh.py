@@ -26,6 +26,9 @@ UNIFORM = 0.5
 POWER = 0.25
 """The other part is drawn in proportion to this power of the loss of a point."""
 
+RARE = 0.1
+"""See ``FreshPoints.undrawn``."""
+
 N_PLACES = 4000
 """Points at which errors are looked at."""
 
@@ -62,19 +65,22 @@ class FreshPoints:
             self.collocation.subset(chosen), self.counts[chosen] * factor, self.n_pool
         )
 
-    @property
-    def empty(self) -> list[int]:
-        """Numbers of the conditions that act on no point of the pool: nothing draws theirs."""
+    def undrawn(self, training: Collocation) -> list[int]:
+        """Numbers of the conditions whose points the sampler hits by chance alone, if at all.
+
+        That is, of which the pool has less than ``RARE`` of the part that the training has.
+        """
+        names, points = self.collocation.names, training.points
+        n_pool = max(1, *self.n_pool.values())
         return [
-            number
-            for number, (equation, names) in enumerate(
-                zip(self.collocation.equations, self.collocation.names, strict=True)
-            )
-            if equation.group != "pde" and not self.n_pool[names[0]]
+            k
+            for k, equation in enumerate(self.collocation.equations)
+            if equation.group != "pde"
+            and self.n_pool[names[k][0]] / n_pool < RARE * len(points.rows[k]) / len(points)
         ]
 
     def with_trained(self, training: Collocation, numbers: Sequence[int]) -> FreshPoints:
-        """These points, and of some conditions without any the points of the training.
+        """These points, and of some conditions those of the training in the place of theirs.
 
         Measurements, or a value at one place, are all that is known there: the solution keeps them.
         """
@@ -212,7 +218,7 @@ def fresh_sets(
         n = n or _n_fresh(pinn, train_x)
         sampler = sampler_of(model)
         drawn = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
-        sets = [points.with_trained(training, points.empty) for points in drawn]
+        sets = [points.with_trained(training, points.undrawn(training)) for points in drawn]
     for points in sets:
         if missing := [k for k, v in points.loss.slices.items() if v.stop == v.start]:
             raise InputError(

@@ -104,8 +104,9 @@ class ByInfluence:
         seeds = np.random.default_rng(seed).integers(2**32, size=2).tolist()
         sizes = (N_FRESH, N_FRESH // 2)
         drawn = [draw(pinn, self.fresh, size, s) for size, s in zip(sizes, seeds, strict=True)]
-        if (training := pinn.training) is not None:
-            drawn = [d.with_trained(pinn.at(training.x), d.empty) for d in drawn]
+        if pinn.training is not None:
+            training = pinn.at(pinn.training.x)
+            drawn = [d.with_trained(training, d.undrawn(training)) for d in drawn]
         fit, check = (points.loss for points in drawn)
         if missing := [k for k, rows in fit.slices.items() if rows.stop == rows.start]:
             raise InputError(
