@@ -20,7 +20,7 @@ from pinnfluence.field.network import MLP
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.problem.equation import Equation
-from pinnfluence.runtime import parallel
+from pinnfluence.runtime import executor
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
 
@@ -186,7 +186,7 @@ def test_a_matrix_by_some_of_the_parameters(collocation, name, kind):
 )
 def test_threads_change_nothing(flow_pinn, flow_points, name, monkeypatch):
     """Also of a network whose derivatives are in forward mode, which allows one thread."""
-    monkeypatch.setattr(parallel, "ENTRIES_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(executor, "ENTRIES_WORTH_A_THREAD", 0)
     x, before = flow_points(0), torch.get_num_threads()
     for pinn in (flow_pinn(LAYERS), wrapped(flow_pinn(LAYERS))):
         matrix = OPERATORS[name](Loss(pinn.at(x), WEIGHTS), Executor(13))

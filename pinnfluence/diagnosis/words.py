@@ -240,8 +240,8 @@ def _worst(report: Findings) -> tuple[str, int]:
     return name, list(report.errors).index(name)
 
 
-def _places(x: np.ndarray, values: np.ndarray, n: int = 3) -> str:
-    found = ["(" + ", ".join(f"{c:.3g}" for c in x[i]) + ")" for i in largest_apart(x, values, n)]
+def _places(x: np.ndarray, values: np.ndarray) -> str:
+    found = ["(" + ", ".join(f"{c:.3g}" for c in x[i]) + ")" for i in largest_apart(x, values, 3)]
     return "; ".join(found)
 
 

@@ -177,11 +177,14 @@ class ByAutograd(Wrapped):
         self._own = own
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs ``[n, n_outputs]`` at the points ``x`` of shape ``[n, n_inputs]``."""
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
             params = dict(self.named_parameters())
-            outputs: Tensor = self._own(params, lambda net: net(x))
+            outputs: Tensor = self._own(params, lambda net: self._outputs(net, x))
+        return outputs
+
+    def _outputs(self, net: Any, x: Tensor) -> Tensor:
+        outputs: Tensor = net(x)
         return outputs
 
 

@@ -42,7 +42,6 @@ class ScriptModel(Model):
 
     @property
     def title(self) -> str:
-        """The script and the function."""
         return f"{self.path}:{self.function}"
 
     def settings(self) -> str:
@@ -55,7 +54,6 @@ class ScriptModel(Model):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What a score file says about where it came from."""
         script = {"name": self.path.name, "function": self.function, "sha256": self.sha256}
         script["identity"] = self.identity
         return {"script": script, "versions": versions()}

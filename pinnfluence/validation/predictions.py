@@ -21,12 +21,11 @@ from pinnfluence.loss.differentiators import jacobian, loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import float64_array
-from pinnfluence.runtime.executor import Executor
+from pinnfluence.runtime.executor import BATCH_SIZE, Executor
 from pinnfluence.runtime.progress import Stages
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
 from pinnfluence.validation.results import SPECTRUM
 
-BATCH_SIZE = 500
 MOST_PARAMETERS = 4000
 """Up to so many parameters whole spectra are computed, for all ranks and dampings."""
 
@@ -148,7 +147,7 @@ class Predictions:
         for weighting in ("training", "uniform"):
             loss = self._loss(weighting)
             for curvature, operator in OPERATORS.items():
-                matrix = operator(loss, Executor(BATCH_SIZE)).dense()
+                matrix = operator(loss, Executor()).dense()
                 values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
                 values, vectors = values[::-1], vectors[:, ::-1]
                 tested = np.stack([rows @ vectors for rows in self.test_gradients])
@@ -203,7 +202,7 @@ class Predictions:
 
     def _rows(self, group: np.ndarray, loss: Loss) -> np.ndarray:
         """Rows U ``[m, n_params]`` of a group's residuals: its part of G is ``U^T U``."""
-        return GaussNewton(loss.subset(np.sort(group)), Executor(BATCH_SIZE)).rows()
+        return GaussNewton(loss.subset(np.sort(group)), Executor()).rows()
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:
         """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""

@@ -88,7 +88,6 @@ class RandomisedInverse(Inverse):
         return np.concatenate([(T.T @ root).astype(np.float32) for _, T in in_float64(self._T.T)])
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Product with the columns of ``[n_params, k]``."""
         filters = 1 / (self._values + self.damping) - 1 / self.damping
         coefficients = self._filtered(filters, product(self._Q, vectors))
         return vectors / self.damping + self._outward(coefficients)
@@ -152,12 +151,10 @@ class Randomised(InverseMethod):
             self._facts = {"error": error, "n_probes": len(self._probes), "limit": ERROR}
 
     def at(self, damping: float) -> RandomisedInverse:
-        """The damped inverse."""
         has_rows = self.curvature.has_loss_rows
         return RandomisedInverse(self._Q, self._T, self._pairs, damping, has_rows)
 
     def metadata(self) -> dict[str, Any]:
-        """What a score file says about the work."""
         facts = {"rank": len(self._Q), **self._facts}
         return {"n_products": self.curvature.n_products, "randomised": facts}
 

@@ -21,6 +21,7 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.network import own_parameters
 from pinnfluence.models.deepxde.own_loss import own_model
+from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.runtime.warn_once import warn_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -36,8 +37,6 @@ its points has nothing else left."""
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Steps of difference quotients, relative to the parameters."""
-
-BATCH_SIZE = 500
 
 
 class MismatchError(InputError):
@@ -206,8 +205,7 @@ def _compare_gradients(
         net,
         f"PyTorch's own gradient of loss term {name} is {difference / size:.1e} off the difference "
         "quotient of the loss, so the training followed a wrong gradient and its end is no "
-        "minimum; "
-        "scores take the right gradient",
+        "minimum; scores take the right gradient",
     )
 
 
