@@ -11,7 +11,7 @@ from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.executor import BATCH_SIZE, Executor
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 if TYPE_CHECKING:
     from pinnfluence.diagnosis.findings import Findings

@@ -22,7 +22,7 @@ from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.quantity import Quantity
-from pinnfluence.influence.reading import read
+from pinnfluence.influence.reading import network_and_points
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import Stages
@@ -188,7 +188,7 @@ def _report(model: Any, train_x: np.ndarray, fresh_x: np.ndarray, long: LongStag
 def _read(model: Any) -> tuple[Pinn, np.ndarray]:
     if hasattr(model, "pinn") and hasattr(model, "train_x"):
         return model.pinn, model.train_x
-    return read(model, None)
+    return network_and_points(model, None)
 
 
 def _errors(

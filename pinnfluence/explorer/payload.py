@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pinnfluence.explorer.covering_points import covering_points
 from pinnfluence.explorer.packing import (
     Side,
     at_points,
@@ -22,7 +23,6 @@ from pinnfluence.explorer.packing import (
     reduced,
     typical,
 )
-from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.size import Size, affordable
 from pinnfluence.explorer.sources import Source, by_problem
 from pinnfluence.problem.labels import LOSSES, distinct, plain_unit

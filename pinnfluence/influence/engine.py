@@ -30,7 +30,7 @@ from pinnfluence.influence.quantity import (
     exact_scores_of,
     self_influence,
 )
-from pinnfluence.influence.reading import read
+from pinnfluence.influence.reading import network_and_points
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
@@ -40,7 +40,7 @@ from pinnfluence.runtime.progress import Stages
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.exact import ExactMatrix
 from pinnfluence.scores.file import Scores
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 from pinnfluence.storage.stage_store import StageStore
 
 
@@ -102,7 +102,7 @@ class Influence(DataInfluence):
         settings: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> None:
-        pinn, self.train_x = read(model, train_x)
+        pinn, self.train_x = network_and_points(model, train_x)
         self.pinn = replace(pinn, network=copy.deepcopy(pinn.network))
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network

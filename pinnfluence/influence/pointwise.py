@@ -64,8 +64,9 @@ def _tensor_of(function: FieldFunction, name: str) -> FieldFunction:
             found = function(f)
         except (RuntimeError, IndexError) as error:  # shapes that do not fit, NumPy's functions
             raise InputError(
-                f"{name} cannot be evaluated: {reason_of(error)}; it is called at some points at a "
-                "time, expected PyTorch functions of the field; factors of points are weights="
+                f"{name} cannot be evaluated: {reason_of(error)}; it is called at some of the "
+                "points at a time, expected PyTorch functions of the field; factors of points are "
+                "weights="
             ) from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             kind = found.dtype if isinstance(found, Tensor) else type(found).__name__

@@ -17,7 +17,7 @@ from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
 from pinnfluence.runtime.devices import as_array
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 

@@ -21,7 +21,7 @@ from pinnfluence.problem.domain import TOLERANCE
 from pinnfluence.problem.problem import Problem
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.config import CONFIG, RunConfig, load_config
-from pinnfluence.storage.points import check_points, repeats_warning
+from pinnfluence.storage.point_checks import check_points, repeats_warning
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 

@@ -159,26 +159,13 @@ class Predictions:
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""
-        loss = self._loss("training")
+        dot_product = partial(self._by, lambda vectors: vectors, self._loss("training"))
         shape = (len(self.groups), len(self.test_x), len(self.quantities))
-        generator = np.random.default_rng(seed)
-        yield Method(
-            "gradient dot product",
-            "none",
-            "training",
-            "full",
-            0.0,
-            lambda: self._by(lambda vectors: vectors, loss),
-        )
-        yield Method(
-            "random scores", "none", "none", 0, 0.0, lambda: generator.standard_normal(shape)
-        )
         other = Predictions(
             randomised(self.pinn, seed), self.train_x, self.test_x, self.groups, self._stages
         )
-        for method in other.recipes():
-            if method.name in RECIPES:
-                yield replace(method, name=f"randomised network, {method.name}")
+        randomised_ones = (method for method in other.recipes() if method.name in RECIPES)
+        return control_methods(dot_product, shape, randomised_ones, seed)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -231,6 +218,20 @@ class Predictions:
             for name, (_, rows) in jacobian(chunk).items():
                 parts[name].append(float64_array(rows))
         return [np.concatenate(parts[name]) for name in self.quantities]
+
+
+def control_methods(
+    dot_product: Callable[[], np.ndarray],
+    shape: tuple[int, ...],
+    randomised_ones: Iterator[Method],
+    seed: int,
+) -> Iterator[Method]:
+    """What must do worse: no curvature, random scores of a shape, methods at random weights."""
+    yield Method("gradient dot product", "none", "training", "full", 0.0, dot_product)
+    random = np.random.default_rng(seed).standard_normal
+    yield Method("random scores", "none", "none", 0, 0.0, lambda: random(shape))
+    for method in randomised_ones:
+        yield replace(method, name=f"randomised network, {method.name}")
 
 
 def randomised(pinn: Pinn, seed: int = 0) -> Pinn:
