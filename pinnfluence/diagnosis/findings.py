@@ -39,7 +39,7 @@ class QuantityError:
 
     @property
     def half_width(self) -> float:
-        """How far the estimate may be off, as a part of it: the largest of the three."""
+        """How far the estimate may be off, relative to it: the largest of the three."""
         return max(self.unexplained, self.by_damping, self.by_points)
 
     @property

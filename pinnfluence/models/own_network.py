@@ -73,8 +73,8 @@ class Unknowns:
 class OwnNetwork:
     """The user's own network and unknowns, evaluated with other values of their parameters.
 
-    A user's functions may hold the network, a parameter of it, or an unknown: whatever they compute
-    with them depends on the values that are given. Copies share them.
+    A user's functions may hold the network, one of its parameters, or an unknown: whatever they
+    compute with them depends on the values that are given. Copies share them.
     """
 
     def __init__(self, net: nn.Module, unknowns: Unknowns) -> None:

@@ -2,8 +2,8 @@
 
 With ``M = A^T A``, a row of A a residual, few directions Q ``[n_params, rank]``, orthonormal, hold
 nearly all of A's rows. They are those of a sketch ``S W A``: each row goes with random signs into a
-few of its ``rank`` sums; W divides it by the root of its norm, so that small rows count, too. With
-``T = A Q``, the inverse by Galerkin's principle is
+few of its ``rank`` sums; W divides it by the root of its norm, so that small rows count as well.
+With ``T = A Q``, the inverse by Galerkin's principle is
 
     (M + damping I)^-1 ~ Q (T^T T + damping I)^-1 Q^T + (I - Q Q^T) / damping:
 

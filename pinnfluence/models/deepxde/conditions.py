@@ -53,7 +53,7 @@ def kind_of(condition: Any) -> str:
 
 
 def term_names(kinds: Sequence[str]) -> list[str]:
-    """Names of conditions: their kind, numbered where there are several of it."""
+    """Names of conditions: their kind, numbered where several are of one kind."""
     counts, seen, names = Counter(kinds), Counter[str](), []
     for kind in kinds:
         seen[kind] += 1
