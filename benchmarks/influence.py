@@ -43,6 +43,7 @@ RUNS = {
     "paper float64": ("--recipe", "paper"),
     "paper float32": ("--recipe", "paper", "--dtype", "float32"),
     "gauss-newton float64": ("--recipe", "gauss-newton"),
+    "gauss-newton float64 dense": ("--recipe", "gauss-newton", "--inverse", "dense"),
 }
 
 
@@ -95,7 +96,7 @@ def trained(sizes: Sizes) -> tuple[Pinn, np.ndarray]:
 
 
 def full(sizes: Sizes, small: bool) -> dict[str, Any]:
-    """Both recipes in processes of their own."""
+    """The recipes in processes of their own."""
     if not small:
         return {name: run_script_once(ROOT / "model_zoo/good", RUNS[name]) for name in RUNS}
     pinn, train_x = untrained(sizes.layers, sizes.n_train)

@@ -3,9 +3,9 @@
 OMP_NUM_THREADS=1 python experiments/resampling.py --problems heat burgers --modes add --seeds 10
 python experiments/resampling_report.py
 
-The conditions hold exactly: the network's output is ``u0(x) + t a(x) z(x, t)`` with the initial
-values u0 and a factor a that is 0 on the boundary; on a circle z is a function of cos x, sin x and
-t, and a is 1. Of each seed all strategies begin with the same network, trained on the same points,
+The conditions hold exactly: the network's output is ``u0(x) + a(x, t) z(x, t)`` with the initial
+values u0 and a factor that is 0 where the values are known; on a circle z is a function of cos x,
+sin x and t. Of each seed all strategies begin with the same network, trained on the same points,
 and choose among the same candidates. A cycle is some iterations of Levenberg-Marquardt on the
 present points; then points are added, or all are placed anew. Errors are relative L2 norms over
 held-out points, which no strategy sees. Each run is written when it is done, as a line of
@@ -49,6 +49,8 @@ N_CANDIDATES, N_TEST = 1000, 4000
 CYCLES, ITERATIONS = 20, 10
 WIDTH = 20
 """Of the two hidden layers."""
+DECAY = 0.1
+"""Time in which a factor leaves the initial values of a circle behind."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,12 @@ def bump(x: np.ndarray) -> Jet:
 
 
 def at_start(x: np.ndarray, t: np.ndarray) -> Jet:
-    """The factor t."""
-    return t, np.zeros_like(t), np.ones_like(t), np.zeros_like(t)
+    """The factor ``1 - exp(-t / DECAY)``: z is the solution less its initial values, soon.
+
+    With the factor t a loss of 5e-9 on 1,000 points went along with an error of 0.9.
+    """
+    rest = np.exp(-t / DECAY)
+    return 1 - rest, np.zeros_like(t), rest / DECAY, np.zeros_like(t)
 
 
 def at_start_and_ends(x: np.ndarray, t: np.ndarray) -> Jet:
@@ -152,9 +158,9 @@ SETUPS = {
     "drift_diffusion": Setup(
         drift_diffusion.PROBLEM,
         drift_diffusion.solution,
-        Equation(DRIFT, wave(1.0, 2.0, math.pi / 4), at_start, periodic=True, time=0.1),
-        200,
-        15,
+        Equation(DRIFT, wave(1.0, 2.0, math.pi / 4), at_start, periodic=True, time=DECAY),
+        300,
+        35,
     ),
 }
 

@@ -24,7 +24,10 @@ from helpers import (
 from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.model import build, geometry
 from pinnfluence.problem.parts import Schedule
+from pinnfluence.problems import cylinder_flow
 from pinnfluence.problems.heat import PROBLEM
+from pinnfluence.samplers.by_influence import ByInfluence
+from pinnfluence.samplers.flags import SETTINGS, sampler_of
 from pinnfluence.samplers.sampler import Sampler
 from pinnfluence.training.objective import TrainingLoss
 from pinnfluence.training.run import Run
@@ -33,6 +36,7 @@ POINTS = ("--num_domain", 20, "--num_boundary", 10, "--num_initial", 10)
 PHASES = ("--n_iterations", 60, "--n_iterations_lbfgs", 45, "--n_iterations_lm", 12)
 FLAGS = ("--problem", "heat", "--layers", 2, 6, 1, "--compile", "off", *POINTS, *PHASES)
 ADDS = ("--sampler", "rard", "--sampler_every", 7, "--sampler_points", 3)
+INFLUENCE = ("--sampler", "influence", *ADDS[2:])
 REPLACES = ("--sampler", "r3", "--sampler_every", 7)
 
 
@@ -91,11 +95,44 @@ def test_config_holds_the_flags_and_other_ones_are_refused(tmp_path: Path) -> No
     assert snapshot(folder) == before
 
 
+def test_the_quantity_is_a_setting_of_the_run(tmp_path: Path) -> None:
+    folder, short = tmp_path / "run", ("--n_iterations", 20, "--n_iterations_lbfgs", 0)
+    flags = (*FLAGS, *short, "--n_iterations_lm", 0, *INFLUENCE, "--save_path", folder)
+    printed = run_well(TRAIN, *flags, "--sampler_quantity", "u").stdout
+    assert "lower the estimated error" in printed
+    assert json.loads((folder / "config.json").read_text())["sampler_quantity"] == "u"
+    assert_refused(run(TRAIN, *flags), "sampler_quantity = u, found None")
+
+
+@pytest.mark.parametrize("name", ["u", "speed", "drag"])
+def test_the_quantity_of_a_flow_is_an_output_a_derived_one_or_an_integral(name: str) -> None:
+    settings = dict.fromkeys((*SETTINGS, "sampler_quantity"))
+    given = {**settings, "sampler": "influence", "sampler_every": 5, "seed": 1}
+    sampler, how = sampler_of({**given, "sampler_quantity": name}, cylinder_flow.PROBLEM)
+    assert sampler is not None
+    chooser = sampler.by_influence
+    assert isinstance(chooser, ByInfluence)
+    assert chooser.at is not None
+    assert how["sampler_quantity"] == name
+    if name == "drag":
+        circle = np.hypot(*(chooser.at - cylinder_flow.CYLINDER.center).T)
+        np.testing.assert_allclose(circle, cylinder_flow.CYLINDER.radius)
+        assert chooser.weights is not None
+    else:
+        assert chooser.quantity == name
+        assert (cylinder_flow.PROBLEM.domain.excess(chooser.at) <= 0).all()
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (("--sampler", "rad"), "--sampler rad needs --sampler_every"),
         (("--sampler_every", 5), "--sampler_every without a sampler: add --sampler"),
+        (
+            (*ADDS, "--sampler_quantity", "u"),
+            "--sampler_quantity with --sampler influence, found rard",
+        ),
+        ((*INFLUENCE, "--sampler_quantity", "lift"), "to be one of u, found lift"),
         ((*ADDS[:2], "--sampler_every", 0), "expected every of a sampler from 1, found 0"),
         ((*REPLACES, "--sampler_mode", "add"), "expected mode replace, found add"),
         ((*ADDS, "--sampler_candidates", 2), "2 candidates for 3 points"),

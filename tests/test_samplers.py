@@ -188,10 +188,11 @@ def random_rows(n: int, rng: np.random.Generator) -> PointRows:
     return PointRows(n, point, np.tile([0, 1], n), scale, r, A)
 
 
-def test_the_largest_residual_that_is_left_by_brute_force() -> None:
+@pytest.mark.parametrize("n_kept", [2, 5], ids=["fewer rows than parameters", "more"])
+def test_the_largest_residual_that_is_left_by_brute_force(n_kept: int) -> None:
     """The kept points stay as they are while those chosen so far are fitted."""
     rng = np.random.default_rng(1)
-    kept, new = (random_rows(n, rng) for n in (2, 12))
+    kept, new = (random_rows(n, rng) for n in (n_kept, 12))
     expected: list[int] = []
     for _ in range(3):
         rows = np.isin(new.point, expected)
@@ -214,10 +215,13 @@ def test_of_two_equal_points_one_is_chosen() -> None:
     assert sorted({1 if i == 0 else i for i in chosen}) == [1, 2, 3]
 
 
-def test_the_greedy_choice_by_brute_force() -> None:
+@pytest.mark.parametrize(
+    ("n_kept", "seed"), [(3, 5), (5, 1)], ids=["fewer rows than parameters", "more"]
+)
+def test_the_greedy_choice_by_brute_force(n_kept: int, seed: int) -> None:
     """Every set of points with one candidate more, by a dense least-squares problem each."""
-    rng = np.random.default_rng(5)
-    kept, new = (random_rows(n, rng) for n in (3, 6))
+    rng = np.random.default_rng(seed)
+    kept, new = (random_rows(n, rng) for n in (n_kept, 6))
     E, t, damping = rng.standard_normal((8, 9)), 5 * rng.standard_normal(8), 0.3
 
     def squares(points: list[int]) -> float:

@@ -126,6 +126,17 @@ def test_curvature_of_the_rest_is_the_recipe_with_leverage(pinn, points):
     assert leverages.max() == pytest.approx(largest, rel=1e-9)
 
 
+def test_predictions_by_the_inverse_of_large_networks(pinn, points, monkeypatch):
+    x = np.random.default_rng(1).random((20, 2))
+    expected = list(Predictions(pinn, points, x, GROUPS).dampings([1e-3], "given"))
+    recipe = replace(predictions_module.GAUSS_NEWTON, inverse="randomised")
+    monkeypatch.setattr(predictions_module, "GAUSS_NEWTON", recipe)
+    found = list(Predictions(pinn, points, x, GROUPS).dampings([1e-3], "given"))
+    for one, other in zip(found, expected, strict=True):
+        known = other.predict()
+        assert abs(one.predict() - known).max() < 1e-4 * abs(known).max()
+
+
 def test_leverages_are_those_of_the_dense_matrix(pinn, points):
     known = Predictions(pinn, points, points[:5], [np.array([20]), np.array([3]), np.array([1, 2])])
     found = known.leverages(1e-3)

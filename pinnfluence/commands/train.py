@@ -56,6 +56,10 @@ def make_parser() -> Parser:
     add("--sampler_points", type=int, help="points added (10), or kept by replacing (all)")
     add("--sampler_mode", choices=MODES, help="new points join or replace (default: by sampler)")
     add("--sampler_candidates", type=int, help="candidates each time (default: by sampler)")
+    add(
+        "--sampler_quantity",
+        help="with influence: the output or integral, such as drag, whose error shall fall",
+    )
     add("--save_path", type=Path, help="folder of the run (default: runs/[<problem>_]<variant>)")
     add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
     add("--seed", type=int, default=42, help="random seed of weights and points")

@@ -29,9 +29,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cholesky, solve_triangular
 
-from pinnfluence.curvature.inverse import Solve
 from pinnfluence.diagnosis.error_estimate import RELIABLE, Trial, estimate_error
 from pinnfluence.diagnosis.fresh import draw
 from pinnfluence.diagnosis.new_points import squared_error
@@ -39,7 +38,7 @@ from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.point_rows import PointRows
 from pinnfluence.influence.quantity import Quantity
-from pinnfluence.influence.selection import Response, residual_left, select
+from pinnfluence.influence.selection import Columns, Response, residual_left, select
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
@@ -132,29 +131,76 @@ def lowering(kept: PointRows, new: PointRows, target: Target, damping: float, n:
     The kept points are trained on along with them.
     """
     assert target.values is not None
-    solve = _solver(kept, damping)
-    own, solved = -solve(kept.A.T @ kept.s), solve(new.A.T)
-    response = Response.of(new, solved, target.gradients)
-    trained = replace(response, s=response.s + new.A @ own)
-    values = target.values + target.gradients @ own
-    return select(trained, values, lambda rows: new.A @ solved[:, rows], n).points
+    inverse = DampedInverse(kept, damping)
+    candidates, numbers = inverse.half(new.A), inverse.half(target.gradients)
+    response = inverse.response(new, candidates, inverse.product(numbers, candidates))
+    trained = replace(response, s=response.s - inverse.trained(candidates))
+    values = target.values - inverse.trained(numbers)
+    return select(trained, values, inverse.columns(candidates), n).points
 
 
 def largest_left(kept: PointRows, new: PointRows, n: int) -> np.ndarray:
     """The greedy choice of n candidates, each the one of the largest residual that is left."""
-    solved = _solver(kept, LEAST * largest_eigenvalue(kept, new, n))(new.A.T)
-    response = Response.of(new, solved, np.zeros((0, len(solved))))
-    return select(
-        response, np.zeros(0), lambda rows: new.A @ solved[:, rows], n, residual_left
-    ).points
+    inverse = DampedInverse(kept, LEAST * largest_eigenvalue(kept, new, n))
+    candidates = inverse.half(new.A)
+    response = inverse.response(new, candidates, np.zeros((0, len(new.A))))
+    return select(response, np.zeros(0), inverse.columns(candidates), n, residual_left).points
 
 
-def _solver(kept: PointRows, damping: float) -> Solve:
-    """Product with ``(A_F^T A_F + damping I)^-1``."""
-    G = kept.A.T @ kept.A
-    G[np.diag_indices_from(G)] += damping
-    factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
-    return lambda vectors: cho_solve(factor, vectors, check_finite=False)
+@dataclass(frozen=True)
+class Half:
+    """Rows U ``[n, n_params]`` and their half product H ``[k, n]`` with a ``DampedInverse``."""
+
+    U: np.ndarray
+    H: np.ndarray
+
+
+class DampedInverse:
+    """Products ``U P V^T`` of rows with ``P = (A^T A + damping I)^-1``, A of the kept points.
+
+    With the Cholesky factor L of ``A^T A + damping I`` they are ``(L^-1 U^T)^T (L^-1 V^T)``. Where
+    there are fewer rows than parameters L is that of ``A A^T + damping I``, and by Woodbury they
+    are ``(U V^T - (L^-1 A U^T)^T (L^-1 A V^T)) / damping``: rounding leaves an error of about
+    1e-16 / ``LEAST`` there, beside 1, the weight of a residual of its own.
+    """
+
+    def __init__(self, kept: PointRows, damping: float) -> None:
+        A = kept.A
+        self._rows, self._damping = (A if len(A) < A.shape[1] else None), damping
+        gram = A.T @ A if self._rows is None else A @ A.T
+        gram[np.diag_indices_from(gram)] += damping
+        self._L = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+        self._pull = self._solve(A.T @ kept.s if self._rows is None else kept.s)
+
+    def half(self, U: np.ndarray) -> Half:
+        """Rows ``[n, n_params]``, prepared for products."""
+        return Half(U, self._solve(U.T if self._rows is None else self._rows @ U.T))
+
+    def product(self, first: Half, second: Half) -> np.ndarray:
+        """``U P V^T``."""
+        inner: np.ndarray = first.H.T @ second.H
+        return inner if self._rows is None else (first.U @ second.U.T - inner) / self._damping
+
+    def trained(self, rows: Half) -> np.ndarray:
+        """``U P A^T s``: what training on the kept points takes from numbers with gradients U."""
+        taken: np.ndarray = rows.H.T @ self._pull
+        return taken
+
+    def columns(self, rows: Half) -> Columns:
+        """Some columns of ``U P U^T``."""
+        return lambda some: self.product(rows, Half(rows.U[some], rows.H[:, some]))
+
+    def response(self, new: PointRows, rows: Half, products: np.ndarray) -> Response:
+        """How candidates answer to each other."""
+        leverages = replace(new, A=rows.H.T).leverages(rows.H)
+        if self._rows is not None:
+            own = new.leverages(new.A.T).matrices
+            leverages = replace(leverages, matrices=(own - leverages.matrices) / self._damping)
+        return Response(new.s, leverages, products)
+
+    def _solve(self, right: np.ndarray) -> np.ndarray:
+        solved: np.ndarray = solve_triangular(self._L, right, lower=True, check_finite=False)
+        return solved
 
 
 def largest_eigenvalue(kept: PointRows, new: PointRows, n: int) -> float:

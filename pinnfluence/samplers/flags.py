@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pinnfluence.errors import InputError
-from pinnfluence.models.deepxde.drawing import INSIDE, drawing
+from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.models.deepxde.model import geometry
 from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.problem.problem import Problem
@@ -15,6 +15,11 @@ from pinnfluence.samplers.sampler import N_ADDED, Sampler
 from pinnfluence.samplers.strategies import strategy_of
 
 SETTINGS = ("sampler_every", "sampler_points", "sampler_mode", "sampler_candidates")
+
+QUANTITY = "sampler_quantity"
+
+N_PLACES = 300
+"""Points at which the error of an output shall fall."""
 
 
 def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | None, dict[str, Any]]:
@@ -28,7 +33,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     """
     name = given["sampler"]
     if name is None:
-        if stray := [f"--{key}" for key in SETTINGS if given[key] is not None]:
+        if stray := [f"--{key}" for key in (*SETTINGS, QUANTITY) if given[key] is not None]:
             raise InputError(f"{', '.join(stray)} without a sampler: add --sampler, see --help")
         return None, {"sampler": None}
     if given["sampler_every"] is None:
@@ -41,16 +46,27 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     candidates = given["sampler_candidates"]
     if candidates is None:
         candidates = max(strategy.n_candidates, 2 * (n or numbers["num_domain"]))
+    inside, quantity = drawing(domain, INSIDE, "pseudo"), given[QUANTITY]
+    if quantity is not None and name != "influence":
+        raise InputError(f"expected --{QUANTITY} with --sampler influence, found {name}")
     fresh = drawing(domain, [numbers[key] for key in reversed(NUMBERS)], "pseudo")
-    sampler = Sampler(
-        name,
-        drawing(domain, INSIDE, "pseudo"),
-        given["sampler_every"],
-        n,
-        mode,
-        given["seed"],
-        candidates,
-        ByInfluence(fresh),
-    )
+    chooser = ByInfluence(fresh, *_number(quantity, problem, inside, given["seed"]))
+    every, seed = given["sampler_every"], given["seed"]
+    sampler = Sampler(name, inside, every, n, mode, seed, candidates, chooser)
     values = (sampler.every, sampler.n, mode, sampler.n_candidates)
-    return sampler, {"sampler": name, **dict(zip(SETTINGS, values, strict=True))}
+    how = dict(zip(SETTINGS, values, strict=True))
+    return sampler, {"sampler": name, **how, QUANTITY: quantity}
+
+
+def _number(name: str | None, problem: Problem, inside: Draw, seed: int) -> tuple[Any, ...]:
+    """A quantity, where it is asked for, and weights: see ``ByInfluence``."""
+    integrals = {} if problem.integrals is None else problem.integrals()
+    if name is None:
+        return ()
+    if name in integrals:
+        found = integrals[name]
+        return found.function, found.x, found.weights
+    if name not in problem.observables:
+        known = ", ".join([*problem.observables, *integrals])
+        raise InputError(f"expected --{QUANTITY} to be one of {known}, found {name}")
+    return name, inside(N_PLACES, seed)

@@ -20,7 +20,7 @@ CONFIG = "config.json"
 ITERATIONS = "n_iterations_"
 """What a phase's number of iterations is called begins like this, but for Adam's."""
 
-NULLABLE = ("start_from", "sampler", "sampler_points")
+NULLABLE = ("start_from", "sampler", "sampler_points", "sampler_quantity")
 """Settings of which null says that there is none."""
 
 
@@ -55,6 +55,7 @@ class RunConfig:
     sampler_points: Count | None = None
     sampler_mode: Name | None = None
     sampler_candidates: Count | None = None
+    sampler_quantity: Name | None = None
     device: Name | None = None
     versions: dict[str, str] | None = None
     iterations: dict[str, Count] = field(default_factory=dict)

@@ -21,6 +21,7 @@ ADDED: dict[str, Any] = {
     "num_initial": 0,
     "start_from": None,
     "sampler": None,
+    "sampler_quantity": None,
     **{flag(name): 0 for name in names()},
 }
 """Settings that the runs of older versions do not state, and what they were."""

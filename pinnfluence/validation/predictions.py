@@ -182,10 +182,10 @@ class Predictions:
     def _by_the_rest(self, solve: Solve, loss: Loss) -> np.ndarray:
         columns = self._columns(loss)
         steps = [
-            without_rows(solve, self._rows(group, loss))(columns[:, number])
+            without_rows(solve, self._rows(group, loss))(columns[:, [number]])
             for number, group in enumerate(self.groups)
         ]
-        return self._changes(np.stack(steps, 1))
+        return self._changes(np.hstack(steps))
 
     def _rows(self, group: np.ndarray, loss: Loss) -> np.ndarray:
         """Rows U ``[m, n_params]`` of a group's residuals: its part of G is ``U^T U``."""

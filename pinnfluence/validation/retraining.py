@@ -172,10 +172,10 @@ class Preconditioner:
         return GaussNewton(replace(loss, collocation=here), Executor())
 
     def __call__(self, vector: Tensor) -> Tensor:
-        return torch.as_tensor(self._inverse.solve(vector.numpy()))
+        return torch.as_tensor(self._inverse.solve(vector.numpy()[:, None])[:, 0])
 
     def without(self, points: np.ndarray) -> Precondition:
         """The same for the objective without some training points, by their indices."""
         rows = self._matrix(self._objective.loss.subset(np.sort(points))).rows()
         solve = without_rows(self._inverse.solve, rows)
-        return lambda vector: torch.as_tensor(solve(vector.numpy()))
+        return lambda vector: torch.as_tensor(solve(vector.numpy()[:, None])[:, 0])
