@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.diagnosis import words
+from pinnfluence.diagnosis import report_text
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate
 from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
@@ -62,13 +62,13 @@ class Report(Findings):
 
     def text(self) -> str:
         """The report in plain words, one screen."""
-        return words.text(self)
+        return report_text.text(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers by name, for JSON; the verdict and the advice as they are printed."""
         estimate = self.estimate
         return {
-            "verdict": words.verdict(self),
+            "verdict": report_text.verdict(self),
             "reliable": self.reliable,
             "errors": {
                 name: vars(error)
@@ -96,7 +96,7 @@ class Report(Findings):
             "interpolated": self.press.interpolated,
             "damping": self.damping,
             "decrease": self.decrease,
-            "advice": words.advice(self),
+            "advice": report_text.advice(self),
             "new_points": named(self),
             "n_fresh": len(self.fresh_x),
             "n_train": len(self.train_x),
