@@ -234,10 +234,7 @@ def test_compile_on_refuses_where_compiling_fails(tmp_path: Path) -> None:
 
 def test_compile_auto_goes_on_where_compiling_fails(tmp_path: Path) -> None:
     flags = (*SMALL, "--compile", "auto", "--n_iterations", 1, "--n_iterations_lbfgs", 0)
-    prelude = (
-        NO_COMPILER
-        + "from pinnfluence.training import loss_step as m\nm.choose.__defaults__ = (0,)"
-    )
+    prelude = NO_COMPILER + "from pinnfluence.training import loss_step as m\nm.WORTHWHILE = 0"
     result = run_well(TRAIN, *flags, "--save_path", tmp_path / "run", prelude=prelude)
     assert "eager steps: compiling failed (no compiler)" in result.stdout
 

@@ -21,8 +21,8 @@ from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
+from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import Quantity
-from pinnfluence.influence.reading import network_and_points
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.progress import Stages

@@ -23,6 +23,7 @@ from pinnfluence.influence.candidates import Candidates, check_recipe, equations
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params
 from pinnfluence.influence.identity import fitting_key, scores_key
+from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import (
     Quantity,
     as_field_function,
@@ -30,7 +31,6 @@ from pinnfluence.influence.quantity import (
     exact_scores_of,
     self_influence,
 )
-from pinnfluence.influence.reading import network_and_points
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
