@@ -23,7 +23,7 @@ from pinnfluence.plots.style import save
 
 OURS = "influence"
 NAMES = ("influence", "rard", "rad", "rar", "random", "static", "published", "r3")
-COLOURS = {name: f"C{number}" for number, name in enumerate(NAMES)}
+COLOURS = {name: f"C{number}" for number, name in enumerate(NAMES)} | {"r3": "black"}
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "resampling.png"
 Rows = Sequence[dict[str, Any]]
 
