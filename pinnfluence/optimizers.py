@@ -92,6 +92,7 @@ class LevenbergMarquardt:
             )
         finally:
             model.opt_name, model.train_step = own
+            vars(model).pop("_test", None)
         return model.losshistory, model.train_state
 
     def _step(self, x: np.ndarray, *_: Any) -> None:
@@ -130,4 +131,5 @@ class LevenbergMarquardt:
         self.ended, model.stop_training = "no step reduces the loss", True
         if model.losshistory.steps[-1] != state.step:
             model._test(verbose=self._verbose)
+        model._test = lambda **_: None  # else it may show and record this step twice
         state.iteration, state.step = state.iteration - 1, state.step - 1

@@ -61,14 +61,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small models under the names that the pages use."""
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "runs").mkdir()
-    for name in ("model_zoo/heat", "model_zoo/heat_bad", "model_zoo/good_influences"):
-        (folder / name).parent.mkdir(exist_ok=True)
-    for name in ("model_zoo/heat", "model_zoo/heat_bad", "runs/heat_bad", "runs/heat_mended"):
+    for name in ("model_zoo/heat_bad", "runs/heat_bad", "runs/heat_mended"):
         shutil.copytree(ROOT / "model_zoo" / "heat_bad", folder / name)
-    model = pinnfluence.load_model(ROOT / "model_zoo" / "best")
-    shutil.copytree(ROOT / "model_zoo" / "best", folder / "model_zoo" / "good")
-    influence = pinnfluence.Influence(model.pinn, model.train_x[::100], rank=3)
-    influence.influence(model.train_x[::10]).save(folder / "model_zoo" / "good_influences")
+    model = pinnfluence.load_model(folder / "runs" / "heat_mended")
+    influence = pinnfluence.Influence(model.pinn, model.train_x, rank=3)
+    test_x = np.random.default_rng(0).random((250, 2))
+    influence.influence(test_x).save(folder / "runs" / "heat_mended_influences")
     return folder
 
 
@@ -128,10 +126,35 @@ def test_every_page_is_in_the_navigation() -> None:
     assert len(set(listed)) == len(listed)
 
 
+def test_modules_that_are_run_do_something() -> None:
+    """``python -m`` of a module without a main program ends at once, and without an error."""
+    texts = [*PAGES, *(ROOT / "pinnfluence").rglob("*.py"), ROOT / "Makefile"]
+    named = {
+        m for path in texts for m in re.findall(r"-m (pinnfluence(?:\.\w+)*)", path.read_text())
+    }
+    assert len(named) >= 3
+    for name in named:
+        path = ROOT.joinpath(*name.split("."))
+        source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert '__name__ == "__main__"' in source.read_text(), name
+
+
 def test_pages_that_messages_name_exist() -> None:
     for source in (ROOT / "pinnfluence").rglob("*.py"):
         for page in re.findall(r"docs/\w+\.md", source.read_text()):
             assert (ROOT / page).is_file(), (source, page)
+
+
+def test_paths_exist() -> None:
+    """Paths into folders of the clone or of the package, except what a command makes."""
+    folders = {path.name for at in (ROOT, ROOT / "pinnfluence") for path in at.iterdir()}
+    made = {"build", "dist", "figures", "runs"}
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        for path in re.findall(r"`([\w.]+(?:/[\w.-]+)+)/?`", page.read_text()):
+            first, name = path.split("/")[0], path.split("/")[-1]
+            if first in folders - made and not name.endswith(("_influences", "_diagnosis")):
+                at = (ROOT / path, ROOT / "pinnfluence" / path)
+                assert any(p.exists() for p in at), (page.name, path)
 
 
 def test_command_tables_have_every_flag() -> None:

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,11 @@ def test_a_path_that_is_not_utf8_is_printed(model: Path) -> None:
     model.rename(folder)
     flags = ("--checkpoint", folder, "--test_x_path", folder / "train_x.npy", "--dry-run")
     assert run(CALC, *flags).code == 0
+
+
+def test_warnings_come_without_the_line_of_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    with pytest.raises(SystemExit):
+        run_script(lambda: None)
+    assert warnings.formatwarning("look here", UserWarning, "a.py", 1) == "warning: look here\n"
+    assert "a.py:1" in warnings.formatwarning("look here", DeprecationWarning, "a.py", 1)

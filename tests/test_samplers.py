@@ -115,7 +115,7 @@ def test_added_points_lie_inside_and_join_the_others(pinn: Pinn) -> None:
     assert len(found.residuals) == 10_000
     np.testing.assert_array_equal(found.chosen, np.sort(found.residuals)[:-8:-1])
     np.testing.assert_allclose(found.chosen, residuals(pinn, found.points))
-    assert str(found).startswith("step 10: 7 points added by rar, 50 kept; |r| mean")
+    assert str(found).startswith("step 10: 7 points added by rar, 50 kept; |r| of candidates: mean")
 
 
 @pytest.mark.parametrize(("n", "expected"), [(None, 30), (12, 12)])

@@ -227,6 +227,12 @@ def test_missing_file(tmp_path, name):
         load_scores(tmp_path / name)
 
 
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "notes.pt").write_text("no scores")
+    with pytest.raises(ValueError, match=r"expected a score file .* found .*notes\.pt$"):
+        load_scores(tmp_path / "notes.pt")
+
+
 def test_the_bytes_of_a_file_are_those_of_safetensors(tmp_path):
     arrays: dict[str, np.ndarray] = {
         "b/x": np.arange(6, dtype=np.float32).reshape(3, 2),

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from pinnfluence.models.deepxde.model import dde
 
@@ -53,6 +54,11 @@ def test_the_page_runs(blocks, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(names["together"], scores.values[:, mask].sum(1))
     assert names["memorised"].shape == (120,)
     assert names["flux"].shape == names["wrong"].shape == (17, 120)
+    weights = [p.clone() for p in names["net"].parameters()]
+    for p in names["net"].parameters():
+        p.data += 1
+    restored = names["make_model"]()
+    assert all(torch.equal(*pair) for pair in zip(weights, restored.net.parameters(), strict=True))
     printed = capsys.readouterr().out
     assert "('residual', 'dirichlet', 'ic')" in printed
     assert "(5, 120)" in printed

@@ -8,7 +8,7 @@ from typing import NoReturn
 from pinnfluence.runtime.script import run_script
 
 COMMANDS = {
-    "train": "Train a physics-informed network by the phases Adam, L-BFGS, ... in turn.",
+    "train": "Train a physics-informed network by one to three optimizers in turn.",
     "scores": "Influence of all training points on all predictions and losses of a network.",
     "indicators": "Where influence comes from: the indicators of a score file as a table.",
     "explore": "One HTML file to look at influence scores, which works offline.",

@@ -30,9 +30,14 @@ def make_parser() -> Parser:
     )
     flags.add_model_flags(parser)
     add = parser.add_argument
-    add("--fresh", type=int, help="number of fresh points (default: twice the training points)")
+    add(
+        "--fresh",
+        type=int,
+        help="number of fresh points (default: twice the training points, at least 1000; fewer for "
+        "a large network)",
+    )
     own = parser.add_mutually_exclusive_group()
-    own.add_argument("--fresh_x_path", type=Path, help="fresh points of your own, .npy")
+    own.add_argument("--fresh_x_path", type=Path, help="your own fresh points, .npy")
     own.add_argument(
         "--fresh_model",
         metavar="SCRIPT.PY:FUNCTION",

@@ -37,8 +37,8 @@ def make_parser() -> Parser:
         default=[],
         help="or functions of your own scripts that return models; THE CODE OF THE SCRIPTS IS RUN",
     )
-    add("--test_points", type=int, help="largest number of test points of a model (default: 4000)")
-    add("--rank", type=int, help="largest number of factors (default: as many as 25 MB hold)")
+    add("--test_points", type=int, help="most test points of a model (default: 4000)")
+    add("--rank", type=int, help="most factors (default: as many as 25 MB hold)")
     return parser
 
 

@@ -77,6 +77,7 @@ def _add_recipe_flags(parser: Parser) -> None:
 
 def describe(model: Model) -> None:
     print(f"{model.title}: {model.settings()}")
+    print("mean squared residuals at the training points:")
     for name, loss in model.mean_losses().items():
         print(f"  {name:12s} {loss:.3e}")
     for warning in model.warnings():

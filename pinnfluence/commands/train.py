@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pinnfluence.samplers.sampler import Sampler
     from pinnfluence.training.objective import TrainingLoss
 
+TITLES = {"adam": "Adam", "lbfgs": "L-BFGS", "lm": "Levenberg-Marquardt"}
+"""For the help; the phases themselves would have to be imported, with PyTorch."""
+
 
 def make_parser() -> Parser:
     paper = Schedule()
@@ -43,7 +46,11 @@ def make_parser() -> Parser:
     add("--conditions", help="set of boundary conditions (default: the problem's first)")
     add("--layers", type=int, nargs="+", help="widths of all layers, for example 2 64 64 64 64 3")
     for name in optimizers.names():
-        add(f"--{optimizers.flag(name)}", type=int, help=f"iterations of {name}, at most")
+        add(
+            f"--{optimizers.flag(name)}",
+            type=int,
+            help=f"iterations of {TITLES.get(name, name)}, at most",
+        )
     add("--start_from", type=Path, help="checkpoint with the initial weights (default: random)")
     add("--lr", type=float, help="learning rate of Adam")
     add("--dtype", choices=("float32", "float64"), help="precision of parameters and points")

@@ -151,7 +151,7 @@ def sampler_of(model: Any, inside: bool = False) -> Draw:
     else:
         raise InputError(
             "expected a model whose points can be drawn anew, found one without a domain: give "
-            "fresh points of your own"
+            "your own fresh points, --fresh_model or --fresh_x_path (in Python fresh_x)"
         )
     return drawing(domain, INSIDE, "Hammersley") if inside else drawing(domain, numbers, "pseudo")
 
@@ -192,8 +192,13 @@ def _given(pinn: Pinn, train_x: np.ndarray, given: np.ndarray | Pinn) -> Colloca
     """The equations at points of the user's own."""
     found = equations_at(pinn, given, "fresh")
     known = set(map(bytes, np.ascontiguousarray(train_x)))
-    if any(bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))):
-        raise InputError("expected fresh points, found some that were trained on: leave them out")
+    old = [bytes(p) in known for p in np.ascontiguousarray(found.x.astype(train_x.dtype))]
+    if any(old):
+        terms = [name for name, rows in found.term_rows().items() if np.any(np.array(old)[rows])]
+        raise InputError(
+            f"expected fresh points, found {sum(old)} that were trained on, of loss terms "
+            f"{', '.join(terms)}: draw others in their place"
+        )
     return found
 
 

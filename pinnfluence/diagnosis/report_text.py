@@ -133,7 +133,7 @@ def fit(report: Findings) -> list[str]:
     ratio = new / own if own > 0 else np.inf
     between = "fits" if ratio < BETWEEN else "does not fit"
     converged = "has not converged" if unfinished(report) else "has converged"
-    end = f"one Gauss-Newton step would lower its loss on them by {percent(report.decrease)}."
+    end = f"one Gauss-Newton step would lower the training loss by {percent(report.decrease)}."
     if own <= NOTHING * new:
         end = "only rounding is left of its loss."
     return [

@@ -87,7 +87,8 @@ def _open(path: Path, name: str, checkpoint: Path | None, model: ScriptModel | N
     if scores.metadata.get("script", {}).get("identity") != model.identity:
         raise InputError(
             f"{model.title} is not the model of the scores in {path}: it was trained again or its "
-            "script was changed; compute them again: pinnfluence scores --model"
+            "script was changed; let the function load weights that were saved once, and compute "
+            "the scores again: pinnfluence scores --model (docs/your_model.md)"
         )
     return Source(name, scores, problem, script=model)
 

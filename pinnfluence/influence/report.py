@@ -75,7 +75,8 @@ def _damping_line(found: Mapping[str, Any]) -> str:
     here = found["at_value"]
     return (
         f"damping {AUTO}: {found['value']:.3g}, at least {found['floor']:.3g} for rounding and "
-        f"negative curvature; open {here['open']:.2f}, neglected {here['neglected']:.2f}"
+        f"negative curvature; left open {here['open']:.2f}, neglected {here['neglected']:.2f} "
+        f"(at most {LIMIT:g} each)"
     )
 
 
@@ -150,7 +151,9 @@ def _no_damping(chosen: Mapping[str, Any]) -> str:
     return (
         "no damping satisfies the rule, so the largest eigenvalue "
         f"{chosen['largest_eigenvalue']:.3g} was taken: these scores are small and predict "
-        "retraining poorly, because the model is far from a minimum"
-        + ("" if is_open else ", or the curvature far from the Hessian")
-        + "; train until the gradient vanishes, or on more points (docs/trust.md)"
+        "retraining poorly, because the network is far from a minimum, or its points do not "
+        "determine it"
+        + ("" if is_open else ", or the curvature is far from the Hessian")
+        + "; train until the gradient vanishes, or on more points: pinnfluence diagnose says "
+        "which (docs/trust.md)"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -36,8 +38,26 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=_WithDefaults, **settings)
 
     def error(self, message: str) -> NoReturn:
+        message = self._unknown_flag() or message
         line = " ".join(f"error: {message} (see {self.prog} --help)".split())
         self.exit(EXIT_BAD_INPUT, f"{line}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse; keeps the words for ``error``."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _unknown_flag(self) -> str:
+        """Names a misspelt flag; argparse may complain first that the right one is missing."""
+        known = self._option_string_actions
+        for word in self._words:
+            flag = word.split("=")[0]
+            if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+                near = difflib.get_close_matches(flag, known, 1)
+                return f"unrecognized arguments: {flag}" + (
+                    f", expected {near[0]}?" if near else ""
+                )
+        return ""
 
 
 def run_script(main: Callable[[], None]) -> NoReturn:
@@ -47,6 +67,7 @@ def run_script(main: Callable[[], None]) -> NoReturn:
     it is closed or its disk is full, changes no exit code but 0, which becomes 2.
     """
     _open_streams()
+    warnings.formatwarning = _in_words
     for number in listened():
         signal.signal(number, _interrupt)
     code = 0
@@ -70,6 +91,18 @@ def run_script(main: Callable[[], None]) -> NoReturn:
         code = _report(str(stop) or "interrupted; nothing half-written remains", EXIT_INTERRUPTED)
     _drop_unwritable_output()
     sys.exit(code)
+
+
+def _in_words(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None
+) -> str:
+    """A warning for users without the line of code that gave it, which says nothing to them."""
+    if category is UserWarning:
+        return f"warning: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
+_format_warning = warnings.formatwarning
 
 
 def _interrupt(*_: object) -> NoReturn:

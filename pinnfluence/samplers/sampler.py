@@ -61,11 +61,11 @@ class Resampling:
         """One line: what was done, and why."""
         done = "added" if self.mode == "add" else "placed anew"
         sizes = (self.residuals.mean(), self.residuals.max(), self.chosen.mean())
-        means = "mean {:.2e}, largest {:.2e} among candidates, mean {:.2e} of the chosen"
+        means = "candidates: mean {:.2e}, largest {:.2e}; chosen: mean {:.2e}"
         why = "" if self.helpful is None else f" ({self.helpful} lower the estimated error)"
         return (
             f"step {self.step}: {self.number} points {done} by {self.strategy}{why}, "
-            f"{self.kept.sum()} kept; |r| {means.format(*sizes)}"
+            f"{self.kept.sum()} kept; |r| of {means.format(*sizes)}"
         )
 
 

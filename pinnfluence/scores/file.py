@@ -237,6 +237,8 @@ def load_scores(
         version.
     """
     path = _score_path(path)
+    if path.parent.is_file():
+        raise ValueError(f"expected a score file .safetensors or its folder, found {path.parent}")
     if not path.is_file():
         raise FileNotFoundError(f"no score file at {path}; make one with pinnfluence scores")
     if path.suffix == ".npz":

@@ -85,7 +85,7 @@ def _is_there(folder: Path) -> bool:
 
 
 def _description(purpose: str) -> str:
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"  # its name may have two words
     return f"process {os.getpid()} on {socket.gethostname()} ({purpose}: {command})\n"
 
 
