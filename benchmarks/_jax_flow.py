@@ -9,31 +9,31 @@ import numpy as np
 from pinnfluence.problems import cylinder_flow as flow
 
 
-def make_step(train_x: np.ndarray, weights: Sequence[np.ndarray]) -> Callable[[], None]:
-    """An Adam step at 1e-3 on the flow's nine loss terms, corrected conditions."""
+def network(theta: list, point: jax.Array) -> jax.Array:
+    a = point / jnp.array([flow.LENGTH, flow.HEIGHT])
+    for n in range(0, len(theta) - 2, 2):
+        a = jax.nn.gelu(theta[n] @ a + theta[n + 1], approximate=False)
+    return theta[-2] @ a + theta[-1]
+
+
+def derivatives(theta: list, point: jax.Array) -> tuple:
+    def along(direction: jax.Array) -> tuple:
+        def first(p: jax.Array) -> jax.Array:
+            return jax.jvp(lambda q: network(theta, q), (p,), (direction,))[1]
+
+        return jax.jvp(first, (point,), (direction,))
+
+    (gx, gxx), (gy, gyy) = map(along, jnp.eye(2))
+    return network(theta, point), gx, gy, gxx, gyy
+
+
+def loss_at(train_x: np.ndarray) -> Callable[[list], jax.Array]:
+    """The flow's nine loss terms, summed, with the corrected conditions."""
     x = jnp.asarray(train_x)
     inflow, outflow, walls = (
         jnp.asarray(np.flatnonzero(on(train_x)))
         for on in (flow.at_inflow, flow.at_outflow, flow.at_walls)
     )
-    scale = jnp.array([flow.LENGTH, flow.HEIGHT])
-    e = jnp.eye(2)
-
-    def network(theta: list, point: jax.Array) -> jax.Array:
-        a = point / scale
-        for n in range(0, len(theta) - 2, 2):
-            a = jax.nn.gelu(theta[n] @ a + theta[n + 1], approximate=False)
-        return theta[-2] @ a + theta[-1]
-
-    def derivatives(theta: list, point: jax.Array) -> tuple:
-        def along(direction: jax.Array) -> tuple:
-            def first(p: jax.Array) -> jax.Array:
-                return jax.jvp(lambda q: network(theta, q), (p,), (direction,))[1]
-
-            return jax.jvp(first, (point,), (direction,))
-
-        (gx, gxx), (gy, gyy) = along(e[0]), along(e[1])
-        return network(theta, point), gx, gy, gxx, gyy
 
     def loss(theta: list) -> jax.Array:
         value, gx, gy, gxx, gyy = jax.vmap(derivatives, (None, 0))(theta, x)
@@ -53,14 +53,25 @@ def make_step(train_x: np.ndarray, weights: Sequence[np.ndarray]) -> Callable[[]
         )
         return sum(jnp.mean(r**2) for r in residuals)
 
+    return loss
+
+
+def adam(theta: list, gradients: list, m: list, s: list, t: jax.Array) -> tuple:
+    """A step at 1e-3, number t."""
+    m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
+    s = [0.999 * a + 0.001 * g * g for a, g in zip(s, gradients, strict=True)]
+    rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    theta = [w - rate * a / (jnp.sqrt(b) + 1e-8) for w, a, b in zip(theta, m, s, strict=True)]
+    return theta, m, s
+
+
+def make_step(train_x: np.ndarray, weights: Sequence[np.ndarray]) -> Callable[[], None]:
+    """An Adam step at 1e-3 on the flow's loss."""
+    gradient = jax.grad(loss_at(train_x))
+
     @jax.jit
     def step(theta: list, m: list, s: list, t: jax.Array) -> tuple:
-        gradients = jax.grad(loss)(theta)
-        m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
-        s = [0.999 * a + 0.001 * g * g for a, g in zip(s, gradients, strict=True)]
-        rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-        theta = [w - rate * a / (jnp.sqrt(b) + 1e-8) for w, a, b in zip(theta, m, s, strict=True)]
-        return theta, m, s
+        return adam(theta, gradient(theta), m, s, t)
 
     theta = [jnp.asarray(w) for w in weights]
     zeros = [jnp.zeros_like(w) for w in theta]

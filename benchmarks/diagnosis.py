@@ -24,7 +24,6 @@ from scipy.stats import spearmanr
 from pinnfluence import TrainedModel, diagnose, load_model
 from pinnfluence.diagnosis import Report, files
 from pinnfluence.diagnosis.fresh import FreshPoints, sampler_of
-from pinnfluence.diagnosis.words import verdict
 from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.storage.files import write_bytes
 
@@ -114,11 +113,11 @@ def figures(name: str, seed: int) -> dict[str, Any]:
     model, began, busy = model_of(name), time.perf_counter(), time.process_time()
     report = diagnose(model, seed=seed)
     seconds, processor = time.perf_counter() - began, time.process_time() - busy
+    print(f"== {name}: {seconds:.0f} s ({processor:.0f} s processor)\n{report.text()}\n")
     found: Mapping[str, Any] = report.to_dict()
     if seed == 0 and name != RIGHT:
         files.save(report, model, ROOT / "model_zoo" / f"{name}_diagnosis", name)
     return {
-        "verdict": verdict(report),
         "errors": error_figures(model, report),
         "press": press_figures(model, report),
         "measures": found["measures"],
@@ -132,7 +131,6 @@ def figures(name: str, seed: int) -> dict[str, Any]:
         "seconds": seconds,
         "processor_seconds": processor,
         "peak_bytes": peak_bytes(),
-        "text": report.text(),
     }
 
 
@@ -147,8 +145,6 @@ def main() -> None:
         rows[name] = row
         ordered = {key: rows[key] for key in MODELS if key in rows}
         write_bytes(RESULTS, (json.dumps(ordered, indent=1, default=float) + "\n").encode())
-        print(f"== {name}: {row['seconds']:.0f} s ({row['processor_seconds']:.0f} s processor)")
-        print(row["verdict"])
         for output, e in row["errors"].items():
             print(
                 f"  {output}: true {e['true']:.4f}, estimated {e['estimated']:.4f} (at least "

@@ -12,8 +12,7 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def input_errors(where: str = "") -> Iterator[None]:
-    """Values that the block refuses are bad input; the message begins with ``where`` they came "
-    "from."""
+    """Values that the block refuses are bad input; the message begins with their origin."""
     try:
         yield
     except (ValueError, OverflowError) as error:

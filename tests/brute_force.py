@@ -5,7 +5,9 @@ Nothing here uses the package, so that the tests compare two independent calcula
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 LENGTH, HEIGHT = 2.2, 0.41
@@ -101,3 +103,19 @@ def gradients(
             )
             rows.setdefault(name, []).append(torch.cat([g.flatten() for g in found]))
     return {name: torch.stack(found) for name, found in rows.items()}
+
+
+def largest_error(found: ArrayLike, expected: ArrayLike) -> float:
+    """Largest difference, relative to the largest entry that is expected."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected)
+    assert found.shape == expected.shape
+    return float(abs(found - expected).max() / abs(expected).max())
+
+
+def close(
+    found: ArrayLike, expected: ArrayLike, limit: float = 2e-6, size: float | None = None
+) -> None:
+    """Equal up to float32, relative to the largest entry, or to a given size."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape
+    assert abs(found - expected).max() <= limit * (abs(expected).max() if size is None else size)

@@ -1,9 +1,11 @@
 """Small models and points of the flow problem that several tests share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one thread a test process, and a process a core
@@ -11,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # one thread a test process, and a process 
 import numpy as np
 import pytest
 import torch
+from helpers import short_run
 from pretended_device import DEVICE, pretended
 
 from pinnfluence import MLP, Pinn
@@ -131,3 +134,10 @@ def flow_points() -> Callable[[int, int], np.ndarray]:
         return points[rng.permutation(len(points))].astype(np.float32)
 
     return make
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The folder of a run of train.py, which a test may change."""
+    shutil.copytree(short_run(), tmp_path / "run")
+    return tmp_path / "run"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import io
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -297,64 +294,3 @@ def model_of(name: str) -> Any:
     """The trained model of a problem; made once."""
     dde.config.set_random_seed(3)
     return MODELS[name]()
-
-
-@dataclass
-class Errors:
-    """DeepXDE's residuals: for each loss ``[n, n_columns]`` with a graph, and their points."""
-
-    losses: list[Tensor]
-    points: list[np.ndarray]
-    theta: list[Tensor]
-
-
-def double(net: nn.Module) -> nn.Module:
-    net = copy.deepcopy(net).double()
-    if isinstance(net, Residual):
-        net.frequency = net.frequency.double()
-    return net
-
-
-def deepxde_errors(model: Any) -> Errors:
-    """The errors of which DeepXDE takes the mean square, in float64."""
-    net, data = double(model.net), model.data
-    x = torch.as_tensor(data.train_x).double().requires_grad_()
-    found = data.losses(None, net(x), lambda zero, error: error, x, model)
-    dde.grad.clear()
-    starts = np.cumsum([0, *data.num_bcs])
-    places = [data.train_x[a:b] for a, b in itertools.pairwise(starts)]
-    places = [p[: len(f)] for p, f in zip(places, found[len(found) - len(places) :], strict=True)]
-    n_pde = len(found) - len(places)
-    return Errors(
-        list(found),
-        [data.train_x_all] * n_pde + places,
-        [*net.parameters(), *model.external_trainable_variables],
-    )
-
-
-def deepxde_losses(model: Any) -> tuple[Tensor, list[Tensor]]:
-    """The loss that DeepXDE minimises, with a graph, and its parameters."""
-    errors = deepxde_errors(model)
-    weights = model.loss_weights or [1.0] * len(errors.losses)
-    terms = [c * loss.square().mean() for c, loss in zip(weights, errors.losses, strict=True)]
-    return torch.stack(terms).sum(), errors.theta
-
-
-def flat_gradient(value: Tensor, theta: list[Tensor]) -> Tensor:
-    """Gradient ``[n_params]`` of a number."""
-    found = torch.autograd.grad(value, theta, retain_graph=True, materialize_grads=True)
-    return torch.cat([g.flatten().double() for g in found])
-
-
-def brute_force(model: Any) -> list[tuple[np.ndarray, Tensor, Tensor]]:
-    """Points, residuals and gradients of every column of every loss."""
-    errors = deepxde_errors(model)
-    return [
-        (
-            points,
-            column.detach(),
-            torch.stack([flat_gradient(error, errors.theta) for error in column]),
-        )
-        for loss, points in zip(errors.losses, errors.points, strict=True)
-        for column in loss.unbind(1)
-    ]

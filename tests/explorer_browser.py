@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorer_files import load, make_model, read_page
+from explorer_files import flow_files, load, read_page
 from scipy.spatial import cKDTree
 
 from pinnfluence.diagnosis.files import CORRECTION
@@ -28,18 +28,15 @@ DIGITS = 5e-2
 def files(tmp_path_factory, flow_points):
     folder = tmp_path_factory.mktemp("explorer")
     points = cylinder_flow.reference().points
-    test_x = points[np.random.default_rng(1).permutation(len(points))[:180]]
-    walls = np.flatnonzero(points[:, 1] == 0)[::9]
-    test_x = np.concatenate([test_x, points[walls]])
-    make_model(folder / "first", cylinder_flow.PROBLEM, flow_points(40, 1), test_x, 1)
-    make_model(folder / "second", cylinder_flow.PROBLEM, flow_points(25, 2), test_x, 2)
+    walls = points[np.flatnonzero(points[:, 1] == 0)[::9]]
+    paths = flow_files(folder, flow_points, 180, walls)
     model = load_model(folder / "first")
     step = np.random.default_rng(0).standard_normal(model.pinn.n_params) * 1e-3
     facts = {"network": model.identity}
     arrays = {"step": step, "candidates": points[::7], "helping": points[::7, 0] / 2.2}
     arrays["leverage"] = np.linspace(0, 1, len(model.train_x))
     tensor_file.write(folder / "first_diagnosis" / CORRECTION, arrays, facts)
-    return [folder / "first_influences", folder / "second_influences"]
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import torch
 from pinnfluence import MLP, Influence, Recipe
 from pinnfluence.models.trained_model import load_model
 from pinnfluence.problem.problem import Problem
+from pinnfluence.problems import cylinder_flow
 from pinnfluence.scores.file import Scores, load_scores
 from pinnfluence.storage.checkpoint import save_checkpoint
 from pinnfluence.storage.config import save_config
@@ -47,6 +48,25 @@ def make_model(
     target = folder.with_name(f"{folder.name}_influences")
     scores.save(target)
     return target
+
+
+def flow_files(
+    folder: Path, flow_points: Any, n_inside: int = 228, walls: np.ndarray | None = None
+) -> list[Path]:
+    """Score files of two networks for the flow, at points of the reference solution.
+
+    By default those are fewer than the points at which errors are measured.
+    """
+    points = cylinder_flow.reference().points
+    inside = points[np.random.default_rng(1).permutation(len(points))[:n_inside]]
+    if walls is None:
+        x, y = points.T
+        walls = np.concatenate([points[at][7:11] for at in (x == 0, x == x.max(), y == 0)])
+    test_x = np.concatenate([inside, walls])
+    return [
+        make_model(folder / name, cylinder_flow.PROBLEM, flow_points(n_train, seed), test_x, seed)
+        for name, n_train, seed in (("first", 40, 1), ("second", 25, 2))
+    ]
 
 
 def load(path: Path) -> Scores:

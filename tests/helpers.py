@@ -267,3 +267,13 @@ def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
     (names, rows), (_, expected) = history_of(folder), history_of(undisturbed)
     assert names[-1] == "seconds"
     np.testing.assert_array_equal(rows[:, :-1], expected[:, :-1])
+
+
+class RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return os.mkdir, (self.path,)

@@ -3,7 +3,6 @@
 import collections
 import pickle
 import random
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import deepxde as dde
 import numpy as np
 import pytest
 import torch
-from helpers import short_run, weights_of
+from helpers import RunsCode, short_run, weights_of
 
 import pinnfluence
 from pinnfluence import MLP, InputError
@@ -42,9 +41,6 @@ def train_points(tmp_path: Path) -> Path:
     path = tmp_path / "points.npy"
     np.save(path, np.load(short_run() / "train_x.npy"))
     return path
-
-
-# ---- which file
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -83,9 +79,6 @@ def test_a_folder_without_checkpoint(tmp_path: Path, names: list[str], message: 
     touch(tmp_path, *names)
     with pytest.raises(InputError, match=message):
         checkpoint.find_checkpoint(tmp_path)
-
-
-# ---- DeepXDE's format
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "L-BFGS"])
@@ -141,9 +134,6 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
         assert torch.equal(weights[name], p)
 
 
-# ---- not DeepXDE's format
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -190,16 +180,6 @@ def test_other_contents_are_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"model_state_dict|expected linears"):
         checkpoint.load_weights(tmp_path / "model.pt", 2, 3)
-
-
-class RunsCode:
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import os
-
-        return os.mkdir, (self.path,)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle 2", "pickle 4"])
@@ -263,67 +243,6 @@ def test_no_damage_gives_anything_but_an_input_error(tmp_path: Path, new_format:
                 for name, weight in checkpoint.load_weights(tmp_path / "good.pt", 2, 3).items():
                     assert torch.equal(found[name], weight), name
     assert refused > 150
-
-
-# ---- points
-
-
-def refuse_points(path: Path, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        checkpoint.load_points(path, 2, "training")
-
-
-def test_points_are_read_as_float32(tmp_path: Path) -> None:
-    points = np.random.default_rng(0).random((4, 2))
-    for dtype in (np.float32, np.float64):
-        np.save(tmp_path / "x.npy", points.astype(dtype))
-        found = checkpoint.load_points(tmp_path / "x.npy", 2, "training")
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, points.astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("points", "message"),
-    [
-        (np.zeros((4, 3)), re.escape("expected training points of shape [n, 2], found (4, 3)")),
-        (np.zeros(4), re.escape("found (4,)")),
-        (np.zeros((4, 2, 1)), re.escape("found (4, 2, 1)")),
-        (np.array(1.0), re.escape("found ()")),
-        (np.zeros((4, 2), int), "expected float32 or float64, found int64"),
-        (np.zeros((4, 2), bool), "found bool"),
-        (np.zeros((4, 2), complex), "found complex128"),
-        (np.zeros((4, 2), "U3"), "found <U3"),
-        (np.zeros((0, 2)), "no training points, expected at least one"),
-        (np.array([[0, 0], [np.nan, 0], [0, np.inf]]), "2 training points are NaN.* row 1"),
-    ],
-)
-def test_unfit_points_are_refused(tmp_path: Path, points: np.ndarray, message: str) -> None:
-    np.save(tmp_path / "x.npy", points)
-    refuse_points(tmp_path / "x.npy", message)
-
-
-def test_points_that_would_run_code_are_refused(tmp_path: Path) -> None:
-    objects = np.empty((1, 2), object)
-    objects[:] = RunsCode(tmp_path / "ran")
-    np.save(tmp_path / "x.npy", objects, allow_pickle=True)
-    refuse_points(tmp_path / "x.npy", "not a readable .npy file of plain numbers")
-    (tmp_path / "x.npy").write_bytes(pickle.dumps(objects))
-    refuse_points(tmp_path / "x.npy", "not a readable .npy file of plain numbers")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_other_files_are_no_points(tmp_path: Path) -> None:
-    refuse_points(tmp_path / "none.npy", "no training points at")
-    refuse_points(tmp_path, "no training points at")
-    np.savez(tmp_path / "x.npz", points=np.zeros((4, 2)))
-    refuse_points(tmp_path / "x.npz", "found an archive")
-    np.save(tmp_path / "x.npy", np.zeros((4, 2)))
-    good = (tmp_path / "x.npy").read_bytes()
-    for length in range(len(good)):
-        (tmp_path / "y.npy").write_bytes(good[:length])
-        refuse_points(tmp_path / "y.npy", "not a readable")
-    (tmp_path / "y.npy").write_bytes(b"PK\\x03\\x04" + good)
-    refuse_points(tmp_path / "y.npy", "not a readable")
 
 
 def test_weights_of_the_helper_are_those_that_are_loaded() -> None:

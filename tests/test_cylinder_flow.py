@@ -42,9 +42,6 @@ def acting(variant: str, conditions: str) -> dict[str, np.ndarray]:
     return {name: np.isin(np.arange(len(x)), found) for name, found in rows.items()}
 
 
-# ---- the points
-
-
 @pytest.mark.parametrize(("variant", "sizes"), [("good", (7500, 2500)), ("bad", (1500, 500))])
 def test_points_are_those_of_plain_deepxde(variant, sizes):
     dde.config.set_random_seed(42)
@@ -107,9 +104,6 @@ def test_deepxde_has_the_same_points_in_its_conditions(conditions):
     names = [name for name in TERMS if name not in ("continuity", "momentum_x", "momentum_y")]
     for name, (start, stop) in zip(names, pairwise(ends), strict=True):
         np.testing.assert_array_equal(built.data.train_x[start:stop], built.train_x[rows[name]])
-
-
-# ---- the residuals
 
 
 class Polynomial(nn.Module):
@@ -217,9 +211,6 @@ def test_kovasznay_flow_solves_navier_stokes(flow_points):
     assert broken["momentum_x"].abs().max() > 1e-3
 
 
-# ---- the speed
-
-
 def field_of(u: Tensor, v: Tensor) -> Field:
     outputs = torch.stack([u, v, u], 1)
     return Field(("x", "y"), ("u", "v", "p"), torch.zeros(len(u), 2), {(): outputs})
@@ -242,9 +233,6 @@ def test_speed_at_rest_has_gradient_zero():
     gradients = torch.autograd.grad(found.sum(), [u, v])
     assert found.tolist() == [0.0, 2.0]
     assert [g.tolist() for g in gradients] == [[0.0, 0.0], [0.0, 1.0]]
-
-
-# ---- what a variant and a set of conditions are
 
 
 def test_variants_list_only_what_differs():

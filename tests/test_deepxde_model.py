@@ -13,7 +13,7 @@ from pinnfluence import Equation, InputError, from_deepxde
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation
 from pinnfluence.models.deepxde import model as deepxde_model
-from pinnfluence.models.deepxde.model import GradField, PinnModel, build, dde, geometry
+from pinnfluence.models.deepxde.model import PinnModel, build, dde, geometry
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problem.parts import Schedule
 from pinnfluence.problem.problem import Problem
@@ -64,50 +64,57 @@ def test_same_losses_and_gradients_as_plain_deepxde(variant, conditions, dtype, 
         assert difference <= 10 * limit * expected_gradients[name].abs().max(), name
 
 
-def test_same_losses_as_a_model_written_without_the_package():
-    """The flow as a user of DeepXDE writes it, with ``OperatorBC`` and ``DirichletBC``."""
+def plain_pde(x, y):
     jacobian, hessian = dde.grad.jacobian, dde.grad.hessian
+    u, v = y[:, 0:1], y[:, 1:2]
+    (u_x, u_y, v_x, v_y, p_x, p_y) = (jacobian(y, x, i=i, j=j) for i in range(3) for j in range(2))
+    laplace_u, laplace_v = (
+        hessian(y, x, component=c, i=0, j=0) + hessian(y, x, component=c, i=1, j=1)
+        for c in range(2)
+    )
+    return [
+        u_x + v_y,
+        u * u_x + v * u_y + p_x / RHO - NU * laplace_u,
+        u * v_x + v * v_y + p_y / RHO - NU * laplace_v,
+    ]
 
-    def pde(x, y):
-        u, v = y[:, 0:1], y[:, 1:2]
-        (u_x, u_y, v_x, v_y, p_x, p_y) = (
-            jacobian(y, x, i=i, j=j) for i in range(3) for j in range(2)
-        )
-        laplace_u, laplace_v = (
-            hessian(y, x, component=c, i=0, j=0) + hessian(y, x, component=c, i=1, j=1)
-            for c in range(2)
-        )
-        return [
-            u_x + v_y,
-            u * u_x + v * u_y + p_x / RHO - NU * laplace_u,
-            u * v_x + v * v_y + p_y / RHO - NU * laplace_v,
-        ]
 
-    def profile(x):
-        return 4 * 0.3 * x[:, 1:2] * (HEIGHT - x[:, 1:2]) / HEIGHT**2
-
-    channel = dde.geometry.Rectangle([0.0, 0.0], [LENGTH, HEIGHT])
-    domain = dde.geometry.CSGDifference(channel, dde.geometry.Disk([0.2, 0.2], 0.05))
+def plain_conditions(domain):
     place = {
         name: lambda x, on, name=name: bool(flow_masks(torch.as_tensor(x[None]))[name][0])
         for name in TERMS
     }
-    conditions = [
-        dde.icbc.DirichletBC(domain, profile, place["inflow_u"], component=0),
-        dde.icbc.DirichletBC(domain, lambda x: 0, place["inflow_v"], component=1),
-        dde.icbc.OperatorBC(
-            domain,
-            lambda x, y, _: NU * jacobian(y, x, i=0, j=0) - y[:, 2:3],
-            place["outflow_u"],
-        ),
-        dde.icbc.OperatorBC(
-            domain, lambda x, y, _: NU * jacobian(y, x, i=1, j=0), place["outflow_v"]
-        ),
-        dde.icbc.DirichletBC(domain, lambda x: 0, place["noslip_u"], component=0),
-        dde.icbc.DirichletBC(domain, lambda x: 0, place["noslip_v"], component=1),
+
+    def dirichlet(name, component, value=lambda x: 0):
+        return dde.icbc.DirichletBC(domain, value, place[name], component=component)
+
+    def profile(x):
+        return 4 * 0.3 * x[:, 1:2] * (HEIGHT - x[:, 1:2]) / HEIGHT**2
+
+    def stress(x, y, _):
+        return NU * dde.grad.jacobian(y, x, i=0, j=0) - y[:, 2:3]
+
+    def shear(x, y, _):
+        return NU * dde.grad.jacobian(y, x, i=1, j=0)
+
+    return [
+        dirichlet("inflow_u", 0, profile),
+        dirichlet("inflow_v", 1),
+        dde.icbc.OperatorBC(domain, stress, place["outflow_u"]),
+        dde.icbc.OperatorBC(domain, shear, place["outflow_v"]),
+        dirichlet("noslip_u", 0),
+        dirichlet("noslip_v", 1),
     ]
+
+
+def test_same_losses_as_a_model_written_without_the_package():
+    """The flow as a user of DeepXDE writes it, with ``OperatorBC`` and ``DirichletBC``."""
+    channel = dde.geometry.Rectangle([0.0, 0.0], [LENGTH, HEIGHT])
+    domain = dde.geometry.CSGDifference(channel, dde.geometry.Disk([0.2, 0.2], 0.05))
     dde.config.set_random_seed(3)
-    data = dde.data.PDE(domain, pde, conditions, num_domain=80, num_boundary=120)
+    data = dde.data.PDE(
+        domain, plain_pde, plain_conditions(domain), num_domain=80, num_boundary=120
+    )
     net = dde.nn.FNN(list(LAYERS), "gelu", "Glorot uniform")
     net.apply_feature_transform(lambda x: x / torch.tensor([LENGTH, HEIGHT]))
     plain = dde.Model(data, net)
@@ -180,9 +187,6 @@ def test_same_seed_same_model():
     assert not torch.equal(*weights)
 
 
-# ---- equations with data and images
-
-
 def waves(f):
     return {"wave": f.u_t - f.u_xx}
 
@@ -226,41 +230,6 @@ def test_the_own_loss_of_equations_with_data_and_images(monkeypatch):
     )
     with pytest.raises(InputError, match="loss term value is"):
         from_deepxde(model)
-
-
-# ---- looking derivatives up
-
-
-def grad_field():
-    net = dde.nn.FNN([2, 5, 3], "tanh", "Glorot uniform")
-    x = torch.rand(6, 2, requires_grad=True)
-    return x, net, GradField(("x", "y"), ("u", "v", "p"), x, {(): net(x)})
-
-
-def test_lookup():
-    x, net, f = grad_field()
-    torch.testing.assert_close(f.y, x[:, 1])
-    torch.testing.assert_close(f.v, net(x)[:, 1])
-    for output, name in enumerate(("u", "v", "p")):
-        (gradient,) = torch.autograd.grad(net(x)[:, output].sum(), x, create_graph=True)
-        for i, letter in enumerate("xy"):
-            torch.testing.assert_close(getattr(f, f"{name}_{letter}"), gradient[:, i])
-            (second,) = torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)
-            for j, other in enumerate("xy"):
-                found = getattr(f, f"{name}_{letter}{other}")
-                torch.testing.assert_close(found, second[:, j], rtol=1e-4, atol=1e-6)
-
-
-def test_lookup_errors():
-    _, _, f = grad_field()
-    with pytest.raises(AttributeError, match="no field 'w'"):
-        f.w  # noqa: B018
-    with pytest.raises(NotImplementedError, match="u_xxx: derivatives above the second"):
-        f.u_xxx  # noqa: B018
-    assert not hasattr(f, "_anything")
-
-
-# ---- geometry, import, bad input
 
 
 def test_geometry():

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deepxde_problems import MODELS, brute_force, model_of
+from deepxde_problems import MODELS, model_of
+from deepxde_reference import brute_force
 from torch import Tensor
 
 from pinnfluence.influence.embeddings import project

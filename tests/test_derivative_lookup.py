@@ -13,7 +13,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.network import closure
 from pinnfluence.models.deepxde.derivative_lookup import call, needs
 from pinnfluence.models.deepxde.grad import answering
-from pinnfluence.models.deepxde.model import dde
+from pinnfluence.models.deepxde.model import GradField, dde
 
 jacobian, hessian = dde.grad.jacobian, dde.grad.hessian
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -186,3 +186,32 @@ def test_the_answer_is_restored_after_an_error():
     with pytest.raises(KeyError), answering(lambda *_: POINTS):
         raise KeyError
     assert dde.grad.gradients_reverse.jacobian is original
+
+
+def grad_field():
+    net = dde.nn.FNN([2, 5, 3], "tanh", "Glorot uniform")
+    x = torch.rand(6, 2, requires_grad=True)
+    return x, net, GradField(("x", "y"), ("u", "v", "p"), x, {(): net(x)})
+
+
+def test_lookup():
+    x, net, f = grad_field()
+    torch.testing.assert_close(f.y, x[:, 1])
+    torch.testing.assert_close(f.v, net(x)[:, 1])
+    for output, name in enumerate(("u", "v", "p")):
+        (gradient,) = torch.autograd.grad(net(x)[:, output].sum(), x, create_graph=True)
+        for i, letter in enumerate("xy"):
+            torch.testing.assert_close(getattr(f, f"{name}_{letter}"), gradient[:, i])
+            (second,) = torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)
+            for j, other in enumerate("xy"):
+                found = getattr(f, f"{name}_{letter}{other}")
+                torch.testing.assert_close(found, second[:, j], rtol=1e-4, atol=1e-6)
+
+
+def test_lookup_errors():
+    _, _, f = grad_field()
+    with pytest.raises(AttributeError, match="no field 'w'"):
+        f.w  # noqa: B018
+    with pytest.raises(NotImplementedError, match="u_xxx: derivatives above the second"):
+        f.u_xxx  # noqa: B018
+    assert not hasattr(f, "_anything")

@@ -12,7 +12,7 @@ from helpers import DIAGNOSE, ROOT, assert_refused, files_below, run, run_well
 
 import pinnfluence
 from pinnfluence.diagnosis import stages
-from pinnfluence.diagnosis.words import verdict
+from pinnfluence.diagnosis.report_text import verdict
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.problems import heat
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pinnfluence
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models import report as model_report
 from pinnfluence.models.deepxde.model import PinnModel, build
-from pinnfluence.problems.heat import DOMAIN, PROBLEM, reference, solution
+from pinnfluence.problems.heat import PROBLEM, reference, solution
 from pinnfluence.reference.grid import on_grid
 from pinnfluence.training.loss_step import loss_step
 from pinnfluence.training.run_folder import ADDED
@@ -47,9 +46,6 @@ def plain_deepxde(num_domain: int, num_boundary: int, num_initial: int) -> Any:
     ends = dde.icbc.DirichletBC(domain, lambda x: 0, lambda x, on_boundary: on_boundary)
     start = dde.icbc.IC(domain, lambda x: np.sin(np.pi * x[:, :1]), lambda x, on: on)
     return dde.data.TimePDE(domain, pde, [ends, start], num_domain, num_boundary, num_initial)
-
-
-# ---- points and terms
 
 
 @pytest.mark.parametrize(("variant", "sizes"), [("good", (1000, 100, 100)), ("bad", (10, 2, 2))])
@@ -86,9 +82,6 @@ def test_losses_are_deepxdes_own() -> None:
     expected = plain.outputs_losses_train(data.train_x, data.train_y, data.train_aux_vars)[1]
     step = loss_step(built.pinn.at(built.train_x), torch.float32, torch.device("cpu"))
     torch.testing.assert_close(step(built.pinn.params)[0], expected.detach(), rtol=1e-4, atol=0)
-
-
-# ---- the equation
 
 
 class Exact(nn.Module):
@@ -142,53 +135,6 @@ def test_grids_integrate_linear_functions_exactly_whatever_their_steps() -> None
     axes = (np.array([0.0, 0.1, 0.5, 2.0]), np.array([-1.0, 0.0, 3.0]))
     grid = on_grid(lambda x: {"u": 1 + 2 * x[:, 0] - x[:, 1]}, axes)
     assert grid.area @ grid.values["u"] == pytest.approx(8 + 2 * 8 - 8, rel=1e-6)
-
-
-# ---- the contract
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_initial": -1}, "num_initial must be from 0 to .*, found -1"),
-        ({"distribution": "grid"}, "unknown distribution 'grid' of points, expected one of unif"),
-        ({"layers": (3, 4, 1), "scale": (1.0,) * 3}, "begin with 2 inputs and end with 1 outputs"),
-        ({"scale": (1.0,)}, "scale needs 2 values"),
-        ({"scale": (1.0, 0.0)}, "scale must be positive lengths"),
-        ({"iterations": {"adam": -3}}, "iterations of adam must not be negative, found -3"),
-        ({"lr": 0.0}, "the learning rate must be positive, found 0"),
-        ({"dtype": "float16"}, "unknown dtype 'float16'"),
-        ({"symbols": {"w": ("$w$", "")}}, "no input, output or quantity: w"),
-        ({"signed": ("w",)}, "no input, output or quantity: w"),
-        ({"epochs": 3}, "a problem has no epochs to change, expected some of activation, "),
-        ({"domain": DOMAIN.space}, "heat has no time, found 100 initial points"),
-    ],
-)
-def test_what_a_problem_cannot_be(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PROBLEM.changed(**change)
-
-
-def test_a_variant_with_an_unknown_field_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="a problem has no sizes to change"):
-        replace(PROBLEM, variants={"good": {}, "bad": {"sizes": 3}})
-
-
-def test_variants_are_named_by_their_points() -> None:
-    names = ("num_domain", "num_boundary", "num_initial")
-    for sizes, expected in (((10, 2, 2), "bad"), ((1000, 100, 100), "good"), ((10, 2, 3), "good")):
-        assert PROBLEM.variant_with("good", dict(zip(names, sizes, strict=True))) == expected
-
-
-def test_labels_take_what_the_problem_does_not_name() -> None:
-    labels = PROBLEM.changed(symbols={}, quantities={"heat flux": lambda f: f.u_x}).labels
-    assert labels.axes == ("x", "t")
-    assert labels.fields == ("u", "heat flux")
-    assert labels.with_unit("u") == "u"
-    assert labels.with_unit("t") == "$t$"
-
-
-# ---- the scripts
 
 
 @functools.cache

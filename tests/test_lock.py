@@ -6,8 +6,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from helpers import (
+    QUICK,
+    SHORT,
+    TRAIN,
+    assert_as_undisturbed,
+    assert_refused,
+    run,
+    short_run,
+    start,
+)
 
 import pinnfluence
 from pinnfluence.errors import InputError
@@ -103,3 +115,61 @@ def test_a_removed_folder_is_not_made_again(tmp_path: Path, instead: str) -> Non
         write_bytes(tmp_path / "other", b"3")
     assert sorted(folder.rglob("*")) == before
     assert not lock._held
+
+
+WAITS = """
+import pathlib, time
+from pinnfluence.training.objective import TrainingLoss
+evaluate = TrainingLoss.evaluate
+def waiting(self):
+    while pathlib.Path({flag!r}).exists():
+        time.sleep(0.01)
+    return evaluate(self)
+TrainingLoss.evaluate = waiting
+"""
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Any:
+    """A run in ``tmp_path / run`` that waits in its first step until the flag is removed."""
+    flag = tmp_path / "wait"
+    flag.touch()
+    prelude = QUICK + WAITS.format(flag=str(flag))
+    child = start(TRAIN, *SHORT, "--save_path", tmp_path / "run", prelude=prelude)
+    child.wait_for(tmp_path / "run" / "train_x.npy")
+    yield child, flag
+    child.signal(signal.SIGKILL)
+    child.wait()
+
+
+@pytest.mark.parametrize("flags", [(), ("--seed", 43), ("--restart",)])
+def test_a_second_run_in_the_folder_is_told_who_holds_it(
+    running: Any, tmp_path: Path, flags: tuple[Any, ...]
+) -> None:
+    child, flag = running
+    result = run(TRAIN, *SHORT, *flags, "--save_path", tmp_path / "run", beside=True)
+    assert_refused(result, f"is in use by process {child.pid} on", "training")
+    flag.unlink()
+    assert child.wait().code == 0
+    assert_as_undisturbed(tmp_path / "run", short_run())
+
+
+def test_a_folder_that_is_removed_ends_the_run(running: Any, tmp_path: Path) -> None:
+    child, flag = running
+    shutil.rmtree(tmp_path / "run")
+    flag.unlink()
+    assert child.wait().code == 2
+    assert child.wait().last_line.startswith(f"error: {tmp_path / 'run'} was removed or")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_closed_terminal_keeps_what_was_reached(
+    running: Any, tmp_path: Path, number: int
+) -> None:
+    child, flag = running
+    child.signal(number)
+    flag.unlink()
+    assert child.wait().code == 130
+    assert child.wait().last_line.startswith("stopped (adam, step ")
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["step"] >= 1

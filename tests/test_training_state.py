@@ -1,7 +1,6 @@
 """What a run keeps, and what it does with a state, a folder or a neighbour that it cannot trust."""
 
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,13 @@ from helpers import (
     SHORT,
     SMALL,
     TRAIN,
-    assert_as_undisturbed,
     assert_refused,
     assert_same_weights,
     copy_of_short_run,
     files_below,
     run,
     run_well,
-    short_run,
     snapshot,
-    start,
     weights_of,
 )
 
@@ -32,8 +28,6 @@ from pinnfluence.problem.parts import Schedule
 from pinnfluence.problems.heat import PROBLEM
 from pinnfluence.training.objective import TrainingLoss
 from pinnfluence.training.run import Run
-
-# ---- state.pt with wrong content
 
 
 def set_state(key: str, value: Any) -> Any:
@@ -151,9 +145,6 @@ def test_a_damaged_memory_of_lbfgs_is_refused(tmp_path: Path) -> None:
         torch.save(good, tmp_path / "state.pt")
 
 
-# ---- the points
-
-
 def small_loss(n_domain: int = 30) -> TrainingLoss:
     sizes = {"num_domain": n_domain, "num_boundary": 10, "num_initial": 10}
     model = build(PROBLEM.changed(layers=(2, 5, 1), **sizes), "dirichlet", seed=1)
@@ -238,66 +229,6 @@ def test_train_py_keeps_the_digits_of_data(tmp_path: Path) -> None:
     run_well(TRAIN, *flags, *points, *none, "--save_path", folder, prelude=prelude)
     state = torch.load(folder / "state.pt", weights_only=True)["state"]
     assert state["rows"][0][4] == pytest.approx((1e8 / 3) ** 2, rel=1e-14)
-
-
-# ---- one writer a folder
-
-WAITS = """
-import pathlib, time
-from pinnfluence.training.objective import TrainingLoss
-evaluate = TrainingLoss.evaluate
-def waiting(self):
-    while pathlib.Path({flag!r}).exists():
-        time.sleep(0.01)
-    return evaluate(self)
-TrainingLoss.evaluate = waiting
-"""
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Any:
-    """A run in ``tmp_path / run`` that waits in its first step until the flag is removed."""
-    flag = tmp_path / "wait"
-    flag.touch()
-    prelude = QUICK + WAITS.format(flag=str(flag))
-    child = start(TRAIN, *SHORT, "--save_path", tmp_path / "run", prelude=prelude)
-    child.wait_for(tmp_path / "run" / "train_x.npy")
-    yield child, flag
-    child.signal(signal.SIGKILL)
-    child.wait()
-
-
-@pytest.mark.parametrize("flags", [(), ("--seed", 43), ("--restart",)])
-def test_a_second_run_in_the_folder_is_told_who_holds_it(
-    running: Any, tmp_path: Path, flags: tuple[Any, ...]
-) -> None:
-    child, flag = running
-    result = run(TRAIN, *SHORT, *flags, "--save_path", tmp_path / "run", beside=True)
-    assert_refused(result, f"is in use by process {child.pid} on", "training")
-    flag.unlink()
-    assert child.wait().code == 0
-    assert_as_undisturbed(tmp_path / "run", short_run())
-
-
-def test_a_folder_that_is_removed_ends_the_run(running: Any, tmp_path: Path) -> None:
-    child, flag = running
-    shutil.rmtree(tmp_path / "run")
-    flag.unlink()
-    assert child.wait().code == 2
-    assert child.wait().last_line.startswith(f"error: {tmp_path / 'run'} was removed or")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
-def test_a_closed_terminal_keeps_what_was_reached(
-    running: Any, tmp_path: Path, number: int
-) -> None:
-    child, flag = running
-    child.signal(number)
-    flag.unlink()
-    assert child.wait().code == 130
-    assert child.wait().last_line.startswith("stopped (adam, step ")
-    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["step"] >= 1
 
 
 def test_bars_count_from_0_to_the_end_of_their_phase(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from corpus.common import default_float
 import pinnfluence
 from pinnfluence import GAUSS_NEWTON, PAPER, Influence, Pinn
 from pinnfluence.problems.cylinder_flow import PROBLEM
-from pinnfluence.runtime import parallel
+from pinnfluence.runtime import executor
 
 BATCH_SIZE = 4
 
@@ -36,7 +36,7 @@ MODELS = {
 
 def force_threads() -> None:
     """Use threads for work of any size: the one place that knows what the threshold is called."""
-    parallel.ENTRIES_WORTH_A_THREAD = 0
+    executor.ENTRIES_WORTH_A_THREAD = 0
 
 
 def read(kind: str) -> tuple[Pinn, np.ndarray]:

@@ -71,7 +71,7 @@ def _add_recipe_flags(parser: Parser) -> None:
     add("--rank", help="number of eigenpairs, or full")
     add("--inverse", help="by full (the cheapest), dense, randomised, residual-space, ...")
     add("--damping", help="number added to the diagonal, or auto")
-    leverage = "take account of the curvature that a removed point takes along"
+    leverage = "account for the curvature that is removed with a point"
     add("--leverage", action="store_true", default=None, help=leverage)
 
 

@@ -42,7 +42,7 @@ def make_parser() -> Parser:
     add("--group_size", type=int, default=1, help="training points removed together")
     add("--halves", type=int, default=0, help="random halves, for the linear datamodeling score")
     add("--renormalise", action="store_true", help="divide by the number of points left")
-    add("--tolerance", type=float, default=1e-5, help="of the gradient, over a point's")
+    add("--tolerance", type=float, default=1e-5, help="final gradient, relative to a point's")
     add("--full", action="store_true", help="compare all curvatures, ranks and dampings")
     add("--processes", type=int, default=os.cpu_count() or 1, help="retrainings side by side")
     add("--seed", type=int, default=0, help="random seed of the points that are drawn")

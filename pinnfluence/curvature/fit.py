@@ -83,7 +83,6 @@ class _OfAnotherProcess(Inverse):
         self.damping = damping
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Raise InputError."""
         raise InputError("only the first of several processes has the inverse; start a single one")
 
 

@@ -18,6 +18,10 @@ DENSE_LIMIT = 400
 """Number of parameters up to which eigenpairs come from the dense matrix."""
 
 
+TOLERANCE = 1e-6
+"""Relative accuracy of eigenvalues by ARPACK."""
+
+
 class Symmetric(Protocol):
     """A symmetric matrix as an operator, such as a ``Curvature``."""
 
@@ -57,7 +61,6 @@ def top_eigenpairs(
     rank: int,
     shift: float,
     threshold: float,
-    tolerance: float = 1e-6,
     advance: Advance = lambda n: None,
 ) -> Eigenpairs:
     """The ``rank`` largest eigenpairs of ``H + shift I`` whose eigenvalue exceeds ``threshold``.
@@ -76,7 +79,7 @@ def top_eigenpairs(
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         lowest = float(values[0])
     else:
-        values, vectors, lowest = _lanczos(matrix, rank, tolerance, advance)
+        values, vectors, lowest = _lanczos(matrix, rank, advance)
     values = values + shift
     order = np.argsort(values)[::-1][:rank]
     pairs = Eigenpairs(values[order], vectors[:, order], lowest, matrix.n_products)
@@ -99,7 +102,7 @@ def keep_above(pairs: Eigenpairs, threshold: float) -> Eigenpairs:
 
 
 def _lanczos(
-    matrix: Symmetric, rank: int, tolerance: float, advance: Advance
+    matrix: Symmetric, rank: int, advance: Advance
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Eigenpairs by ARPACK, and the smallest Ritz value on its first Krylov basis."""
     n_basis = min(matrix.n_params, max(2 * rank + 1, 20))
@@ -118,7 +121,7 @@ def _lanczos(
     start = np.random.default_rng(0).standard_normal(matrix.n_params)
     operator = LinearOperator(matrix.shape, matvec=product, dtype=np.float64)
     try:
-        values, vectors = eigsh(operator, k=rank, which="LA", v0=start, ncv=n_basis, tol=tolerance)
+        values, vectors = eigsh(operator, k=rank, which="LA", v0=start, ncv=n_basis, tol=TOLERANCE)
     except ArpackNoConvergence as error:
         raise InputError(
             f"the eigensolver found {len(error.eigenvalues)} of {rank} eigenpairs in "

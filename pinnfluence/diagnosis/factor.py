@@ -6,10 +6,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.linalg import cho_solve, cholesky, svd
+from scipy.linalg import svd
 from scipy.linalg.blas import dsymv
 
 from pinnfluence.curvature.gram import add_gram
+from pinnfluence.curvature.inverse import Solve
+from pinnfluence.curvature.inverse.cholesky import damped_solver
 from pinnfluence.curvature.lanczos import Advance
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
@@ -132,16 +134,13 @@ class GramMatrix:
             advance(len(block))
         self._add(waiting)
         self.largest = self._power_iteration()
-        self._factor: tuple[float, np.ndarray] | None = None
+        self._last: tuple[float, Solve] | None = None
 
     def solve(self, vectors: np.ndarray, part: float) -> np.ndarray:
-        if self._factor is None or self._factor[0] != part:
-            self._factor = None
-            shifted = self._matrix.copy(order="F")
-            np.einsum("ii->i", shifted)[:] += part * self.largest
-            factor = cholesky(shifted, lower=True, overwrite_a=True, check_finite=False)
-            self._factor = part, factor
-        return cho_solve((self._factor[1], True), vectors, check_finite=False)
+        if self._last is None or self._last[0] != part:
+            self._last = None  # its memory is needed
+            self._last = part, damped_solver(self._matrix, part * self.largest)
+        return self._last[1](vectors)
 
     def step(self, part: float) -> np.ndarray:
         return -self.solve(self.gradient, part)
@@ -159,9 +158,9 @@ class GramMatrix:
             self._matrix = add_gram(self._matrix, rows)
             waiting.clear()
 
-    def _power_iteration(self, n: int = 30) -> float:
+    def _power_iteration(self) -> float:
         vector = np.random.default_rng(0).standard_normal(len(self.gradient))
-        for _ in range(n):
+        for _ in range(30):
             vector = dsymv(1.0, self._matrix, vector / np.linalg.norm(vector), lower=1)
         return float(np.linalg.norm(vector))
 

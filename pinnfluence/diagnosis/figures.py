@@ -57,7 +57,7 @@ def point_figures(report: Report, labels: Labels) -> dict[str, Figure]:
             report.candidates, 100 * report.helping, labels, (0.0, most)
         ),
         "Fresh points: log10 of the sum of c_k r_k^2": dots(report.fresh_x, losses, labels),
-        "Where the error comes from: part of it that the residuals in a cell contribute, "
+        "Where the error comes from: the part that the residuals in a cell contribute, "
         + ", ".join(names): shares(report.fresh_x, report.responsible, names, labels),
         "Leverage of the training points: where it is near 1, one point alone decides what the "
         "network does there": dots(report.train_x[known], leverage[known], labels, (0.0, 1.0)),

@@ -11,7 +11,7 @@ from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class QuantityError:
 
     @property
     def half_width(self) -> float:
-        """How far the estimate may be off, as a part of it: the largest of the three."""
+        """How far the estimate may be off, relative to it: the largest of the three."""
         return max(self.unexplained, self.by_damping, self.by_points)
 
     @property

@@ -65,15 +65,13 @@ def unknowns_of(
     inverse: Inverse,
     part: float,
     noise: Mapping[str, float] | None = None,
-    prefix: str = UNKNOWNS,
 ) -> Unknowns:
-    """The parameters whose names begin with a prefix, and their uncertainty.
+    """The parameters called ``unknowns.``..., and their uncertainty.
 
     Args:
         loss: at the training points, with the training's weights.
         inverse: of its own curvature; part: the damping, see ``Inverse``.
         noise: standard deviation of the measurements by loss term that compares with them.
-        prefix: of the names of the parameters that are unknowns.
 
     Raises:
         InputError: no such parameters; noise of a term that is none.
@@ -83,12 +81,14 @@ def unknowns_of(
     places: list[int] = []
     start = 0
     for name, p in pinn.params.items():
-        if name.startswith(prefix):
+        if name.startswith(UNKNOWNS):
             names += [name if p.numel() == 1 else f"{name}[{i}]" for i in range(p.numel())]
             places += range(start, start + p.numel())
         start += p.numel()
     if not names:
-        raise InputError(f"expected parameters called {prefix}..., found none: no inverse problem")
+        raise InputError(
+            f"expected parameters called {UNKNOWNS}..., found none: no inverse problem"
+        )
     if strange := sorted(set(noise or {}) - set(loss.slices)):
         raise InputError(f"expected noise of {', '.join(loss.slices)}, found {', '.join(strange)}")
     unit = np.zeros((pinn.n_params, len(places)))

@@ -8,21 +8,15 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from pinnfluence.curvature.inverse import Solve
-from pinnfluence.diagnosis.quantities import (
-    BATCH_SIZE,
-    Quantities,
-    changes,
-    evaluate,
-    quantities_of,
-)
+from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.candidates import Candidates
 from pinnfluence.influence.quantity import Quantity, check_quantity, quantity_gradients
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
-from pinnfluence.runtime.executor import Executor
-from pinnfluence.storage.points import check_points
+from pinnfluence.runtime.executor import BATCH_SIZE, Executor
+from pinnfluence.storage.point_checks import check_points
 
 if TYPE_CHECKING:
     from pinnfluence.diagnosis.findings import Findings

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pinnfluence.diagnosis import figures, words
+from pinnfluence.diagnosis import figures, report_text
 from pinnfluence.diagnosis.report import Report
 from pinnfluence.plots.style import render
 from pinnfluence.problem.labels import PLAIN, Labels
@@ -42,10 +42,10 @@ def page(report: Report, model: Any = None, name: str = "") -> str:
     labels = problem.labels if problem is not None else PLAIN
     title = html.escape(f"Diagnosis of {name or 'a network'}")
     look = "stable" if report.reliable else "wrong"
-    if max(error.relative for error in report.errors.values()) >= words.WRONG:
+    if max(error.relative for error in report.errors.values()) >= report_text.WRONG:
         look = "wrong"
     parts = [
-        f'<p class="verdict {look}">{html.escape(words.verdict(report))}</p>',
+        f'<p class="verdict {look}">{html.escape(report_text.verdict(report))}</p>',
         _next(report),
         *_how_wrong(report, problem, labels),
         *_between(report, labels),
@@ -63,7 +63,7 @@ def page(report: Report, model: Any = None, name: str = "") -> str:
 
 
 def _next(report: Report) -> str:
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in words.advice(report))
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in report_text.advice(report))
     return f"<h2>What to do next</h2><ul>{lines}</ul>"
 
 
@@ -72,10 +72,10 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
     rows = [
         (
             name + labels.plain_unit(name),
-            words.size(error),
+            report_text.size(error),
             f"{error.rms:.2g}",
             f"{error.largest:+.2g}",
-            words.place(report.pinn.inputs, error.place),
+            report_text.place(report.pinn.inputs, error.place),
         )
         for name, error in report.errors.items()
     ]
@@ -89,7 +89,7 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
     )
     if report.measures:
         measured = [
-            (name, f"{before:.6g}", words.corrected_measure(report, name))
+            (name, f"{before:.6g}", report_text.corrected_measure(report, name))
             for name, (before, _) in report.measures.items()
         ]
         yield _table(("measure", "network", "corrected"), measured)
@@ -99,7 +99,7 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
 
 def _between(report: Report, labels: Labels) -> Iterable[str]:
     yield "<h2>Does it fit between its points?</h2>"
-    yield f"<p>{'<br>'.join(map(html.escape, words.fit(report)))}</p>"
+    yield f"<p>{'<br>'.join(map(html.escape, report_text.fit(report)))}</p>"
     explained = report.errors if report.reliable else {}
     rows = [
         (
@@ -114,10 +114,10 @@ def _between(report: Report, labels: Labels) -> Iterable[str]:
     shares = (f"part of the error of {name}" for name in explained)
     yield _table(("loss term", "training", "left out", "fresh points", *shares), rows)
     yield (
-        f'<p class="note">{words.LEFT_OUT} It is half the sum of the squares of the deleted '
+        f'<p class="note">{report_text.LEFT_OUT} It is half the sum of the squares of the deleted '
         "residuals, PRESS.</p>"
     )
-    yield f"<p>{'<br>'.join(map(html.escape, words.points(report)))}</p>"
+    yield f"<p>{'<br>'.join(map(html.escape, report_text.points(report)))}</p>"
     maps = figures.point_figures(report, labels)
     if maps:
         shape = "square" if figures.is_square(report.x) else "long"
@@ -129,8 +129,8 @@ def _weights(report: Report) -> Iterable[str]:
     if not report.reliable:
         return
     yield "<h2>Which loss weight matters?</h2>"
-    if words.no_weight_matters(report):
-        yield f"<p>{words.NO_WEIGHT}</p>"
+    if report_text.no_weight_matters(report):
+        yield f"<p>{report_text.NO_WEIGHT}</p>"
         return
     names = list(report.errors)
     rows = [
@@ -142,7 +142,7 @@ def _weights(report: Report) -> Iterable[str]:
 
 def _unknowns(report: Report) -> Iterable[str]:
     if report.unknowns is not None:
-        yield f"<p>{'<br>'.join(map(html.escape, words.unknowns(report)))}</p>"
+        yield f"<p>{'<br>'.join(map(html.escape, report_text.unknowns(report)))}</p>"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

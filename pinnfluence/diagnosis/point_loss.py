@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from pinnfluence.curvature.lanczos import Advance
@@ -15,8 +15,7 @@ from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.devices import float64_array
-
-BATCH_SIZE = 500
+from pinnfluence.runtime.executor import BATCH_SIZE
 
 NEIGHBOURS = 8
 SMALLEST = 1e-6
@@ -39,15 +38,12 @@ class PointLoss:
     @cached_property
     def slices(self) -> dict[str, slice]:
         """The rows of each loss term."""
-        sizes = [len(rows) for rows in self.collocation.term_rows().values()]
-        ends = np.cumsum([0, *sizes]).tolist()
-        names = self.collocation.term_rows()
-        return {n: slice(a, b) for n, a, b in zip(names, ends[:-1], ends[1:], strict=True)}
+        return self.collocation.slices()
 
     @property
     def n_rows(self) -> int:
         """Number of residuals."""
-        return sum(len(rows) for rows in self.collocation.term_rows().values())
+        return self.collocation.n_residuals
 
     @property
     def points(self) -> np.ndarray:
@@ -56,22 +52,21 @@ class PointLoss:
 
     def residuals(self) -> np.ndarray:
         """s, ``[n_rows]``."""
-        s = np.empty(self.n_rows)
-        for start, chunk in self._chunks(4 * BATCH_SIZE):  # no gradients to keep
-            with torch.no_grad():
-                values = chunk.residuals(chunk.pinn.params)
-            for name, r in values.items():
-                rows = self._rows(name, start, len(r))
-                s[rows] = self._scale(name, start, len(r)) * float64_array(r)
-        return s
+        parts = [np.zeros(0)]
+        for one in self.collocation.singles():
+            for name, r in one.evaluate(4 * BATCH_SIZE).items():  # no gradients to keep
+                parts.append(np.sqrt(2 * self.weights[name]) * r)
+        return np.concatenate(parts)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """A, block by block: the rows of a block, and these rows ``[n, n_params]``."""
-        for start, chunk in self._chunks():
-            for name, (_, gradients) in jacobian(chunk).items():
-                scale = self._scale(name, start, len(gradients))
-                rows = self._rows(name, start, len(gradients))
-                yield rows, scale[:, None] * float64_array(gradients)
+        for one in self.collocation.singles():
+            for start, chunk in zip(itertools.count(0, BATCH_SIZE), one.chunks(BATCH_SIZE)):
+                for name, (_, gradients) in jacobian(chunk).items():
+                    scale = np.sqrt(2 * self.weights[name][start : start + len(gradients)])
+                    first = self.slices[name].start + start
+                    rows = slice(first, first + len(gradients))
+                    yield rows, scale[:, None] * float64_array(gradients)
 
     def jacobian(self, advance: Advance = lambda n: None) -> np.ndarray:
         """A, ``[n_rows, n_params]``."""
@@ -139,15 +134,3 @@ class PointLoss:
     def of(self, pinn: Pinn) -> PointLoss:
         """The same points, equations and weights with another network."""
         return replace(self, collocation=replace(self.collocation, pinn=pinn))
-
-    def _chunks(self, size: int = BATCH_SIZE) -> Iterator[tuple[int, Collocation]]:
-        for number in range(len(self.collocation.names)):
-            one = self.collocation.only(number)
-            yield from zip(range(0, len(one.x), size), one.chunks(size), strict=True)
-
-    def _rows(self, name: str, start: int, n: int) -> slice:
-        first = self.slices[name].start + start
-        return slice(first, first + n)
-
-    def _scale(self, name: str, start: int, n: int) -> np.ndarray:
-        return np.sqrt(2 * self.weights[name][start : start + n])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.errors import InputError
@@ -16,9 +15,7 @@ from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array
-
-BATCH_SIZE = 500
-"""Points whose gradients are held at a time."""
+from pinnfluence.runtime.executor import BATCH_SIZE
 
 Quantities = Mapping[str, FieldFunction]
 """Functions of the field by name, each to give ``[n]``."""
@@ -68,12 +65,7 @@ def _named(pinn: Pinn, name: str) -> FieldFunction:
 
 def evaluate(pinn: Pinn, x: np.ndarray, quantities: Quantities) -> dict[str, np.ndarray]:
     """Values at points ``[n, n_inputs]``, float64 ``[n]`` by name."""
-    parts = []
-    for chunk in pinn.at(x, [as_equation(quantities)]).chunks(BATCH_SIZE):
-        with torch.no_grad():
-            values = chunk.residuals(pinn.params)
-        parts.append({name: float64_array(v) for name, v in values.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in quantities}
+    return pinn.at(x, [as_equation(quantities)]).evaluate(BATCH_SIZE)
 
 
 def changes(

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from pinnfluence.diagnosis import words
+from pinnfluence.diagnosis import report_text
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate
 from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
 from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
 from pinnfluence.diagnosis.loss_weights import error_slopes
-from pinnfluence.diagnosis.new_points import target_of
-from pinnfluence.diagnosis.numbers import numbers
+from pinnfluence.diagnosis.new_points import named, target_of
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
+from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
@@ -62,11 +62,46 @@ class Report(Findings):
 
     def text(self) -> str:
         """The report in plain words, one screen."""
-        return words.text(self)
+        return report_text.text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        return numbers(self)
+        """All numbers by name, for JSON; the verdict and the advice as they are printed."""
+        estimate = self.estimate
+        return {
+            "verdict": report_text.verdict(self),
+            "reliable": self.reliable,
+            "errors": {
+                name: vars(error)
+                | {
+                    "half_width": error.half_width,
+                    "at_least": error.at_least,
+                    "reliable": error.reliable,
+                }
+                for name, error in self.errors.items()
+            },
+            "terms": {name: vars(term) for name, term in self.terms.items()},
+            "weights": self.slopes,
+            "measures": {
+                name: {"network": before, "corrected": after}
+                for name, (before, after) in self.measures.items()
+            },
+            "unexplained": estimate.unexplained,
+            "newton_steps": estimate.n_steps,
+            "dampings": [
+                {"part_of_largest_eigenvalue": trial.part, "loss": trial.loss}
+                for trial in estimate.trials
+                if np.isfinite(trial.part)
+            ],
+            "effective_parameters": self.press.effective,
+            "interpolated": self.press.interpolated,
+            "damping": self.damping,
+            "decrease": self.decrease,
+            "advice": report_text.advice(self),
+            "new_points": named(self),
+            "n_fresh": len(self.fresh_x),
+            "n_train": len(self.train_x),
+            "n_params": self.pinn.n_params,
+        }
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.text())}</pre>"
@@ -114,46 +149,46 @@ def diagnose(
     x = places_of(model, sets[1])
     functions = quantities_of(pinn, quantities, x)
     training = FreshPoints.all_of(pinn.at(train_x)).loss
-    long = LongStages(
-        training, fit, check, x, functions, noise or {}, stages, Path(folder) if folder else None
-    )
-    estimated = long.estimated()
-    errors = changes(pinn, estimated.estimate.best.step, x, functions)
-    trained = long.trained(errors, estimated.estimate.best.step)
+    folder = Path(folder) if folder else None
+    long = LongStages(training, fit, check, x, functions, noise or {}, stages, folder)
+    return _report(model, train_x, sets[0].x, long)
+
+
+def _report(model: Any, train_x: np.ndarray, fresh_x: np.ndarray, long: LongStages) -> Report:
+    """What the long stages found, and what follows from it at once."""
+    estimated, pinn, x = long.estimated(), long.pinn, long.x
+    step = estimated.estimate.best.step
+    errors = changes(pinn, step, x, long.quantities)
+    trained = long.trained(errors, step)
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     return Report(
         pinn,
-        functions,
+        long.quantities,
         train_x,
         x,
-        sets[0].x,
-        fit.unweighted().point_losses(),
+        fresh_x,
+        long.fit.unweighted().point_losses(),
         estimated.estimate,
-        _errors(estimated, list(fit.slices), errors, x, functions),
-        _terms(training, trained.press, fit),
+        _errors(estimated, list(long.fit.slices), errors, x, long.quantities),
+        _terms(long.training, trained.press, long.fit),
         estimated.point_shares / norms,
         trained.holding / norms,
         long.candidates.x,
         trained.helping,
         trained.press,
-        _slopes(pinn, trained.weight_steps, errors, x, functions),
+        _slopes(pinn, trained.weight_steps, errors, x, long.quantities),
         _measures(model, estimated.estimate),
         trained.unknowns,
         trained.damping,
         trained.decrease,
-        dict(stages.seconds),
+        dict(long.stages.seconds),
     )
 
 
 def _read(model: Any) -> tuple[Pinn, np.ndarray]:
     if hasattr(model, "pinn") and hasattr(model, "train_x"):
         return model.pinn, model.train_x
-    if isinstance(model, Pinn):
-        return model, model.training_points
-    from pinnfluence.models.deepxde.reader import from_deepxde  # DeepXDE takes seconds to import
-
-    pinn = from_deepxde(model)
-    return pinn, pinn.training_points
+    return network_and_points(model, None)
 
 
 def _errors(

@@ -27,8 +27,7 @@ from pinnfluence.runtime.progress import Stages
 from pinnfluence.storage.stage_store import CLOSED, Saved, StageStore
 
 N_SIGNS = 8
-"""Random sums over the points, to measure how much the map of an error depends on the fresh "
-"ones."""
+"""Random sums over the points: how much the map of an error depends on the fresh ones."""
 
 UNKNOWN_ARRAYS = ("values", "determined", "sensitivities")
 """What is kept of the unknowns, beside their covariance."""

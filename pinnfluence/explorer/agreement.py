@@ -27,8 +27,8 @@ def find_agreement(metadata: Mapping[str, Any], files: Iterable[Path]) -> dict[s
 
     Args:
         metadata: of the scores. A file counts if it is about their checkpoint, or about the model
-            of their script; a row of it if curvature, weighting and rank are those of their recipe,
-            and the damping is about theirs.
+            of their script. A row of the file counts if curvature, weighting and rank are those of
+            their recipe, and the damping is about the same.
         files: of which the first that counts is taken.
 
     Returns:

@@ -44,7 +44,7 @@ def from_half(codes: np.ndarray, scale: float) -> np.ndarray:
 def narrow(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whole numbers ``codes`` up to 127, and ``scales`` ``[n]`` with ``values ~ scales codes``.
 
-    Each row ``[rank]`` is off by at most half of its scale, the largest of it divided by 127.
+    Each row ``[rank]`` is off by at most half of its scale, its largest entry divided by 127.
     """
     scales = (np.abs(values).max(axis=1, initial=0.0) / 127).astype(np.float32)
     codes = values / np.where(scales > 0, scales, 1)[:, None]

@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pinnfluence.explorer.opening import find_sources
 from pinnfluence.explorer.payload import TEST_POINTS, build_payload
+from pinnfluence.explorer.source_files import find_sources
 from pinnfluence.explorer.sources import Source
 from pinnfluence.storage.files import write_bytes
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pinnfluence.explorer.covering_points import covering_points
 from pinnfluence.explorer.packing import (
     Side,
     at_points,
@@ -22,7 +23,6 @@ from pinnfluence.explorer.packing import (
     reduced,
     typical,
 )
-from pinnfluence.explorer.points import covering_points
 from pinnfluence.explorer.size import Size, affordable
 from pinnfluence.explorer.sources import Source, by_problem
 from pinnfluence.problem.labels import LOSSES, distinct, plain_unit
@@ -157,23 +157,22 @@ def model_payload(source: Source, chosen: np.ndarray, size: Size, blob: Blob) ->
         "terms": terms,
         "quantities": {k: {"loss": k in scores.terms, **quantities[k]} for k in test},
         "integrals": {
-            name: {
-                "vector": blob.add(small[f"integral {name}"].values[0]),
-                "value": one.value,
-                "error": one.error,
-            }
-            for name, one in integrals.items()
+            name: {"vector": blob.add(small[row].values[0]), "value": i.value, "error": i.error}
+            for (name, i), row in zip(integrals.items(), rows, strict=True)
         },
         **_fields(source, chosen, blob),
         "typical": _typical(source, test, blob),
         "bits": 8 if size.narrow else 16,
         "errors": wrong,
-        "unresolved": [
-            name for name, e in wrong.items() if e["together"]["rows"]["median"] > UNRESOLVED
-        ],
+        "unresolved": [k for k, e in wrong.items() if _median_error(e) > UNRESOLVED],
         "error_points": min(ERROR_ROWS, len(chosen)),
         "compression": metadata.get("compression", {}).get("errors", {}),
     }
+
+
+def _median_error(errors: Mapping[str, Any]) -> float:
+    """Of the rows, over all loss terms together."""
+    return float(errors["together"]["rows"]["median"])
 
 
 def _fields(source: Source, chosen: np.ndarray, blob: Blob) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pinnfluence.diagnosis import files
 from pinnfluence.diagnosis.new_points import around
@@ -22,11 +21,8 @@ from pinnfluence.models.script import ScriptModel
 from pinnfluence.models.trained_model import load_model
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import match_points, with_quantities
-from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.scores.file import Scores
-
-BATCH_SIZE = 500
-"""Points at which residuals are evaluated at a time."""
 
 SUFFIX = "_influences"
 """Scores of the model ``good`` lie in the folder ``good_influences`` beside it."""
@@ -113,12 +109,7 @@ class Source:
             return {}
         pinn = self.model.pinn
         inside = [eq for eq in pinn.equations if eq.on is None and eq.data is None]
-        parts = []
-        for chunk in pinn.at(points, inside).chunks(BATCH_SIZE):
-            with torch.no_grad():
-                parts.append(chunk.residuals(pinn.params))
-        names = parts[0] if inside else ()
-        return {n: np.concatenate([float64_array(part[n]) for part in parts]) for n in names}
+        return pinn.at(points, inside).evaluate(BATCH_SIZE)
 
     def leverage(self) -> dict[str, np.ndarray]:
         """Leverage ``[n_train]`` of the training points, from the diagnosis; NaN where unknown."""

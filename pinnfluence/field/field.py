@@ -128,9 +128,9 @@ class Declared:
 
 
 class _Recorder(Field):
-    """A field of arbitrary numbers that remembers which derivatives were asked of it.
+    """A field of arbitrary numbers that remembers which derivatives a function reads.
 
-    Its image is itself: a function that asks for derivatives there needs them of the network, too.
+    Its image is itself: derivatives that are read at an image are needed of the network as well.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ PART_OF_MEMORY = 0.25
 
 
 def default_batch_size(collocation: Collocation) -> int:
-    """The fastest number of points, or a half, a quarter, ... of it, so that all batches fit.
+    """The fastest number of points, halved until all batches fit.
 
     In steps of two, so that the same machine gives the same number whatever else it does, unless
     memory is short. Results do not depend on it beyond rounding.

@@ -16,7 +16,7 @@ from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.executor import Executor
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 BLOCK = 500
 """Candidates whose gradients ``[n_rows, n_params]`` are held at a time."""

@@ -59,7 +59,7 @@ def embed(
 ) -> dict[str, Embedding]:
     """Embeddings ``basis^T grad f`` of all quantities, ``[n, rank]`` by name, float32.
 
-    Blocks are the same whatever was kept, so that the result is, too, to the last bit. Of several
+    Blocks do not depend on what was kept, so neither does the result, to the last bit. Of several
     processes, the first gets them and the others none.
 
     Args:

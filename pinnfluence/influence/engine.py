@@ -23,6 +23,7 @@ from pinnfluence.influence.candidates import Candidates, check_recipe, equations
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params
 from pinnfluence.influence.identity import fitting_key, scores_key
+from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import (
     Quantity,
     as_field_function,
@@ -30,7 +31,6 @@ from pinnfluence.influence.quantity import (
     exact_scores_of,
     self_influence,
 )
-from pinnfluence.influence.reading import read
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
@@ -40,7 +40,7 @@ from pinnfluence.runtime.progress import Stages
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.exact import ExactMatrix
 from pinnfluence.scores.file import Scores
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 from pinnfluence.storage.stage_store import StageStore
 
 
@@ -102,7 +102,7 @@ class Influence(DataInfluence):
         settings: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> None:
-        pinn, self.train_x = read(model, train_x)
+        pinn, self.train_x = network_and_points(model, train_x)
         self.pinn = replace(pinn, network=copied(pinn.network))
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network

@@ -83,7 +83,7 @@ def cost(influence: Influence, test_x: np.ndarray, dense: bool, restart: bool = 
 
     Args:
         influence: which may have stages that are kept already. test_x: ``[n_test, n_inputs]``.
-        dense: whether the whole matrices are written, too.
+        dense: whether the whole matrices are written as well.
         restart: whether all is computed again, whatever is kept.
     """
     pinn, recipe, n_train = influence.pinn, influence.recipe, len(influence.train_x)

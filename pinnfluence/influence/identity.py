@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,6 +18,7 @@ from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage import stage_store
+from pinnfluence.storage.checksum import checksum
 
 SAMPLE_POINTS = 1000
 """Test points at which the quantities are evaluated to distinguish them from others."""
@@ -111,8 +111,5 @@ def source_hash(rooms_left_out: tuple[str, ...] = NOT_ON_THE_WAY) -> str:
 
 def content_hash(facts: Any, arrays: Iterable[np.ndarray]) -> str:
     """SHA-256 of facts that JSON can hold and of arrays, their dtypes and shapes included."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return checksum(text, {f"{number:09d}": array for number, array in enumerate(arrays)})

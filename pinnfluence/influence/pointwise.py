@@ -12,6 +12,7 @@ from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.loss.differentiators.per_sample import leaves
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
+from pinnfluence.runtime.warn_once import reason_of
 
 PROBES = 16
 """Test points at which a function is tried, together and in halves."""
@@ -50,7 +51,7 @@ def check_pointwise(pinn: Pinn, function: FieldFunction, x: np.ndarray, name: st
         jacobian(one)
     except RuntimeError as error:
         raise InputError(
-            f"{name} cannot be differentiated by the network's parameters ({_reason(error)}); "
+            f"{name} cannot be differentiated by the network's parameters ({reason_of(error)}); "
             "expected PyTorch functions of its outputs and their derivatives"
         ) from None
 
@@ -63,8 +64,9 @@ def _tensor_of(function: FieldFunction, name: str) -> FieldFunction:
             found = function(f)
         except (RuntimeError, IndexError) as error:  # shapes that do not fit, NumPy's functions
             raise InputError(
-                f"{name} cannot be evaluated: {_reason(error)}; it is called at some of the points "
-                "at a time, expected PyTorch functions of the field; factors of points are weights="
+                f"{name} cannot be evaluated: {reason_of(error)}; it is called at some of the "
+                "points at a time, expected PyTorch functions of the field; factors of points are "
+                "weights="
             ) from None
         if not isinstance(found, Tensor) or not found.is_floating_point():
             kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
@@ -84,10 +86,6 @@ def _values(pinn: Pinn, equation: Equation, x: np.ndarray, name: str) -> Tensor:
             "point; weights= makes sums over points"
         )
     return found
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
 
 
 def _differ(found: Tensor, expected: Tensor) -> bool:

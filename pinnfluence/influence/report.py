@@ -119,25 +119,13 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
     if given and metadata["stationarity"]["ratio"] > STATIONARITY_LIMIT:
         found.append(
             "the network is not at a minimum of its loss: training further would change it more "
-            "than "
-            "removing a point does, so that these scores predict retraining poorly; train until "
-            "the "
-            "gradient vanishes, or take --damping auto (docs/trust.md)"
+            "than removing a point does, so that these scores predict retraining poorly; train "
+            "until the gradient vanishes, or take --damping auto (docs/trust.md)"
         )
     chosen = metadata.get("automatic_damping")
     if chosen and max(chosen["at_value"].values()) > LIMIT:
-        is_open = chosen["at_value"]["open"] > LIMIT
-        found.append(
-            "no damping satisfies the rule, so the largest eigenvalue "
-            f"{chosen['largest_eigenvalue']:.3g} was taken: these scores are small and predict "
-            "retraining poorly, because the network is far from a minimum, or its points do not "
-            "determine it"
-            + ("" if is_open else ", or the curvature is far from the Hessian")
-            + "; train until the gradient vanishes, or on more points: pinnfluence diagnose says "
-            "which (docs/trust.md)"
-        )
-    n_hidden = metadata.get("leverage", {}).get("n_at_limit", 0)
-    if n_hidden:
+        found.append(_no_damping(chosen))
+    if n_hidden := metadata.get("leverage", {}).get("n_at_limit", 0):
         found.append(
             f"the leverage of {n_hidden} training points cannot be distinguished from 1: their "
             "scores may be far too small or too large; give a larger --damping"
@@ -150,10 +138,22 @@ def _warnings(metadata: Mapping[str, Any]) -> list[str]:
             "small; take --inverse dense or a larger --damping"
         )
     errors = metadata.get("compression", {}).get("errors", {})
-    above = [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]
-    if above:
+    if above := [name for name, e in errors.items() if e["training_points"]["p95"] > ERROR]:
         found.append(
             f"scores of {', '.join(above)} in this file have relative errors above {ERROR:g}, by "
             "compression; Influence.scores(points, quantity) computes exact ones"
         )
     return found
+
+
+def _no_damping(chosen: Mapping[str, Any]) -> str:
+    is_open = chosen["at_value"]["open"] > LIMIT
+    return (
+        "no damping satisfies the rule, so the largest eigenvalue "
+        f"{chosen['largest_eigenvalue']:.3g} was taken: these scores are small and predict "
+        "retraining poorly, because the network is far from a minimum, or its points do not "
+        "determine it"
+        + ("" if is_open else ", or the curvature is far from the Hessian")
+        + "; train until the gradient vanishes, or on more points: pinnfluence diagnose says "
+        "which (docs/trust.md)"
+    )

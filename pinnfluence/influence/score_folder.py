@@ -28,7 +28,7 @@ class ScoreFolder:
     """Scores of a model at test points, and the folder in which they are to be.
 
     influence: of the model, with ``STAGES`` of the folder as its ``stages_path``. stages: receives
-    the writing, and has the times. dense: whether whole matrices are written, too. All
+    the writing, and has the times. dense: whether whole matrices are written as well. All
     methods print what they do; of several processes, all must call them.
     """
 

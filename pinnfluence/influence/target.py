@@ -17,7 +17,7 @@ from pinnfluence.influence.quantity import (
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.executor import Executor
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,8 @@ class TrainingGradients:
         self, loss: Loss, executor: Executor, residuals: Mapping[str, np.ndarray] | None = None
     ) -> None:
         self.loss, self.executor, self._residuals = loss, executor, residuals
-        self.points = loss.collocation.term_rows()
-        ends = np.cumsum([0, *(len(rows) for rows in self.points.values())])
-        self.n_rows = int(ends[-1])
-        self.slices = {
-            name: slice(int(a), int(b))
-            for name, a, b in zip(self.points, ends[:-1], ends[1:], strict=True)
-        }
+        self.points, self.slices = loss.collocation.term_rows(), loss.collocation.slices()
+        self.n_rows = loss.collocation.n_residuals
 
     def times(self, matrix: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
         """The product with ``[n_params, k]``, of shape ``[n_rows, k]``, kept in a dtype."""
@@ -66,20 +61,12 @@ class TrainingGradients:
 
     def factors(self) -> np.ndarray:
         """What the rows of the scaled residuals' Jacobian are multiplied by, ``[n_rows]``: s."""
-        by_term: dict[str, list[np.ndarray]] = {name: [] for name in self.slices}
-        for one in self.loss.collocation.singles():
-            for chunk in one.chunks(self.executor.batch_size):
-                with torch.no_grad():
-                    values = chunk.residuals(chunk.pinn.params)
-                for name, r in values.items():
-                    by_term[name].append(float64_array(r))
-        parts = [np.zeros(0)]
-        for name, found in by_term.items():
-            residuals = np.concatenate([np.zeros(0), *found])
-            if self._residuals is not None:
-                residuals = self._residuals[name]
-            parts.append(self.loss.scale(name) * residuals)
-        return np.concatenate(parts)
+        residuals = self._residuals
+        if residuals is None:
+            size, singles = self.executor.batch_size, self.loss.collocation.singles()
+            residuals = {name: r for one in singles for name, r in one.evaluate(size).items()}
+        parts = [self.loss.scale(name) * residuals[name] for name in self.slices]
+        return np.concatenate([np.zeros(0), *parts])
 
     def totals(self, by_row: np.ndarray) -> np.ndarray:
         """Sums over the loss terms: from ``[n_rows, k]`` to ``[n_train, k]``."""

@@ -98,18 +98,18 @@ class Loss:
         zero = next(iter(params.values())).new_zeros(())
         return sum((term.sum() for term in self.terms(params, at).values()), zero)
 
-    def point_losses(self, params: Params, at: PointTensors | None = None) -> Tensor:
+    def point_losses(self, params: Params) -> Tensor:
         """l_i at theta, ``[n]``, differentiable."""
         losses = next(iter(params.values())).new_zeros(len(self))
         rows = self.collocation.term_rows()
-        for name, term in self.terms(params, at).items():
+        for name, term in self.terms(params).items():
             index = torch.as_tensor(rows[name], device=losses.device)
             losses = losses.index_add(0, index, term)
         return losses
 
-    def scaled_residuals(self, params: Params, at: PointTensors | None = None) -> Tensor:
+    def scaled_residuals(self, params: Params) -> Tensor:
         """s ``[n_residuals]`` at theta, term by term, differentiable."""
-        residuals = self.collocation.residuals(params, at)
+        residuals = self.collocation.residuals(params)
         return torch.cat([self.scale(name) * r for name, r in residuals.items()])
 
     def term_sums(self, batch_size: int) -> dict[str, float]:

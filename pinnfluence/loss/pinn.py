@@ -16,7 +16,7 @@ from pinnfluence.field.network import MLP, MultiIndex, Tape, closure
 from pinnfluence.loss.points import PointSet, PointTensors
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.problem import Problem
-from pinnfluence.runtime.devices import tensor_like
+from pinnfluence.runtime.devices import float64_array, tensor_like
 
 Params = Mapping[str, Tensor]
 PointFunction = Callable[[np.ndarray], np.ndarray]
@@ -88,16 +88,12 @@ class Pinn:
     @cached_property
     def params(self) -> dict[str, Tensor]:
         """The parameters theta by name, detached, in the network's order."""
-        return {n: p for n, p in self._all_parameters.items() if self._is_theta(n)}
+        return {n: p.detach() for n, p in self.network.named_parameters() if self._is_theta(n)}
 
     @cached_property
     def constants(self) -> dict[str, Tensor]:
         """The parameters that are not in theta, by name, detached."""
-        return {n: p for n, p in self._all_parameters.items() if not self._is_theta(n)}
-
-    @cached_property
-    def _all_parameters(self) -> dict[str, Tensor]:
-        return {name: p.detach() for name, p in self.network.named_parameters()}
+        return {n: p.detach() for n, p in self.network.named_parameters() if not self._is_theta(n)}
 
     def _is_theta(self, name: str) -> bool:
         return self.theta is None or name in self.theta
@@ -214,11 +210,15 @@ class Collocation:
             for name in names
         }
 
+    def slices(self) -> dict[str, slice]:
+        """The rows of each term among all residuals, which stand term by term."""
+        ends = np.cumsum([0, *map(len, self.term_rows().values())]).tolist()
+        return dict(zip(self.term_rows(), map(slice, ends[:-1], ends[1:]), strict=True))
+
     @property
     def n_residuals(self) -> int:
         """Number of residuals: the sum of |S_k| over the terms."""
-        pairs = zip(self.names, self.points.rows, strict=True)
-        return sum(len(names) * len(rows) for names, rows in pairs)
+        return sum(map(len, self.term_rows().values()))
 
     @property
     def in_threads(self) -> bool:
@@ -285,6 +285,15 @@ class Collocation:
                 here.data = given
             residuals |= self.equations[number].residuals(here)
         return residuals
+
+    def evaluate(self, batch_size: int) -> dict[str, np.ndarray]:
+        """The residuals at the network's own theta, float64 ``[n_k]`` by name."""
+        with torch.no_grad():
+            parts = [chunk.residuals(self.pinn.params) for chunk in self.chunks(batch_size)]
+        return {
+            name: np.concatenate([np.zeros(0), *(float64_array(part[name]) for part in parts)])
+            for name in self.term_rows()
+        }
 
     def _fields(self, whole: Field, n_all: int, rows: Sequence[Tensor]) -> Iterator[Field]:
         """The field where each equation acts, with its images, which follow the points in turn."""

@@ -36,20 +36,6 @@ def add_model_flags(parser: Parser) -> None:
     add("--conditions", help="the set of boundary conditions that was trained")
 
 
-def variant_of(arguments: argparse.Namespace) -> str | None:
-    """``--variant``, or ``--broken``, which is short for one.
-
-    Raises:
-        InputError: both, of which one is another.
-    """
-    variant: str | None = arguments.variant
-    if not getattr(arguments, "broken", False):
-        return variant
-    if variant not in (None, "broken"):
-        raise InputError(f"--broken contradicts --variant {variant}; give one of them")
-    return "broken"
-
-
 def model_of(arguments: argparse.Namespace) -> Model:
     """The model of ``--checkpoint`` or ``--model``, with the other flags that the script has.
 
@@ -65,7 +51,9 @@ def model_of(arguments: argparse.Namespace) -> Model:
     given = vars(arguments)
     dtype, device = getattr(torch, given.get("dtype", "float64")), given.get("device", "cpu")
     if arguments.model is None:
-        settings = {name: given.get(name) for name in SETTINGS} | {"variant": variant_of(arguments)}
+        settings = {name: given.get(name) for name in SETTINGS} | {
+            "variant": problems.variant_of(given)
+        }
         path, points = arguments.checkpoint, arguments.train_x_path
         return load_model(path, points, dtype, devices.select(device, dtype), **settings)
     if unfit := [name for name in OF_CHECKPOINT if given.get(name)]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pinnfluence.errors import InputError
 from pinnfluence.loss.loss import Loss
@@ -17,8 +16,8 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.problem import Problem
 from pinnfluence.reference.comparison import BATCH_SIZE, predict
-from pinnfluence.runtime.devices import as_array, float64_array
-from pinnfluence.storage.points import check_points
+from pinnfluence.runtime.devices import as_array
+from pinnfluence.storage.point_checks import check_points
 
 PACKAGES = ("pinnfluence", "torch", "numpy", "scipy")
 
@@ -71,11 +70,7 @@ class Model(ABC):
     def fields(self, points: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Outputs and derivatives such as ``u_x`` at points ``[n, n_inputs]``, float64 ``[n]``."""
         wanted = Equation(lambda f: {name: getattr(f, name) for name in names})
-        parts = []
-        for chunk in self.pinn.at(self._checked(points), [wanted]).chunks(BATCH_SIZE):
-            with torch.no_grad():
-                parts.append(chunk.residuals(self.pinn.params))
-        return {name: float64_array(torch.cat([part[name] for part in parts])) for name in names}
+        return self.pinn.at(self._checked(points), [wanted]).evaluate(BATCH_SIZE)
 
     def loss_density(self, points: np.ndarray) -> np.ndarray:
         """``sum_k r_k(x)^2`` over the loss terms that act at a point, ``[n]``."""

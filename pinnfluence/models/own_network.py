@@ -76,8 +76,8 @@ class Unknowns:
 class OwnNetwork:
     """The user's own network and unknowns, evaluated with other values of their parameters.
 
-    A user's functions may hold the network, a parameter of it, or an unknown: whatever they compute
-    with them depends on the values that are given. Copies share them.
+    A user's functions may hold the network, one of its parameters, or an unknown: whatever they
+    compute with them depends on the values that are given. Copies share them.
     """
 
     def __init__(self, net: nn.Module, unknowns: Unknowns) -> None:
@@ -187,11 +187,14 @@ class ByAutograd(Wrapped):
         self._own = own
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs ``[n, n_outputs]`` at the points ``x`` of shape ``[n, n_inputs]``."""
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
             params = dict(self.named_parameters())
-            outputs: Tensor = self._own(params, lambda net: net(x))
+            outputs: Tensor = self._own(params, lambda net: self._outputs(net, x))
+        return outputs
+
+    def _outputs(self, net: Any, x: Tensor) -> Tensor:
+        outputs: Tensor = net(x)
         return outputs
 
 

@@ -14,9 +14,9 @@ from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.models.plain_checks import BATCH_SIZE
 from pinnfluence.models.plain_torch import LETTERS, Residual, Term, pinn_of
 from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 TOLERANCES = {torch.float64: (1e-6, 1e-5), torch.float32: (1e-2, 3e-2)}
@@ -171,8 +171,7 @@ def _trained_rows(solver: Any, name: str, n: int) -> Tensor:
         warn_once(
             solver.model,
             "points were resampled during the training: scores are those of the last points; "
-            "earlier "
-            "ones shaped the network, too, and have no scores",
+            "earlier ones shaped the network, too, and have no scores",
         )
     rows = torch.tensor(sorted(trainer.data_module.split_idxs[name]["train"]), dtype=torch.int64)
     if len(rows) == 0 or int(rows[-1]) >= n:

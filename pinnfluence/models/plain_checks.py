@@ -10,9 +10,11 @@ from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.quotients import agrees, direction_of, quotients
+from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.runtime.warn_once import warn_once
 
-BATCH_SIZE, TOLERANCE = 500, 1e-6
+TOLERANCE = 1e-6
+"""Relative difference of losses that rounding makes."""
 
 GRADIENT_TOLERANCES = {torch.float64: 1e-5, torch.float32: 3e-2}
 """Relative difference of gradients that rounding makes."""

@@ -18,7 +18,7 @@ from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
 from pinnfluence.models.plain_checks import check_residuals
-from pinnfluence.problem.equation import Equation, Group
+from pinnfluence.problem.equation import Equation, Group, nowhere_else
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.warn_once import reason_of
 
@@ -176,11 +176,12 @@ class PlainModel(ByAutograd):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``[n, n_outputs]`` of the first module at points ``[n, n_inputs]``."""
-        with torch.enable_grad():
-            x = x if x.requires_grad else x.detach().requires_grad_()
-            params = dict(self.named_parameters())
-            outputs: Tensor = self._own(params, lambda modules: modules[0](x))
+        outputs = super().forward(x)
         return outputs if outputs.ndim == 2 else outputs[:, None]
+
+    def _outputs(self, modules: Any, x: Tensor) -> Tensor:
+        first: Tensor = modules[0](x)
+        return first
 
     def quantity(self, function: Residual) -> FieldFunction:
         """A function of the network and of points as one of the field."""
@@ -265,7 +266,7 @@ class Term:
         declared = Declared(self.names, frozenset(), values, in_threads=False, by_autograd=True)
         width = self.data.shape[1]
         group: Group = "pde" if self.names == ("pde",) else "boundary"
-        return Equation(declared, nowhere, lambda x: np.zeros((len(x), width)), group=group)
+        return Equation(declared, nowhere_else, lambda x: np.zeros((len(x), width)), group=group)
 
     def _arguments(self, data: Tensor) -> list[Tensor]:
         """The term's points, and what comes along, from the columns of its data."""
@@ -275,11 +276,6 @@ class Term:
             part.reshape(len(data), *array.shape[1:]).clone().requires_grad_()
             for part, array in zip(parts, self.arrays, strict=True)
         ]
-
-
-def nowhere(x: np.ndarray) -> np.ndarray:
-    """A term acts at the points that it was given alone: mask ``[n]`` of others."""
-    return np.zeros(len(x), bool)
 
 
 def _training_points(parts: Sequence[Term], width: int) -> PointSet:

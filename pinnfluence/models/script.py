@@ -43,7 +43,6 @@ class ScriptModel(Model):
 
     @property
     def title(self) -> str:
-        """The script and the function."""
         return f"{self.path}:{self.function}"
 
     def settings(self) -> str:
@@ -56,7 +55,6 @@ class ScriptModel(Model):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What a score file says about where it came from."""
         script = {"name": self.path.name, "function": self.function, "sha256": self.sha256}
         script["identity"] = self.identity
         return {"script": script, "versions": versions()}

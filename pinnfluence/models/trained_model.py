@@ -21,7 +21,7 @@ from pinnfluence.problem.domain import TOLERANCE
 from pinnfluence.problem.problem import Problem
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.config import CONFIG, RunConfig, load_config
-from pinnfluence.storage.points import check_points, repeats_warning
+from pinnfluence.storage.point_checks import check_points, repeats_warning
 
 SETTINGS = ("problem", "variant", "conditions", "layers", "activation", "scale")
 
@@ -54,20 +54,17 @@ class TrainedModel(Model):
         if not loss < zero_loss:
             found.append(
                 f"the loss {loss:.3g} is not below {zero_loss:.3g}, that of a zero field, so "
-                "scores are "
-                "probably of a wrong model: check --activation, --conditions and --variant against "
-                "the training of this checkpoint"
+                "scores are probably of a wrong model: check --activation, --conditions and "
+                "--variant against the training of this checkpoint"
             )
         return found
 
     @property
     def title(self) -> str:
-        """The checkpoint."""
         return str(self.path)
 
     @property
     def identity(self) -> str:
-        """The checkpoint's checksum."""
         return self.sha256
 
     def folder(self, what: str) -> Path:
@@ -90,7 +87,6 @@ class TrainedModel(Model):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What a score file says about where it came from."""
         return {
             "checkpoint": {"name": self.path.name, "sha256": self.sha256},
             "config": self.config.stated(),

@@ -52,6 +52,12 @@ def _triangulate(points: bytes, obstacle: Disk | None) -> Triangulation:
     return triangulation
 
 
+def log10(values: np.ndarray) -> np.ndarray:
+    """The decadic logarithm, of 0 that of the smallest number in float32."""
+    logarithms: np.ndarray = np.log10(np.maximum(values, np.finfo(np.float32).tiny))
+    return logarithms
+
+
 def common_limits(limits: Iterable[tuple[float, float]]) -> tuple[float, float]:
     """From the least to the largest: colour limits that several models share.
 

@@ -23,6 +23,7 @@ from pinnfluence.plots.drawing import (
     apart,
     draw_field,
     draw_isolines,
+    log10,
     note_clipped,
     panels,
     symmetric_limits,
@@ -149,7 +150,7 @@ def loss_figure(
     ``loss_limits``.
     """
     figure, axes = panels(points, 1, 1, labels, name)
-    values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
+    values = log10(density)
     limits = limits or loss_limits(density)
     axis = axes[0, 0]
     drawn = draw_field(axis, triangulate(points, obstacle), values, LOSS_MAP, limits, obstacle)
@@ -189,7 +190,7 @@ def error_limits_of(
 
 def loss_limits(density: np.ndarray) -> Limits:
     """Of ``log10`` of a density, without its least and its largest half percent."""
-    values = np.log10(np.maximum(density, np.finfo(np.float32).tiny))
+    values = log10(density)
     low, high = np.percentile(values, (100 - ROBUST_PERCENTILE, ROBUST_PERCENTILE))
     return apart(float(low), float(high))
 

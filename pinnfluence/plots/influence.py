@@ -18,6 +18,7 @@ from pinnfluence.plots.drawing import (
     circle,
     draw_dots,
     draw_field,
+    log10,
     note_clipped,
     panels,
     symmetric_limits,
@@ -123,7 +124,7 @@ def training_influence_figure(
     mean_influence = mean_influence[index]
     figure, axes = panels(train_x, 1, 1, labels, name)
     axis = axes[0, 0]
-    values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
+    values = log10(mean_influence)
     drawn = draw_dots(axis, train_x, values, MAGNITUDE_MAP, limits or decades_of(mean_influence))
     draw_rims(axis, region, obstacle)
     add_colour_bar(axis, drawn, values, "")
@@ -143,7 +144,7 @@ def draw_rims(axis: Axes, region: Disk | None, obstacle: Disk | None) -> None:
 
 def decades_of(mean_influence: np.ndarray) -> tuple[float, float]:
     """Limits of the decadic logarithm, without the least half percent."""
-    values = np.log10(np.maximum(mean_influence, np.finfo(np.float32).tiny))
+    values = log10(mean_influence)
     low, high = np.percentile(values, [0.5, 100])
     return float(low), float(high)
 

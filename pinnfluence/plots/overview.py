@@ -20,6 +20,7 @@ from pinnfluence.plots.drawing import (
     common_limits,
     draw_dots,
     draw_field,
+    log10,
     note_clipped,
     panels,
     signed_logarithmic,
@@ -119,11 +120,11 @@ def loss_overview(
         if name is None:
             axis.remove()
             continue
-        values = _log(density[name])
+        values = log10(density[name])
         triangulation = triangulate(points[name], obstacle)
         drawn = draw_field(axis, triangulation, values, LOSS_MAP, limits, obstacle)
         axis.set_title(name, weight="bold")
-    every = np.concatenate([_log(values) for values in density.values()])
+    every = np.concatenate([log10(values) for values in density.values()])
     label = r"$\log_{10}\,\Sigma_k\,r_k^2$: all loss terms, unweighted, their units left out"
     add_colour_bar(axes[-1, 0], drawn, every, label, AXIS)
     return figure
@@ -170,7 +171,7 @@ def influence_overview(
     inf = r"$N\,\mathrm{Inf}$" if signed else r"$\log_{10}\ N\,\overline{|\mathrm{Inf}|}$"
     label = f"{inf} on {labels.symbol(quantity)}{labels.unit(quantity)}"
     for axis in axes[-1]:
-        add_colour_bar(axis, drawn, every if signed else _log(every), label, AXIS)
+        add_colour_bar(axis, drawn, every if signed else log10(every), label, AXIS)
     return figure
 
 
@@ -185,14 +186,9 @@ def _draw_one(axis: Axes, effect: Effect, norm: Normalize, obstacle: Disk | None
 def _draw_all(
     axis: Axes, effect: Effect, limits: Limits, region: Disk | None, obstacle: Disk | None
 ) -> ScalarMappable:
-    drawn = draw_dots(axis, effect.points, _log(effect.values), MAGNITUDE_MAP, limits)
+    drawn = draw_dots(axis, effect.points, log10(effect.values), MAGNITUDE_MAP, limits)
     draw_rims(axis, region, obstacle)
     return drawn
-
-
-def _log(values: np.ndarray) -> np.ndarray:
-    logs: np.ndarray = np.log10(np.maximum(values, np.finfo(np.float32).tiny))
-    return logs
 
 
 def _grid(

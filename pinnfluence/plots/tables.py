@@ -109,36 +109,41 @@ def indicator_figure(
     Each cell gives the average over test points (the paper's) or over the area, and in brackets
     what uniform influence would give with the same average.
     """
-    chosen = {(row.model, row.quantity): row for row in rows if row.indicator == indicator}
-    models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
-    body = []
-    for quantity in quantities:
-        cells = [labels.symbol(quantity)]
-        for model in models:
-            row = chosen[model, quantity]
-            cells.append(f"{row.mean:.2f} ({row.uniform:.2f})")
-            cells.append(f"{row.area_weighted:.2f} ({row.uniform_area_weighted:.2f})")
-        body.append(cells)
-    groups = [("", 1)] + [(model, 2) for model in models]
+    cells = {
+        (row.model, row.quantity): (
+            f"{row.mean:.2f} ({row.uniform:.2f})",
+            f"{row.area_weighted:.2f} ({row.uniform_area_weighted:.2f})",
+        )
+        for row in rows
+        if row.indicator == indicator
+    }
     note = (
         f"{indicator.capitalize()} indicator, the share of influence from "
         f"{INDICATORS[indicator].about}: mean over test points and over the area; "
         "in brackets its value for uniform influence."
     )
-    return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)
+    return _models_across(cells, labels, note)
 
 
 def error_table_figure(rows: Sequence[ErrorRow], labels: Labels = PLAIN) -> Figure:
     """Relative L2 errors: fields down, models across, over test points and over the area."""
-    chosen = {(row.model, row.quantity): row for row in rows}
-    models, quantities = (list(dict.fromkeys(key[i] for key in chosen)) for i in (0, 1))
-    body = []
-    for quantity in quantities:
-        pairs = [chosen[model, quantity] for model in models]
-        values = [value for row in pairs for value in (row.mean, row.area_weighted)]
-        body.append([labels.symbol(quantity), *(f"{value:.3f}" for value in values)])
-    groups = [("", 1)] + [(model, 2) for model in models]
+    cells = {
+        (row.model, row.quantity): (f"{row.mean:.3f}", f"{row.area_weighted:.3f}") for row in rows
+    }
     note = "Relative L2 error against the reference solution, over test points and over the area."
+    return _models_across(cells, labels, note)
+
+
+def _models_across(
+    cells: Mapping[tuple[str, str], tuple[str, str]], labels: Labels, note: str
+) -> Figure:
+    """Quantities down, models across, from both averages by model and quantity."""
+    models, quantities = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    body = [
+        [labels.symbol(quantity), *(cell for model in models for cell in cells[model, quantity])]
+        for quantity in quantities
+    ]
+    groups = [("", 1)] + [(model, 2) for model in models]
     return table_figure(["quantity", *AVERAGES * len(models)], body, groups, note)
 
 

@@ -86,6 +86,11 @@ class SpaceTime:
         """Distance by which points lie outside in space or in time, ``[n]``."""
         return np.maximum(self.space.excess(x[:, :-1]), self.time.excess(x[:, -1:]))
 
+    def at_boundary(self, x: np.ndarray) -> np.ndarray:
+        """Mask ``[n]`` of the points on the boundary of space, at any time."""
+        mask: np.ndarray = np.abs(self.space.excess(x[:, :-1])) <= TOLERANCE
+        return mask
+
     def at_start(self, x: np.ndarray) -> np.ndarray:
         """Mask ``[n]`` of the points at the initial time."""
         return np.abs(x[:, -1] - self.time.low) <= TOLERANCE

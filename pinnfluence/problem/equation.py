@@ -89,6 +89,11 @@ class Equation:
         return torch.ones_like(probe[:, :1]).expand(1, _n_columns(self.data, probe.shape[1]))
 
 
+def nowhere_else(x: np.ndarray) -> np.ndarray:
+    """For ``on``: the equation acts at the points that it came with, at none of others."""
+    return np.zeros(len(x), bool)
+
+
 @lru_cache(maxsize=128)
 def _n_columns(data: Callable[[np.ndarray], np.ndarray], n_inputs: int) -> int:
     """Number of columns of the data of an equation, which is evaluated at the origin."""

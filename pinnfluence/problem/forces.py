@@ -28,7 +28,7 @@ class Forces:
 
 @dataclass(frozen=True)
 class Integral:
-    """``sum_i weights_i f(x_i)`` of a field: x ``[n, 2]``, f a function of it, weights ``[n]``."""
+    """``sum_i weights_i f(x_i)``: x ``[n, 2]``, f a function of a field, weights ``[n]``."""
 
     function: FieldFunction
     x: np.ndarray

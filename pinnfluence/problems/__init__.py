@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pinnfluence.errors import InputError
 
 if TYPE_CHECKING:
     from pinnfluence.problem.problem import Problem
 
 DEFAULT = "cylinder_flow"
+
+
+def variant_of(given: Mapping[str, Any]) -> str | None:
+    """The flag ``--variant``, or ``--broken``, which is short for one; None: the problem's first.
+
+    Raises:
+        InputError: both, of which one is another.
+    """
+    if given.get("broken") and given["variant"] not in (None, "broken"):
+        raise InputError(f"--broken contradicts --variant {given['variant']}; give one of them")
+    return "broken" if given.get("broken") else given["variant"]
 
 
 def names() -> list[str]:

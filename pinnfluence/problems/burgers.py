@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.field.field import Field
-from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.problem.domain import Interval, SpaceTime
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
 from pinnfluence.problem.problem import Evaluate, Problem
@@ -32,10 +32,6 @@ def boundary(f: Field) -> dict[str, Tensor]:
 
 def initial(f: Field) -> dict[str, Tensor]:
     return {"initial": f.u + torch.sin(math.pi * f.x)}
-
-
-def at_ends(x: np.ndarray) -> np.ndarray:
-    return np.abs(np.abs(x[:, 0]) - 1) <= TOLERANCE
 
 
 def solution(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -63,7 +59,7 @@ PROBLEM = Problem(
     pde=burgers,
     conditions={
         "dirichlet": (
-            Equation(boundary, at_ends),
+            Equation(boundary, DOMAIN.at_boundary),
             Equation(initial, DOMAIN.at_start, group="initial"),
         )
     },

@@ -9,7 +9,7 @@ from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
 from pinnfluence.problem.problem import Problem
 from pinnfluence.problem.reference import Reference
-from pinnfluence.problems.drift_diffusion import LENGTH, at_ends, other_end, periodic
+from pinnfluence.problems.drift_diffusion import LENGTH, other_end, periodic
 from pinnfluence.reference.grid import on_grid
 
 DOMAIN = SpaceTime(Interval(0.0, LENGTH), Interval(0.0, 1.0))
@@ -43,7 +43,7 @@ PROBLEM = Problem(
     pde=convection,
     conditions={
         "periodic": (
-            Equation(periodic, at_ends, image=other_end),
+            Equation(periodic, DOMAIN.at_boundary, image=other_end),
             Equation(initial, DOMAIN.at_start, group="initial"),
         )
     },

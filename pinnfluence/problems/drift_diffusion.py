@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, sin
 
 from pinnfluence.field.field import Field
-from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.problem.domain import Interval, SpaceTime
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
 from pinnfluence.problem.problem import Problem
@@ -28,10 +28,6 @@ def periodic(f: Field) -> dict[str, Tensor]:
 
 def initial(f: Field) -> dict[str, Tensor]:
     return {"initial": f.u - sin(math.pi / 4 + 2 * f.x)}
-
-
-def at_ends(x: np.ndarray) -> np.ndarray:
-    return np.abs(np.abs(x[:, 0] - LENGTH / 2) - LENGTH / 2) <= TOLERANCE
 
 
 def other_end(x: np.ndarray) -> np.ndarray:
@@ -57,7 +53,7 @@ PROBLEM = Problem(
     pde=drift_diffusion,
     conditions={
         "periodic": (
-            Equation(periodic, at_ends, image=other_end),
+            Equation(periodic, DOMAIN.at_boundary, image=other_end),
             Equation(initial, DOMAIN.at_start, group="initial"),
         )
     },

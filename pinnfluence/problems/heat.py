@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pinnfluence.field.field import Field
-from pinnfluence.problem.domain import TOLERANCE, Interval, SpaceTime
+from pinnfluence.problem.domain import Interval, SpaceTime
 from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.parts import Drawing, Network, Sampling, Schedule
 from pinnfluence.problem.problem import Problem
@@ -15,6 +15,7 @@ from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.grid import on_grid
 
 DOMAIN = SpaceTime(Interval(0.0, 1.0), Interval(0.0, 1.0))
+WIDE_DOMAIN = SpaceTime(Interval(-1.0, 1.0), Interval(0.0, 1.0))
 
 
 def heat(f: Field) -> dict[str, Tensor]:
@@ -28,14 +29,6 @@ def boundary(f: Field) -> dict[str, Tensor]:
 
 def initial(f: Field) -> dict[str, Tensor]:
     return {"initial": f.u - torch.sin(math.pi * f.x)}
-
-
-def at_ends(x: np.ndarray) -> np.ndarray:
-    return (np.abs(x[:, 0]) <= TOLERANCE) | (np.abs(x[:, 0] - 1) <= TOLERANCE)
-
-
-def at_wide_ends(x: np.ndarray) -> np.ndarray:
-    return np.abs(np.abs(x[:, 0]) - 1) <= TOLERANCE
 
 
 def solution(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,10 +50,10 @@ def wide_reference() -> Reference:
 
 BAD = {"num_domain": 10, "num_boundary": 2, "num_initial": 2}
 WIDE = {
-    "domain": SpaceTime(Interval(-1.0, 1.0), Interval(0.0, 1.0)),
+    "domain": WIDE_DOMAIN,
     "conditions": {
         "dirichlet": (
-            Equation(boundary, at_wide_ends),
+            Equation(boundary, WIDE_DOMAIN.at_boundary),
             Equation(initial, DOMAIN.at_start, group="initial"),
         )
     },
@@ -75,7 +68,7 @@ PROBLEM = Problem(
     pde=heat,
     conditions={
         "dirichlet": (
-            Equation(boundary, at_ends),
+            Equation(boundary, DOMAIN.at_boundary),
             Equation(initial, DOMAIN.at_start, group="initial"),
         )
     },

@@ -31,18 +31,16 @@ class ErrorRow:
     n_points: int
 
 
-def match_points(
-    points: np.ndarray, reference: np.ndarray, tolerance: float = TOLERANCE
-) -> np.ndarray:
+def match_points(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """For each point ``[n, 2]`` the index ``[n]`` of the same point in ``reference`` ``[m, 2]``.
 
     Raises:
-        ValueError: some points lie farther than ``tolerance`` from every reference point.
+        ValueError: some points lie farther than ``TOLERANCE`` from every reference point.
     """
     distance, index = cKDTree(np.asarray(reference, np.float64)).query(
         np.asarray(points, np.float64)
     )
-    far = np.flatnonzero(distance > tolerance)
+    far = np.flatnonzero(distance > TOLERANCE)
     if far.size:
         raise ValueError(
             f"{far.size} of {len(points)} test points are not points of the reference solution, "

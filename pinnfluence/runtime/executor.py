@@ -7,17 +7,22 @@ and which process takes it, and who receives the progress is decided here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from pinnfluence.runtime import distributed
-from pinnfluence.runtime.parallel import map_in_threads, pays_in_threads
 from pinnfluence.runtime.progress import Count, Stages
 
 BATCH_SIZE = 500
+"""Points whose derivatives are held at a time, where nobody asks for another number."""
+
+ENTRIES_WORTH_A_THREAD = 10**6
+"""Gradient entries of an item, points times parameters, from which on threads are used."""
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -61,6 +66,12 @@ class Executor:
         if self._count is not None:
             self._count.expect(n)
 
+    share = staticmethod(distributed.share)
+    sum = staticmethod(distributed.sum_over_ranks)
+    gather = staticmethod(distributed.gather_rows)
+    from_first = staticmethod(distributed.from_first)
+    on_first = staticmethod(distributed.on_first)
+
     @property
     def is_first(self) -> bool:
         """Whether this process prints and writes; a single one does."""
@@ -70,10 +81,6 @@ class Executor:
     def n_processes(self) -> int:
         """Number of processes that share the computation."""
         return distributed.world_size()
-
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of the items; the parts of all, in turn, are the whole."""
-        return distributed.share(items)
 
     def batches(self, points: Divisible) -> Sequence[Any]:
         """This process's batches of something that acts at points."""
@@ -88,12 +95,22 @@ class Executor:
     ) -> list[Result]:
         """``[function(item) for item in items]``, an item a thread where that is safe and pays.
 
+        It pays for one long call of PyTorch, such as a backward pass: each is computed by one
+        thread alone, so that small operations do not wait for each other. With many short calls
+        the threads would wait for Python's lock instead.
+
         Args:
             in_threads: whether several threads may call the function at once.
             n_params: parameters by which it differentiates a batch; few are not worth a thread.
         """
-        parallel = in_threads and pays_in_threads(self.batch_size * n_params)
-        return map_in_threads(function, items, parallel)
+        n_threads = torch.get_num_threads()
+        pays = in_threads and self.batch_size * n_params >= ENTRIES_WORTH_A_THREAD
+        if not pays or n_threads < 2 or len(items) < 2:
+            return [function(item) for item in items]
+        try:
+            return list(_pool(n_threads).map(function, items))
+        finally:
+            torch.set_num_threads(n_threads)  # else threads started later would get the pool's one
 
     def add_up(
         self,
@@ -109,21 +126,7 @@ class Executor:
             for part in self.map(function, items[start : start + n], in_threads, n_params):
                 total += part
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of all processes' tensors of one shape, in place."""
-        return distributed.sum_over_ranks(tensor)
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in turn, on the first; the others get their own back."""
-        return distributed.gather_rows(rows)
-
-    def from_first(self, value: T) -> T:
-        """The first process's value, in all of them."""
-        return distributed.from_first(value)
-
-    def on_first(self, work: Callable[[Any], T], target: Any = None, *methods: str) -> T:
-        """``work(target)`` on the first process; the others join in the named methods.
-
-        See ``distributed.on_first``.
-        """
-        return distributed.on_first(work, target, *methods)
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))

@@ -59,8 +59,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Count]:
-        """Time a stage of ``total`` units; gives the function that receives the number of "
-        "finished ones."""
+        """Time a stage of ``total`` units; gives what counts the finished ones."""
         began = time.perf_counter()
         with self._counter(name, total) as advance:
             count = Count(total, advance, self._resize)
@@ -86,7 +85,6 @@ class ProgressStages(Stages):
     _bar: tqdm
 
     def kept(self, name: str) -> None:
-        """Say so."""
         print(f"{name}: as saved", file=sys.stderr)
 
     @contextmanager

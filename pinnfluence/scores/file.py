@@ -27,7 +27,7 @@ from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix
 from pinnfluence.scores.vtk import write_vtk
 from pinnfluence.storage.files import map_npz
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 FILE_NAME = "influences.safetensors"
 

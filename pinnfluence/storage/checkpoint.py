@@ -18,7 +18,7 @@ from torch import Tensor
 from pinnfluence.errors import InputError
 from pinnfluence.storage.config import CONFIG, ITERATIONS, load_config
 from pinnfluence.storage.files import check_unpacked_size, read_npy, write_bytes
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 
 POINTS, HISTORY, CURVES, STATE = "train_x.npy", "history.csv", "history.png", "state.pt"
 PHASES = ("adam", "lbfgs", "lm")

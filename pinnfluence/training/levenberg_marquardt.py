@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import torch
+from scipy.linalg import LinAlgError
 from torch import Tensor
 
+from pinnfluence.curvature.inverse.cholesky import damped_solver
 from pinnfluence.curvature.operators import GaussNewton
 from pinnfluence.loss.differentiators.per_sample import flat_gradient, leaves
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.devices import float64_array, tensor_like
-from pinnfluence.runtime.executor import Executor
+from pinnfluence.runtime.executor import BATCH_SIZE, Executor
 
-BATCH_SIZE = 500
 MAX_TRIES = 20
 """Increases of the damping in one iteration before the search gives up."""
 
@@ -59,7 +59,7 @@ class LevenbergMarquardt:
 
     def step(self) -> bool:
         """One iteration; False, with everything as it was, if no step lowers the loss."""
-        matrix = GaussNewton(self.loss, Executor(BATCH_SIZE)).dense()
+        matrix = GaussNewton(self.loss, Executor()).dense()
         begin, before = self._theta(), self.state_dict()
         residuals = self._residuals()
         gradient = self._pull_back(residuals)
@@ -85,8 +85,9 @@ class LevenbergMarquardt:
         self, matrix: np.ndarray, gradient: np.ndarray, begin: Tensor, residuals: Tensor
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """The step and half its acceleration, or None where the damping is too small for them."""
-        solve = _solver(matrix, self.damping)
-        if solve is None:
+        try:
+            solve = damped_solver(matrix, self.damping)
+        except LinAlgError:
             return None
         velocity = -solve(gradient)
         ends = []
@@ -131,14 +132,3 @@ class LevenbergMarquardt:
             total += float64_array(flat_gradient(residuals @ part, theta.values()))
             start += len(residuals)
         return total
-
-
-def _solver(matrix: np.ndarray, damping: float) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Multiplication with ``(matrix + damping I)^-1``; None where that matrix is not positive."""
-    damped = matrix.copy(order="F")
-    damped[np.diag_indices_from(damped)] += damping
-    try:
-        factor = scipy.linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
-        return None
-    return lambda vector: scipy.linalg.cho_solve(factor, vector)

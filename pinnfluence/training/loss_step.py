@@ -15,6 +15,9 @@ from pinnfluence.loss.points import PointTensors
 
 COMPILE_MODES = ("auto", "on", "off")
 
+WORTHWHILE = 1000
+"""Steps from which on compiling takes less time than it saves."""
+
 
 def loss_step(collocation: Collocation, dtype: torch.dtype, device: torch.device) -> LossStep:
     """DeepXDE's loss ``sum_k c_k L_k``, ``L_k = 1/|S_k| sum_{i in S_k} r_k(z_i)^2``.
@@ -50,13 +53,11 @@ def compiled(step: LossStep, params: Params) -> LossStep:
     return function
 
 
-def choose(
-    step: LossStep, params: Params, mode: str, n_steps: int, worthwhile: int = 1000
-) -> tuple[LossStep, str]:
+def choose(step: LossStep, params: Params, mode: str, n_steps: int) -> tuple[LossStep, str]:
     """The step to train with, and a line that says which and why.
 
     ``on`` compiles or raises, ``off`` does not compile, ``auto`` compiles where there is a compiler
-    and at least ``worthwhile`` steps to be made, and otherwise runs eagerly.
+    and at least ``WORTHWHILE`` steps to be made, and otherwise runs eagerly.
 
     Raises:
         InputError: unknown mode, or ``on`` where compiling fails.
@@ -68,7 +69,7 @@ def choose(
     if mode == "off":
         return step, "eager steps, as asked"
     on_cpu = next(iter(params.values())).device.type == "cpu"
-    if mode == "auto" and n_steps < worthwhile:
+    if mode == "auto" and n_steps < WORTHWHILE:
         return step, f"eager steps: compiling does not pay for {n_steps} steps"
     if mode == "auto" and on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return step, "eager steps: no C++ compiler was found"

@@ -9,7 +9,7 @@ from torch import Tensor
 from pinnfluence.errors import InputError
 from pinnfluence.loss.loss import LossStep
 from pinnfluence.loss.pinn import Collocation, Pinn
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 from pinnfluence.training import loss_step
 
 

@@ -70,7 +70,7 @@ class TorchOptimizer(Optimizer):
         return self.algorithm.state_dict()
 
     def restorable(self) -> dict[str, Any]:
-        """The same: DeepXDE has this optimiser, too."""
+        """The same, because DeepXDE has this optimiser as well."""
         return self.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

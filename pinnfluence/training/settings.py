@@ -29,9 +29,7 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
         InputError: flags that contradict each other, unknown names, numbers that cannot be.
     """
     whole = problems.load(given["problem"])
-    if given["broken"] and given["variant"] not in (None, "broken"):
-        raise InputError(f"--broken contradicts --variant {given['variant']}; give one of them")
-    variant = "broken" if given["broken"] else given["variant"] or next(iter(whole.variants))
+    variant = problems.variant_of(given) or next(iter(whole.variants))
     conditions = given["conditions"] or next(iter(whole.conditions))
     changes = {name: given[name] for name in CHANGES if given[name] is not None}
     if "layers" in changes:

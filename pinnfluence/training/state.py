@@ -14,7 +14,7 @@ import torch
 
 from pinnfluence.errors import InputError
 from pinnfluence.storage import checkpoint
-from pinnfluence.storage.points import check_points
+from pinnfluence.storage.point_checks import check_points
 from pinnfluence.training.history import Row
 
 DONE = "done"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from pinnfluence.influence.candidates import Candidates
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
-from pinnfluence.validation.predictions import Method, Predictions, randomised
+from pinnfluence.validation.predictions import Method, Predictions, control_methods, randomised
 from pinnfluence.validation.results import MATCHED
 
 FIRST_ORDER = ", first order"
@@ -47,13 +48,11 @@ class AddedPredictions:
         known = self.known
         weights = Loss.of_training(known.pinn.at(known.train_x)).weights
         dot_product = partial(self._changes, lambda columns: columns, weights, TINY)
-        yield Method("gradient dot product", "none", "training", "full", 0.0, dot_product)
         shape = (len(self.candidates), len(known.test_x), len(known.quantities))
-        random = np.random.default_rng(seed).standard_normal
-        yield Method("random scores", "none", "none", 0, 0.0, lambda: random(shape))
         pinn = randomised(known.pinn, seed)
         other = replace(self, known=Predictions(pinn, known.train_x, known.test_x, []))
-        yield next(other._by_recipe(f"randomised network, {GAUSS_NEWTON.base}", GAUSS_NEWTON))
+        whole = islice(other._by_recipe(GAUSS_NEWTON.base, GAUSS_NEWTON), 1)
+        return control_methods(dot_product, shape, whole, seed)
 
     def _by_recipe(self, name: str, recipe: Recipe) -> Iterator[Method]:
         inverse, loss = self.known.fit(recipe)

@@ -78,7 +78,5 @@ class Objective:
 
 def values_at(pinn: Pinn, theta: Tensor, x: np.ndarray) -> np.ndarray:
     """Outputs and derived quantities at points ``[n, n_inputs]``, ``[n, n_quantities]``."""
-    with torch.no_grad():
-        found = with_parameters(pinn, theta).at(x, [pinn.observables])
-        residuals = found.residuals(found.pinn.params)
-    return torch.stack(list(residuals.values()), 1).detach().cpu().numpy()
+    values = with_parameters(pinn, theta).at(x, [pinn.observables]).evaluate(max(1, len(x)))
+    return np.stack(list(values.values()), 1)

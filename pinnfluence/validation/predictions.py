@@ -21,12 +21,11 @@ from pinnfluence.loss.differentiators import jacobian, loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import float64_array
-from pinnfluence.runtime.executor import Executor
+from pinnfluence.runtime.executor import BATCH_SIZE, Executor
 from pinnfluence.runtime.progress import Stages
 from pinnfluence.validation.arnoldi import HESSIAN_REG, arnoldi_influence, projection
 from pinnfluence.validation.results import SPECTRUM
 
-BATCH_SIZE = 500
 MOST_PARAMETERS = 4000
 """Up to so many parameters whole spectra are computed, for all ranks and dampings."""
 
@@ -148,7 +147,7 @@ class Predictions:
         for weighting in ("training", "uniform"):
             loss = self._loss(weighting)
             for curvature, operator in OPERATORS.items():
-                matrix = operator(loss, Executor(BATCH_SIZE)).dense()
+                matrix = operator(loss, Executor()).dense()
                 values, vectors = scipy.linalg.eigh(0.5 * (matrix + matrix.T), overwrite_a=True)
                 values, vectors = values[::-1], vectors[:, ::-1]
                 tested = np.stack([rows @ vectors for rows in self.test_gradients])
@@ -160,26 +159,13 @@ class Predictions:
 
     def controls(self, seed: int = 0) -> Iterator[Method]:
         """What must do worse: no curvature, random scores, a network of random weights."""
-        loss = self._loss("training")
+        dot_product = partial(self._by, lambda vectors: vectors, self._loss("training"))
         shape = (len(self.groups), len(self.test_x), len(self.quantities))
-        generator = np.random.default_rng(seed)
-        yield Method(
-            "gradient dot product",
-            "none",
-            "training",
-            "full",
-            0.0,
-            lambda: self._by(lambda vectors: vectors, loss),
-        )
-        yield Method(
-            "random scores", "none", "none", 0, 0.0, lambda: generator.standard_normal(shape)
-        )
         other = Predictions(
             randomised(self.pinn, seed), self.train_x, self.test_x, self.groups, self._stages
         )
-        for method in other.recipes():
-            if method.name in RECIPES:
-                yield replace(method, name=f"randomised network, {method.name}")
+        randomised_ones = (method for method in other.recipes() if method.name in RECIPES)
+        return control_methods(dot_product, shape, randomised_ones, seed)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -203,7 +189,7 @@ class Predictions:
 
     def _rows(self, group: np.ndarray, loss: Loss) -> np.ndarray:
         """Rows U ``[m, n_params]`` of a group's residuals: its part of G is ``U^T U``."""
-        return GaussNewton(loss.subset(np.sort(group)), Executor(BATCH_SIZE)).rows()
+        return GaussNewton(loss.subset(np.sort(group)), Executor()).rows()
 
     def _changes(self, solved: np.ndarray) -> np.ndarray:
         """From parameters' changes ``[n_params, n_groups]`` to those of the quantities."""
@@ -232,6 +218,20 @@ class Predictions:
             for name, (_, rows) in jacobian(chunk).items():
                 parts[name].append(float64_array(rows))
         return [np.concatenate(parts[name]) for name in self.quantities]
+
+
+def control_methods(
+    dot_product: Callable[[], np.ndarray],
+    shape: tuple[int, ...],
+    randomised_ones: Iterator[Method],
+    seed: int,
+) -> Iterator[Method]:
+    """What must do worse: no curvature, random scores of a shape, methods at random weights."""
+    yield Method("gradient dot product", "none", "training", "full", 0.0, dot_product)
+    random = np.random.default_rng(seed).standard_normal
+    yield Method("random scores", "none", "none", 0, 0.0, lambda: random(shape))
+    for method in randomised_ones:
+        yield replace(method, name=f"randomised network, {method.name}")
 
 
 def randomised(pinn: Pinn, seed: int = 0) -> Pinn:

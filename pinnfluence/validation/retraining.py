@@ -16,7 +16,6 @@ from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.validation.objective import Objective, with_parameters
 
-BATCH_SIZE = 500
 MAX_ITERATIONS = 100
 MAX_PRODUCTS = 60
 """Products with the Hessian in one iteration, before its step is taken as it is."""
@@ -170,7 +169,7 @@ class Preconditioner:
 
     def _matrix(self, loss: Loss) -> GaussNewton:
         here = replace(loss.collocation, pinn=self._pinn)
-        return GaussNewton(replace(loss, collocation=here), Executor(BATCH_SIZE))
+        return GaussNewton(replace(loss, collocation=here), Executor())
 
     def __call__(self, vector: Tensor) -> Tensor:
         return torch.as_tensor(self._inverse.solve(vector.numpy()[:, None])[:, 0])

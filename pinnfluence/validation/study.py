@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,6 @@ from pinnfluence.validation.results import MATCHED, SPECTRUM
 
 ENOUGH = 0.9
 """Part of the retrainings that must converge for a proximal weight to be the headline's."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,11 @@ class Study:
         pinn: the trained network, float64.
         train_x, test_x: training points, and where quantities are compared.
         folder: of the results; retrainings that were done stay in ``.stages`` there.
-        say: prints a line.
     """
 
-    def __init__(
-        self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, folder: Path, say: Say = print
-    ) -> None:
+    def __init__(self, pinn: Pinn, train_x: np.ndarray, test_x: np.ndarray, folder: Path) -> None:
         self.pinn, self.train_x, self.test_x = pinn, train_x, test_x
-        self.folder, self.say = folder, say
+        self.folder = folder
         self.facts: dict[str, Any] = {
             "n_train": len(train_x),
             "n_params": pinn.n_params,
@@ -77,7 +72,7 @@ class Study:
         """
         experiment = Experiment(self.pinn, self.train_x, self.test_x, settings)
         found = experiment.run([], store=self._store("polish", experiment, []))
-        self.say("polishing: " + report.outcome_line(found))
+        print("polishing: " + report.outcome_line(found))
         if not found.control["converged"]:
             raise InputError(
                 f"polishing with the proximal weight {settings.proximal:g} did not converge: "
@@ -95,12 +90,12 @@ class Study:
         predictions = self._predictions(plan.groups)
         recipes = list(_made(predictions.recipes()))
         for method in recipes:
-            self.say(f"recipe {method.name}: damping {method.damping:.3g}")
+            print(f"recipe {method.name}: damping {method.damping:.3g}")
         headline: Outcome | None = None
         for proximal in sorted(plan.proximal, reverse=True):
             settings = replace(plan.settings, proximal=proximal)
             outcome = self._outcome(f"removal_{proximal:.0e}", settings, plan.groups, plan)
-            self.say(report.outcome_line(outcome))
+            print(report.outcome_line(outcome))
             if not outcome.converged.any():
                 continue
             matched = predictions.dampings([2 * proximal], MATCHED) if proximal else []
@@ -124,7 +119,7 @@ class Study:
         groups = [np.array([i]) for i in range(len(candidates))]
         settings = replace(plan.settings, proximal=proximal)
         outcome = self._outcome("added", settings, groups, plan, candidates)
-        self.say(report.outcome_line(outcome))
+        print(report.outcome_line(outcome))
         if not outcome.converged.any():
             raise InputError("no retraining converged: train longer, or give --polish 1e-6")
         methods += known.controls(plan.seed)
@@ -134,7 +129,7 @@ class Study:
         self, outcome: Outcome, predictions: Predictions, recipes: list[Method], plan: Plan
     ) -> Path:
         proximal = outcome.settings.proximal
-        self.say(f"headline: proximal weight {proximal:g}")
+        print(f"headline: proximal weight {proximal:g}")
         methods: list[Method] = [*recipes]
         if proximal:
             methods += predictions.dampings([2 * proximal], MATCHED)
@@ -152,7 +147,7 @@ class Study:
         n = len(self.train_x)
         groups = random_groups(n, n // 2, plan.n_halves, plan.seed)
         outcome = self._outcome("halves", settings, groups, plan)
-        self.say("random halves: " + report.outcome_line(outcome))
+        print("random halves: " + report.outcome_line(outcome))
         if not outcome.converged.any():
             return {}
         predictions = self._predictions(groups)
@@ -164,7 +159,7 @@ class Study:
                 score = datamodeling_score(
                     predicted[good, :, number], outcome.changes[good, :, number]
                 )
-                self.say(f"linear datamodeling score, {method.name}, {quantity}: {score}")
+                print(f"linear datamodeling score, {method.name}, {quantity}: {score}")
                 found.setdefault(method.name, {})[quantity] = vars(score)
         return found
 
@@ -194,7 +189,7 @@ class Study:
         more: Mapping[str, np.ndarray] | None = None,
     ) -> Path:
         rows, predicted = report.compare(name, outcome, methods)
-        self.say(report.text([row for row in rows if row.method != SPECTRUM]))
+        print(report.text([row for row in rows if row.method != SPECTRUM]))
         predicted.pop(SPECTRUM, None)
         points = self._points() | dict(more or {})
         return report.write(self.folder, name, outcome, rows, predicted, self.facts, points)

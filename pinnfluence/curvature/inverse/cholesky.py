@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve, cholesky
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky
 from scipy.linalg.lapack import dpocon
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
@@ -53,6 +53,18 @@ class Factor:
     def solve(self, vectors: np.ndarray) -> np.ndarray:
         """``(M + damping I)^-1`` times columns ``[n, k]``."""
         return cho_solve((self._lower, True), vectors, check_finite=False)
+
+
+def damped_solver(matrix: np.ndarray, damping: float) -> Solve:
+    """Product with ``(M + damping I)^-1``, from the lower triangle of M, which is left as it is.
+
+    Raises:
+        LinAlgError: it is not positive definite.
+    """
+    shifted = np.array(matrix, order="F")
+    np.einsum("ii->i", shifted)[:] += damping
+    factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
+    return lambda vectors: cho_solve(factor, vectors, check_finite=False)
 
 
 def without_rows(solve: Solve, rows: np.ndarray) -> Solve:

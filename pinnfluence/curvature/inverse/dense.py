@@ -19,7 +19,6 @@ class DenseInverse(Inverse):
         self._factor = Factor(matrix, damping, lowest)
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Product with the columns of ``[n_params, k]``."""
         return self._factor.solve(vectors)
 
 
@@ -41,7 +40,6 @@ class Dense(InverseMethod):
         self.lowest = 0.0 if known else extreme_eigenvalue(self._matrix, "SA")
 
     def at(self, damping: float) -> DenseInverse:
-        """The damped inverse."""
         return DenseInverse(self._matrix, damping, self.lowest)
 
     @classmethod

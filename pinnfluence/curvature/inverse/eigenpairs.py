@@ -25,7 +25,6 @@ class LowRank(Inverse):
     damping: float
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Product with the columns of ``[n_params, k]``."""
         V = self.pairs.vectors
         return V @ ((V.T @ vectors) / self.pairs.values[:, None])
 
@@ -68,7 +67,6 @@ class LargestEigenpairs(InverseMethod):
         return LowRank(keep_above(damped, self.threshold), damping)
 
     def metadata(self) -> dict[str, Any]:
-        """What a score file says about the work."""
         return {"n_products": self._pairs.n_products}
 
     def _find(self) -> Eigenpairs:

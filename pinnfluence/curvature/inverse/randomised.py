@@ -2,8 +2,8 @@
 
 With ``M = A^T A``, a row of A a residual, few directions Q ``[n_params, rank]``, orthonormal, hold
 nearly all of A's rows. They are those of a sketch ``S W A``: each row goes with random signs into a
-few of its ``rank`` sums; W divides it by the root of its norm, so that small rows count, too. With
-``T = A Q``, the inverse by Galerkin's principle is
+few of its ``rank`` sums; W divides it by the root of its norm, so that small rows count as well.
+With ``T = A Q``, the inverse by Galerkin's principle is
 
     (M + damping I)^-1 ~ Q (T^T T + damping I)^-1 Q^T + (I - Q Q^T) / damping:
 
@@ -88,7 +88,6 @@ class RandomisedInverse(Inverse):
         return np.concatenate([(T.T @ root).astype(np.float32) for _, T in in_float64(self._T.T)])
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Product with the columns of ``[n_params, k]``."""
         filters = 1 / (self._values + self.damping) - 1 / self.damping
         coefficients = self._filtered(filters, product(self._Q, vectors))
         return vectors / self.damping + self._outward(coefficients)
@@ -152,12 +151,10 @@ class Randomised(InverseMethod):
             self._facts = {"error": error, "n_probes": len(self._probes), "limit": ERROR}
 
     def at(self, damping: float) -> RandomisedInverse:
-        """The damped inverse."""
         has_rows = self.curvature.has_loss_rows
         return RandomisedInverse(self._Q, self._T, self._pairs, damping, has_rows)
 
     def metadata(self) -> dict[str, Any]:
-        """What a score file says about the work."""
         facts = {"rank": len(self._Q), **self._facts}
         return {"n_products": self.curvature.n_products, "randomised": facts}
 

@@ -36,7 +36,6 @@ class ResidualSpaceInverse(Inverse):
         self._factor = Factor(gram, damping, 0.0)
 
     def solve(self, vectors: np.ndarray) -> np.ndarray:
-        """Product with the columns of ``[n_params, k]``."""
         A = self._rows
         solution = self._woodbury(vectors)
         for _ in range(REFINEMENTS):
@@ -76,7 +75,6 @@ class ResidualSpace(InverseMethod):
         self.largest, self.lowest = largest_eigenvalue(self._gram), 0.0
 
     def at(self, damping: float) -> ResidualSpaceInverse:
-        """The damped inverse."""
         has_rows = self.curvature.has_loss_rows
         return ResidualSpaceInverse(self._rows, self._gram, damping, has_rows)
 

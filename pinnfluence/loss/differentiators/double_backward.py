@@ -26,7 +26,6 @@ class DoubleBackward(Differentiator):
     name = "double backward"
 
     def jacobian(self, chunk: Collocation) -> Gradients:
-        """Residuals ``[n]`` and their gradients ``[n, n_params]``."""
         like, n_params = chunk.pinn.like, chunk.pinn.n_params
         nothing = (like.new_zeros(0), like.new_zeros(0, n_params))
         parts = [dict.fromkeys(chunk.names[0], nothing)]
@@ -54,7 +53,6 @@ def _rows(chunk: Collocation, residuals: Tensor, theta: Params) -> Tensor:
         warn_once(
             chunk.pinn.network,
             f"slower method, same scores: gradients of {', '.join(chunk.names[0])} take a backward "
-            "pass for each point: "
-            f"{reason_of(error)}",
+            f"pass for each point: {reason_of(error)}",
         )
         return torch.stack(by_loop(residuals, theta)).detach()

@@ -28,7 +28,6 @@ class Functional(Differentiator):
     name = "functional"
 
     def jacobian(self, chunk: Collocation) -> Gradients:
-        """Residuals ``[n]`` and their gradients ``[n, n_params]``."""
         network, names = chunk.pinn.network, chunk.names[0]
         if len(chunk) and names not in _REFUSED.get(network, ()):
             try:
@@ -38,8 +37,7 @@ class Functional(Differentiator):
                 warn_once(
                     network,
                     f"slower method, same scores: gradients of {', '.join(names)} by double "
-                    "backward: torch.func "
-                    f"refuses: {reason_of(error)}",
+                    f"backward: torch.func refuses: {reason_of(error)}",
                 )
         return DoubleBackward().jacobian(chunk)
 

@@ -24,7 +24,6 @@ class Taylor(Differentiator):
     name = "taylor"
 
     def jacobian(self, chunk: Collocation) -> Gradients:
-        """Residuals ``[n]`` and their gradients ``[n, n_params]``."""
         tape, theta, values = _taped(chunk)
         return {
             name: (value.detach(), _rows(tape, value, theta, chunk))

@@ -22,6 +22,7 @@ from pinnfluence.loss.quotients import agrees, direction_of, quotients
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.network import own_parameters
 from pinnfluence.models.deepxde.own_loss import own_model
+from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.runtime.warn_once import warn_once
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -34,8 +35,6 @@ GRADIENT_TOLERANCES = {torch.float64: 1e-5, torch.float32: 3e-2}
 ROUNDING = 50 * float(np.finfo(float).eps)
 """Rounding of a residual whose terms are of order 1 to 100, in float64: a network that went through
 its points has nothing else left."""
-
-BATCH_SIZE = 500
 
 
 class MismatchError(InputError):
@@ -194,8 +193,7 @@ def _compare_gradients(
         net,
         f"PyTorch's own gradient of loss term {name} is {difference / size:.1e} off the difference "
         "quotient of the loss, so the training followed a wrong gradient and its end is no "
-        "minimum; "
-        "scores take the right gradient",
+        "minimum; scores take the right gradient",
     )
 
 

@@ -25,7 +25,7 @@ from pinnfluence.models.deepxde.functions import (
 )
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.point_sets import at_points, is_point_set, nearest, point_set
-from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.equation import Equation, nowhere_else
 from pinnfluence.runtime.devices import as_array
 
 KINDS = {
@@ -53,7 +53,7 @@ def kind_of(condition: Any) -> str:
 
 
 def term_names(kinds: Sequence[str]) -> list[str]:
-    """Names of conditions: their kind, numbered where there are several of it."""
+    """Names of conditions: their kind, numbered where several are of one kind."""
     counts, seen, names = Counter(kinds), Counter[str](), []
     for kind in kinds:
         seen[kind] += 1
@@ -92,11 +92,6 @@ def regression_equation(n_outputs: int) -> Equation:
         return list((f.derivative(()) - f.data).unbind(1))
 
     return Equation(Declared(names, frozenset({()}), residual), nowhere_else)
-
-
-def nowhere_else(x: np.ndarray) -> np.ndarray:
-    """Measurements act at their own points alone: mask ``[n]`` of other points."""
-    return np.zeros(len(x), bool)
 
 
 def condition_equation(condition: Any, name: str, context: Context) -> Equation:

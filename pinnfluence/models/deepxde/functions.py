@@ -128,8 +128,7 @@ def by_autograd(
     warn_once(
         context.own.net,
         f"slower method, same scores: {name} is differentiated by backward passes through the "
-        "model's own function: "
-        f"{why}",
+        f"model's own function: {why}",
     )
 
     def values(f: Field) -> list[Tensor]:

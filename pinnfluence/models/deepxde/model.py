@@ -72,7 +72,6 @@ class GradField(Field):
         return self._column(*parse(name, self._inputs, self._outputs))
 
     def derivative(self, index: MultiIndex) -> Tensor:
-        """Derivative of all outputs by inputs of the given numbers, ``[n, n_outputs]``."""
         return torch.stack([self._column(n, index) for n in range(len(self._outputs))], 1)
 
     def _column(self, output: int, index: MultiIndex) -> Tensor:

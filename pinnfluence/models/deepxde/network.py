@@ -61,8 +61,7 @@ def translate(
     warn_once(
         wrapped,
         "slower method, same scores: derivatives of the network by nested forward "
-        "differentiation, not by streams: "
-        f"{found}",
+        f"differentiation, not by streams: {found}",
     )
     return wrapped
 

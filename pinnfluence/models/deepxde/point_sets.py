@@ -51,7 +51,7 @@ def point_set(condition: Any, kind: str, name: str, context: Context) -> Equatio
 
 
 def _values_at(condition: Any, name: str, n_inputs: int) -> PointFunction:
-    """Points and values of a point set, ``[n, n_inputs + n_components]``, at points of it."""
+    """Points and values of a point set, ``[n, n_inputs + n_components]``, at some of its points."""
     points, values = condition.points, as_array(condition.values)
     if values.ndim == 1 and len(values) > 1:
         raise InputError(f"{name}: values have shape {values.shape}, expected ({len(points)}, 1)")

@@ -278,9 +278,8 @@ def _theta(model: Any, network: nn.Module) -> tuple[str, ...] | None:
     warn_once(
         model.net,
         f"scores are by the {len(names)} of {len(own)} parameter tensors that the model's "
-        "optimiser "
-        f"trains ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}); the others count as "
-        "constants",
+        f"optimiser trains ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}); the others "
+        "count as constants",
     )
     return names
 

@@ -26,7 +26,6 @@ class Adam(TorchOptimizer):
         self.algorithm = torch.optim.Adam(parameters, lr=schedule.lr, fused=fused)
 
     def step(self, n: int) -> int:
-        """One iteration."""
         self.algorithm.step(self.loss.evaluate)  # type: ignore[arg-type]
         self.loss.terms = None
         return 1

@@ -35,7 +35,6 @@ class Damped(Optimizer):
         return self.algorithm.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict``."""
         if state.keys() != self.state_dict().keys():
             raise ValueError("other settings of the optimiser")
         if not all(type(value) is float and 0 <= value < math.inf for value in state.values()):

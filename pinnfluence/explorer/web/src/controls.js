@@ -3,10 +3,10 @@
 import { fromAddress, insideWhole, remember, undo } from "./address.js";
 import { saveTable, savePicture } from "./export.js";
 import { nearest } from "./geometry.js";
+import { readInk } from "./ink.js";
 import { follow, letGo } from "./keys.js";
 import { focused } from "./looks.js";
 import { numbersIn } from "./numbers.js";
-import { readInk } from "./panel.js";
 import { zoom } from "./pointer.js";
 import { announce, byId, refresh } from "./redraw.js";
 import { allTerms, at, page, proportions, state } from "./state.js";

@@ -1,9 +1,9 @@
 // Files to keep: a picture of what is seen, tables of a row, of a map, of the lists.
 
 import { element } from "./elements.js";
+import { FONT, ink, pixels } from "./ink.js";
 import { fitted } from "./legend.js";
 import { focused } from "./looks.js";
-import { FONT, ink, pixels } from "./panel.js";
 import { panels, refresh } from "./redraw.js";
 import { coordinatesOf, isLoss, labelOf, page, placed, scaleOf, state, unitOf } from "./state.js";
 import { strongest } from "./ranking.js";

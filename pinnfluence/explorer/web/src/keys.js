@@ -1,7 +1,7 @@
 // Keys on the drawings.
 
 import { nextPoint, zoomed } from "./geometry.js";
-import { actsOf, choose, lasso, pointsOf, zoom } from "./pointer.js";
+import { choose, lasso, zoom } from "./pointer.js";
 import { refresh } from "./redraw.js";
 import { at, page, state } from "./state.js";
 
@@ -31,8 +31,8 @@ export function letGo() {
 }
 
 function moveSelection(panel, direction, far) {
-  const points = pointsOf(panel), from = panel.kind === "points" ? panel.look.point : panel.look.test;
-  const step = (size) => nextPoint(points, from, direction, panel.scales(), actsOf(panel), size);
+  const points = panel.points, from = panel.kind === "points" ? panel.look.point : panel.look.test;
+  const step = (size) => nextPoint(points, from, direction, panel.scales(), panel.acts, size);
   let next = step(far ? (direction[0] ? panel.w : panel.h) / 10 : 1);
   if (next === from) next = step(1); // near the edge
   choose(panel, next);

@@ -1,9 +1,9 @@
 // What stands above and below a drawing: its title, its colour scale, and what lies behind the points.
 
 import { css, scaleMarks } from "./colour.js";
+import { FONT, ink } from "./ink.js";
 import { backgroundName } from "./looks.js";
 import { count, signed, tenTo, withUnit, words } from "./numbers.js";
-import { FONT, ink } from "./panel.js";
 import { isLoss, labelOf, page, pointApart, sliceWords, state, unitOf } from "./state.js";
 import { isIntegral, targetUnit, targetWords } from "./targets.js";
 

@@ -2,9 +2,10 @@
 // influence of training points over the domain ("map").
 
 import { ticks } from "d3-array";
-import { normalised, tables } from "./colour.js";
+import { normalised } from "./colour.js";
 import { paintDots } from "./dots.js";
 import { outline } from "./geometry.js";
+import { FONT, ink, pixels } from "./ink.js";
 import { drawBehind, drawTitle } from "./legend.js";
 import { background, hasBackground, smoothedOf } from "./looks.js";
 import { kept } from "./model.js";
@@ -14,25 +15,8 @@ import { at, nameWithUnit, onLine, page, state } from "./state.js";
 
 /** @typedef {import("./looks.js").Look} Look */
 
-export const FONT = '"Segoe UI", system-ui, -apple-system, "Helvetica Neue", "DejaVu Sans", sans-serif';
 const HIGHEST = 420;
-
-/** Colours of the page, read from its style. */
-export const ink = {
-  ink: "", faint: "", line: "", paper: "", plot: "", accent: "", dark: false, ...tables(false),
-};
-
-export function readInk() {
-  const style = getComputedStyle(document.documentElement);
-  for (const name of ["ink", "faint", "line", "paper", "plot", "accent"]) ink[name] = style.getPropertyValue(`--${name}`).trim();
-  ink.dark = style.colorScheme === "dark";
-  Object.assign(ink, tables(ink.dark));
-}
-
 const rasters = new Map();
-
-/** Pixels to a point of the screen; more while a picture is saved. */
-export const pixels = { ratio: 0 };
 
 export class Panel {
   /** @param {HTMLCanvasElement} canvas @param {"points" | "map"} kind @param {import("./model.js").Model} model */
@@ -55,6 +39,9 @@ export class Panel {
     this.ratio = 1;
     this.view = state.view;
   }
+
+  get points() { return this.kind === "points" ? this.model.points : this.model.mesh.points; }
+  get acts() { return this.kind === "points" ? this.look?.trainActs : this.look?.acts; }
 
   arrange() {
     const { x0, x1, y0, y1 } = page.whole, width = this.canvas.clientWidth, narrow = width < 560;
@@ -189,9 +176,8 @@ export class Panel {
   }
 
   putImage(image) {
-    const { layer } = this;
-    if (layer.width !== image.width) layer.width = image.width;
-    if (layer.height !== image.height) layer.height = image.height;
+    const { layer } = this, { width, height } = image;
+    if (layer.width !== width || layer.height !== height) [layer.width, layer.height] = [width, height];
     layer.getContext("2d").putImageData(image, 0, 0);
     this.context.drawImage(layer, this.box.left, this.box.top, this.w, this.h);
   }

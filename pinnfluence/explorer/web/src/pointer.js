@@ -1,7 +1,6 @@
 // Mouse and fingers on the drawings.
 
 import { nearest, zoomed } from "./geometry.js";
-import { keyed } from "./keys.js";
 import { range } from "./numbers.js";
 import { announce, refresh } from "./redraw.js";
 import { at, groupOf, onLine, page, state } from "./state.js";
@@ -25,12 +24,6 @@ export function choose(panel, index) {
 }
 
 /** @param {Panel} panel */
-export const pointsOf = (panel) => (panel.kind === "points" ? panel.model.points : panel.model.mesh.points);
-
-/** @param {Panel} panel */
-export const actsOf = (panel) => (panel.kind === "points" ? panel.look?.trainActs : panel.look?.acts);
-
-/** @param {Panel} panel */
 export function listen(panel) {
   const { canvas } = panel, gesture = new Gesture(panel);
   canvas.addEventListener("pointerdown", (event) => gesture.down(event));
@@ -45,7 +38,6 @@ export function listen(panel) {
     const now = position(event);
     zoom(Math.exp(-event.deltaY / 200), panel.toPlace(now), panel.share(now));
   }, { passive: false });
-  canvas.addEventListener("keydown", (event) => keyed(panel, event));
 }
 
 /** @param {MouseEvent} event */
@@ -101,7 +93,7 @@ class Gesture {
     this.fingers.delete(event.pointerId);
     this.clear();
     if (!start) return;
-    if (!moved) choose(panel, nearest(pointsOf(panel), panel.toPlace(start), panel.scales(), actsOf(panel)));
+    if (!moved) choose(panel, nearest(panel.points, panel.toPlace(start), panel.scales(), panel.acts));
     else if (drawing && state.tool === "line") chooseLine(panel, drawing);
     else if (drawing?.length > 3) lasso(panel, drawing);
     else if (drawing) refresh();
@@ -160,7 +152,7 @@ function chosen(panel) {
 }
 
 function chooseRegion(panel, polygon) {
-  if (!regionTarget(panel.model.mesh, polygon, actsOf(panel))) return missed("No test points inside.");
+  if (!regionTarget(panel.model.mesh, polygon, panel.acts)) return missed("No test points inside.");
   Object.assign(state, { region: polygon, target: "region" });
   chosen(panel);
 }
@@ -168,7 +160,7 @@ function chooseRegion(panel, polygon) {
 /** @param {Panel} panel @param {number[][]} ends */
 function chooseLine(panel, [from, to]) {
   const line = [short(from), short(to)];
-  if (actsOf(panel) || onLine() || !panel.model.mesh.triangles.length) return missed("This quantity has no values along a line.");
+  if (panel.acts || onLine() || !panel.model.mesh.triangles.length) return missed("This quantity has no values along a line.");
   if (!lineTarget(panel.model.mesh, line)) return missed("This line is not in the domain.");
   Object.assign(state, { line, target: "line" });
   chosen(panel);

@@ -3,6 +3,7 @@
 import { fillChoices } from "./choices.js";
 import { element } from "./elements.js";
 import { fullView } from "./geometry.js";
+import { keyed } from "./keys.js";
 import { Mesh, Model } from "./model.js";
 import { range } from "./numbers.js";
 import { Panel } from "./panel.js";
@@ -49,8 +50,10 @@ export async function showProblem(i) {
   panels.length = 0;
   byId("panels").replaceChildren(...models.flatMap((model) => /** @type {("points" | "map")[]} */ (["points", "map"]).map((kind) => {
     const canvas = element("canvas", [], { tabindex: 0, role: "img" });
-    panels.push(new Panel(canvas, kind, model));
-    listen(panels.at(-1));
+    const panel = new Panel(canvas, kind, model);
+    panels.push(panel);
+    listen(panel);
+    canvas.addEventListener("keydown", (event) => keyed(panel, event));
     return element("figure", canvas, { class: kind });
   })));
 }

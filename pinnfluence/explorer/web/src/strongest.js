@@ -2,9 +2,9 @@
 
 import { css, normalised } from "./colour.js";
 import { element } from "./elements.js";
+import { FONT, ink } from "./ink.js";
 import { kept } from "./model.js";
 import { count, estimate, signed } from "./numbers.js";
-import { FONT, ink } from "./panel.js";
 import { choose } from "./pointer.js";
 import { strongest } from "./ranking.js";
 import { byId, panels } from "./redraw.js";

@@ -3,10 +3,10 @@
 import { TERM_COLOURS } from "./colour.js";
 import { element } from "./elements.js";
 import { termIndicators } from "./indicators.js";
+import { ink } from "./ink.js";
 import { focused } from "./looks.js";
 import { kept } from "./model.js";
 import { estimate, percent, signed, words } from "./numbers.js";
-import { ink } from "./panel.js";
 import { byId } from "./redraw.js";
 import { allTerms, coordinatesOf, inSlice, nameWithUnit, page, scaleOf, state } from "./state.js";
 import { cleared } from "./strongest.js";

@@ -4,7 +4,6 @@ import { nearest } from "./geometry.js";
 import { roundingOf } from "./looks.js";
 import { signed, withUnit, words } from "./numbers.js";
 import { element } from "./elements.js";
-import { actsOf, pointsOf } from "./pointer.js";
 import { byId } from "./redraw.js";
 import { coordinatesOf, isLoss, page, state, unitOf } from "./state.js";
 import { targetUnit } from "./targets.js";
@@ -16,7 +15,7 @@ import { trustShort } from "./trust.js";
 export function hover(panel, now, event) {
   if (!panel.look || !panel.contains(now) || event.pointerType === "touch") return hideTooltip(panel);
   const { look, model, kind } = panel, ofPoint = kind === "points";
-  const i = nearest(pointsOf(panel), panel.toPlace(now), panel.scales(), actsOf(panel));
+  const i = nearest(panel.points, panel.toPlace(now), panel.scales(), panel.acts);
   const unit = ofPoint && !look.typical ? targetUnit() : isLoss(state.quantity) ? "" : unitOf(state.quantity);
   const value = panel.shown(look).values[i], name = look.typical ? "typical influence" : look.difference && !ofPoint ? "difference" : "influence";
   const lines = [[name, withUnit(look.typical ? words(value, 2) : signed(value), unit)], ["agreement", trustShort(model)]];

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.runtime.devices import as_array
-from pinnfluence.storage.points import check_points, repeats_warning
+from pinnfluence.storage.point_checks import check_points, repeats_warning
 
 
-def read(model: Pinn | Any, train_x: np.ndarray | Tensor | None) -> tuple[Pinn, np.ndarray]:
+def network_and_points(
+    model: Pinn | Any, train_x: np.ndarray | Tensor | None
+) -> tuple[Pinn, np.ndarray]:
     """The network with its equations, and the training points that are meant."""
     pinn = model
     if not isinstance(model, Pinn):

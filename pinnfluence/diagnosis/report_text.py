@@ -203,7 +203,7 @@ def points(report: Findings) -> list[str]:
     if holding.max() > HOLDS:
         first = int(np.argmax(holding))
         lines.append(
-            f"Training points that raise it: near {_places(report.train_x, holding)}; without the "
+            f"Training points that raise it: near {_listed(report.train_x, holding)}; without the "
             f"first, the error would be {percent(holding[first])} smaller, to first order"
         )
     else:
@@ -217,7 +217,7 @@ def new_points(report: Findings) -> str:
     if best < HOLDS:
         return "No single new point would lower the squared error by a percent."
     return (
-        f"A new training point would help most near {_places(report.candidates, report.helping)}; "
+        f"A new training point would help most near {_listed(report.candidates, report.helping)}; "
         f"the first alone would remove {100 * best:.3g} % of the squared error, to first order"
     )
 
@@ -225,8 +225,8 @@ def new_points(report: Findings) -> str:
 def _sources(report: Findings) -> str:
     """Where the worst error comes from; of an unreliable estimate, where residuals are largest."""
     if not report.reliable:
-        return _places(report.fresh_x, report.fresh_losses)
-    return _places(report.fresh_x, np.abs(report.responsible[:, _worst(report)[1]]))
+        return _listed(report.fresh_x, report.fresh_losses)
+    return _listed(report.fresh_x, np.abs(report.responsible[:, _worst(report)[1]]))
 
 
 def _is_surely_wrong(report: Findings) -> bool:
@@ -240,8 +240,8 @@ def _worst(report: Findings) -> tuple[str, int]:
     return name, list(report.errors).index(name)
 
 
-def _places(x: np.ndarray, values: np.ndarray, n: int = 3) -> str:
-    found = ["(" + ", ".join(f"{c:.3g}" for c in x[i]) + ")" for i in largest_apart(x, values, n)]
+def _listed(x: np.ndarray, values: np.ndarray) -> str:
+    found = ["(" + ", ".join(f"{c:.3g}" for c in x[i]) + ")" for i in largest_apart(x, values, 3)]
     return "; ".join(found)
 
 

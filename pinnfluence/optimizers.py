@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt for a ``dde.Model``."""
+"""Optimisers for a ``dde.Model`` of DeepXDE: Levenberg-Marquardt."""
 
 from __future__ import annotations
 

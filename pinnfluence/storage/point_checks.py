@@ -44,8 +44,6 @@ def repeats_warning(train_x: np.ndarray) -> str | None:
         return None
     return (
         f"{n_repeated} of {len(train_x)} training points are repeated, and each counts again, so "
-        "that "
-        "removing one leaves its copies; DeepXDE's data.train_x repeats the points of the "
-        "conditions: "
-        "give data.train_x_all"
+        "that removing one leaves its copies; DeepXDE's data.train_x repeats the points of the "
+        "conditions: give data.train_x_all"
     )
