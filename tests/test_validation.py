@@ -14,7 +14,7 @@ from pinnfluence.curvature.recipe import RECIPES, recipe_of
 from pinnfluence.influence import Influence, engine
 from pinnfluence.loss.loss import Loss
 from pinnfluence.runtime.executor import Executor
-from pinnfluence.validation import experiments
+from pinnfluence.validation import experiments, study
 from pinnfluence.validation import predictions as predictions_module
 from pinnfluence.validation.agreement import agreement, datamodeling_score, rank_correlations
 from pinnfluence.validation.predictions import Predictions
@@ -191,3 +191,10 @@ def test_datamodeling_score_is_a_mean_over_test_points():
     found = datamodeling_score(predicted, actual)
     assert found.value == pytest.approx(0.5)
     assert found.low < 0.5 < found.high
+
+
+def test_a_damping_that_rounding_loses_leaves_the_other_methods(pinn, points, capsys):
+    known = Predictions(pinn, points, points[:5], [np.array([4])])
+    assert [m.name for m in study._matched(known, 1e-3)][:1] == [study.MATCHED]
+    assert study._matched(known, 1e-20) == []
+    assert "left out, as the curvature with damping 2e-20" in capsys.readouterr().out

@@ -91,20 +91,20 @@ class Study:
         recipes = list(_made(predictions.recipes()))
         for method in recipes:
             print(f"recipe {method.name}: damping {method.damping:.3g}")
-        headline: Outcome | None = None
+        headline: tuple[Outcome, list[Method]] | None = None
         for proximal in sorted(plan.proximal, reverse=True):
             settings = replace(plan.settings, proximal=proximal)
             outcome = self._outcome(f"removal_{proximal:.0e}", settings, plan.groups, plan)
             print(report.outcome_line(outcome))
             if not outcome.converged.any():
                 continue
-            matched = predictions.dampings([2 * proximal], MATCHED) if proximal else []
+            matched = _matched(predictions, proximal)
             self._table(f"removal_{proximal:.0e}", outcome, [*recipes, *matched])
             if outcome.converged.mean() >= ENOUGH:
-                headline = outcome
+                headline = outcome, matched
         if headline is None:
             raise InputError("no retraining converged: train longer, or give --polish 1e-6")
-        return self._headline(headline, predictions, recipes, plan)
+        return self._headline(*headline, predictions, recipes, plan)
 
     def run_added(self, candidates: np.ndarray, plan: Plan) -> Path:
         """Retraining with each of some further points, under the least proximal weight; its file.
@@ -126,21 +126,23 @@ class Study:
         return self._table("added", outcome, methods, {"candidates": candidates})
 
     def _headline(
-        self, outcome: Outcome, predictions: Predictions, recipes: list[Method], plan: Plan
+        self,
+        outcome: Outcome,
+        matched: list[Method],
+        predictions: Predictions,
+        recipes: list[Method],
+        plan: Plan,
     ) -> Path:
-        proximal = outcome.settings.proximal
-        print(f"headline: proximal weight {proximal:g}")
-        methods: list[Method] = [*recipes]
-        if proximal:
-            methods += predictions.dampings([2 * proximal], MATCHED)
-        methods += predictions.arnoldi()
+        print(f"headline: proximal weight {outcome.settings.proximal:g}")
+        methods = [*recipes, *matched, *predictions.arnoldi()]
         methods += predictions.controls(plan.seed)
         if plan.full and self.pinn.n_params <= MOST_PARAMETERS:
             methods += predictions.spectral()
         if plan.n_halves:
             self.facts["linear_datamodeling_score"] = self._halves(outcome.settings, plan)
-        automatic = {method.name: method.damping for method in recipes}[GAUSS_NEWTON.base]
-        leverages = predictions.leverages(2 * proximal or automatic)[: len(outcome.changes)]
+        dampings = {method.name: method.damping for method in [*recipes, *matched]}
+        damping = dampings.get(MATCHED, dampings[GAUSS_NEWTON.base])
+        leverages = predictions.leverages(damping)[: len(outcome.changes)]
         return self._table("headline", outcome, methods, {"leverages": leverages})
 
     def _halves(self, settings: Settings, plan: Plan) -> dict[str, Any]:
@@ -204,6 +206,15 @@ class Study:
 
     def _store(self, name: str, experiment: Experiment, groups: list[np.ndarray]) -> StageStore:
         return StageStore(self.folder / STAGES / name, experiment.key(groups))
+
+
+def _matched(predictions: Predictions, proximal: float) -> list[Method]:
+    """The methods with the damping of the proximal term; none where rounding leaves no inverse."""
+    try:
+        return list(_made(predictions.dampings([2 * proximal] if proximal else [], MATCHED)))
+    except InputError as error:
+        print(f"{MATCHED}: left out, as {error}")
+        return []
 
 
 def _made(methods: Iterator[Method]) -> Iterator[Method]:
