@@ -54,7 +54,7 @@ def draw_directions(axis: Axes, tables: Tables, recipe: str) -> None:
     names = [
         f"{problem}\n({coordinate(problem)})".replace("_", "\n", 1) for problem in tables.problems
     ]
-    axis.set_xticks(range(len(names)), names, fontsize=6)
+    axis.set_xticks(range(len(names)), names, fontsize=5)
     axis.set_ylim(0, 1)
     note = "; squares: published" if recipe == "paper" else ""
     axis.set_title(f"direction $\\eta$, recipe {recipe} (bars: uniform{note})")
@@ -78,7 +78,7 @@ def draw_separation(axis: Axes, tables: Tables) -> None:
     axis.imshow(areas, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     for (row, column), area in np.ndenumerate(areas):
         if np.isfinite(area):
-            dark = abs(area - 0.5) > 0.4
+            dark = abs(area - 0.5) > 0.25
             where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
             axis.text(column, row, f"{area:.2f}", color="white" if dark else "black", **where)
     axis.set_xticks(range(len(compared)), compared, fontsize=6)
@@ -97,10 +97,8 @@ def draw_errors(axis: Axes, tables: Tables) -> None:
             label = problem if variant == "good" else None
             style: dict[str, Any] = {"color": colour, "markersize": 4, "alpha": 0.7, "label": label}
             axis.plot([*true.values()], [*guess.values()], marks[problem], **style)
-    ends = np.array(axis.get_xlim())
     axis.axline((1, 1), slope=1, color="0.5", linewidth=0.6)
     axis.set(xscale="log", yscale="log", xlabel="relative L2 error of u", ylabel="estimated")
-    axis.set_xlim(max(ends[0], 1e-5), 5)
     axis.legend(fontsize=5)
     axis.set_title("estimated error, no reference needed")
 
