@@ -58,6 +58,20 @@ def make_parser() -> Parser:
     add("--num_boundary", type=int, help="number of training points on the boundary")
     add("--num_initial", type=int, help="number of training points at the initial time")
     add("--distribution", choices=DISTRIBUTIONS, help="how points inside the domain are drawn")
+    add_sampler_flags(parser)
+    add("--save_path", type=Path, help="folder of the run (default: runs/[<problem>_]<variant>)")
+    add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
+    add("--seed", type=int, default=42, help="random seed of weights and points")
+    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the loss")
+    add("--threads", type=int, help="number of processor threads (default: all)")
+    add("--save_seconds", type=float, default=30, help="seconds between two saves, at most")
+    add("--restart", action="store_true", help="move an old run aside and begin anew")
+    return parser
+
+
+def add_sampler_flags(parser: Parser) -> None:
+    """How training points are chosen while the network is trained."""
+    add = parser.add_argument
     add("--sampler", choices=STRATEGIES, help="how points inside the domain are added or replaced")
     add("--sampler_every", type=int, help="iterations between two choices of points")
     add("--sampler_points", type=int, help="points added (10), or kept by replacing (all)")
@@ -67,14 +81,6 @@ def make_parser() -> Parser:
         "--sampler_quantity",
         help="with influence: the output or integral, such as drag, whose error shall fall",
     )
-    add("--save_path", type=Path, help="folder of the run (default: runs/[<problem>_]<variant>)")
-    add("--device", default="auto", help="auto (an accelerator if any), cpu, cuda, mps or xla")
-    add("--seed", type=int, default=42, help="random seed of weights and points")
-    add("--compile", default="auto", choices=("auto", "on", "off"), help="compile the loss")
-    add("--threads", type=int, help="number of processor threads (default: all)")
-    add("--save_seconds", type=float, default=30, help="seconds between two saves, at most")
-    add("--restart", action="store_true", help="move an old run aside and begin anew")
-    return parser
 
 
 def folder_of(settings: dict[str, Any]) -> Path:
