@@ -139,7 +139,8 @@ def test_wheel_holds_every_module_and_the_reference_data(tmp_path: Path) -> None
         metadata = archive.read(f"{info}/METADATA").decode()
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
     package = source / "pinnfluence"
-    expected = {p.relative_to(source).as_posix() for p in package.rglob("*") if p.is_file()}
+    files = (p.relative_to(source) for p in package.rglob("*") if p.is_file())
+    expected = {p.as_posix() for p in files if "node_modules" not in p.parts}
     assert "pinnfluence/reference/influence_probe.npz" in expected
     assert expected <= names
     assert {name.split("/")[0] for name in names} == {"pinnfluence", info}
