@@ -195,6 +195,8 @@ def test_datamodeling_score_is_a_mean_over_test_points():
 
 def test_a_damping_that_rounding_loses_leaves_the_other_methods(pinn, points, capsys):
     known = Predictions(pinn, points, points[:5], [np.array([4])])
-    assert [m.name for m in study._matched(known, 1e-3)][:1] == [study.MATCHED]
-    assert study._matched(known, 1e-20) == []
+    assert [m.name for m in study._possible(known.dampings([2e-3], study.MATCHED))][:1] == [
+        study.MATCHED
+    ]
+    assert study._possible(known.dampings([2e-20], study.MATCHED)) == []
     assert "left out, as the curvature with damping 2e-20" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from pinnfluence.loss.points import PointSet
 from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.runtime.warn_once import warn_once
+from pinnfluence.storage.point_checks import among
 
 POOL = 5
 """Candidates for each fresh point."""
@@ -64,6 +65,11 @@ class FreshPoints:
         return FreshPoints(
             self.collocation.subset(chosen), self.counts[chosen] * factor, self.n_pool
         )
+
+    @property
+    def missing(self) -> list[str]:
+        """The loss terms without a point."""
+        return [name for name, rows in self.collocation.term_rows().items() if len(rows) == 0]
 
     def undrawn(self, training: Collocation) -> list[int]:
         """Numbers of the conditions whose points the sampler hits by chance alone, if at all.
@@ -130,6 +136,24 @@ def draw(pinn: Pinn, sampler: Draw, n: int, seed: int) -> FreshPoints:
     chances = _inclusion(shares, min(n, len(pool)))
     chosen = _systematic(chances, np.random.default_rng(seed))
     return whole.subset(chosen, 1 / chances[chosen])
+
+
+def draw_sets(
+    pinn: Pinn,
+    sampler: Draw,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    training: Collocation | None,
+) -> list[FreshPoints]:
+    """Fresh points in several sets, of given sizes and seeds; see ``draw``.
+
+    Conditions whose points the sampler hits by chance alone keep those of the training, where it
+    is known.
+    """
+    drawn = [draw(pinn, sampler, n, seed) for n, seed in zip(sizes, seeds, strict=True)]
+    if training is None:
+        return drawn
+    return [points.with_trained(training, points.undrawn(training)) for points in drawn]
 
 
 def split(points: FreshPoints, seed: int, part: float = 2 / 3) -> tuple[FreshPoints, FreshPoints]:
@@ -217,13 +241,13 @@ def fresh_sets(
     else:
         n = n or _n_fresh(pinn, train_x)
         sampler = sampler_of(model)
-        drawn = draw(pinn, sampler, n, 2 * seed), draw(pinn, sampler, n // 2, 2 * seed + 1)
-        sets = [points.with_trained(training, points.undrawn(training)) for points in drawn]
+        sets = draw_sets(pinn, sampler, (n, n // 2), (2 * seed, 2 * seed + 1), training)
     for points in sets:
-        if missing := [k for k, v in points.loss.slices.items() if v.stop == v.start]:
+        if points.missing:
             raise InputError(
-                f"no fresh point for loss term {', '.join(missing)}: give more with --fresh, or "
-                "points of your own that have some, of measurements those of the training"
+                f"no fresh point for loss term {', '.join(points.missing)}: give more with "
+                "--fresh, or points of your own that have some, of measurements those of the "
+                "training"
             )
     return sets[0], sets[1]
 
@@ -236,9 +260,7 @@ def _given(
     The points of these conditions are left out.
     """
     found = equations_at(pinn, given, "fresh")
-    known = set(map(bytes, np.ascontiguousarray(train_x)))
-    points = np.ascontiguousarray(found.x.astype(train_x.dtype))
-    seen = np.array([bytes(point) in known for point in points])
+    seen = among(found.x, train_x)
     rows = found.points.rows
     own = [
         k

@@ -24,6 +24,7 @@ from pinnfluence.loss.fingerprint import fingerprint
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.runtime.progress import Stages
+from pinnfluence.storage.point_checks import among
 from pinnfluence.storage.stage_store import CLOSED, Saved, StageStore
 
 N_SIGNS = 8
@@ -123,9 +124,7 @@ class LongStages:
     def candidates(self) -> Collocation:
         """The fresh points of which it is asked how much each would help."""
         fit, trained = self.fit.collocation, self.training.collocation.x
-        known = set(map(bytes, np.ascontiguousarray(trained)))
-        points = np.ascontiguousarray(fit.x.astype(trained.dtype))
-        fresh = np.flatnonzero([bytes(point) not in known for point in points])
+        fresh = np.flatnonzero(~among(fit.x, trained))
         return fit.subset(fresh[some(len(fresh), N_CANDIDATES)])
 
     def trained(self, errors: Mapping[str, np.ndarray], step: np.ndarray) -> Trained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,12 +14,11 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import RESERVED, Declared, Field, FieldFunction, evaluate
 from pinnfluence.field.network import MLP, MultiIndex, Tape, closure
 from pinnfluence.loss.points import PointSet, PointTensors
-from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.equation import Equation, at_points
 from pinnfluence.problem.problem import Problem
 from pinnfluence.runtime.devices import float64_array, tensor_like
 
 Params = Mapping[str, Tensor]
-PointFunction = Callable[[np.ndarray], np.ndarray]
 
 SUMS = ("pde", "bcs", "all")
 """Sums of loss terms: of the PDE, of all conditions and data, of both."""
@@ -171,14 +170,9 @@ class Pinn:
         masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
         everywhere = np.arange(len(x))
         rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
-        data = tuple(_at(eq.data, x[r]) for eq, r in zip(chosen, rows, strict=True))
-        images = tuple(_at(eq.image, x[r]) for eq, r in zip(chosen, rows, strict=True))
+        data = tuple(at_points(eq.data, x[r]) for eq, r in zip(chosen, rows, strict=True))
+        images = tuple(at_points(eq.image, x[r]) for eq, r in zip(chosen, rows, strict=True))
         return Collocation(self, chosen, PointSet(x, rows, data, images))
-
-
-def _at(function: PointFunction | None, x: np.ndarray) -> np.ndarray | None:
-    """What a function of the user's gives at points: at no points many cannot be called."""
-    return None if function is None or len(x) == 0 else function(x)
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,7 @@ def pinn_of(
         raise InputError(f"expected the dtype torch.float32 or torch.float64, found {dtype}")
     container = PlainModel(cast_copy(modules, dtype), own, network)
     width = max(part.coordinates.shape[1] for part in parts)
-    letters = tuple(LETTERS[:width] if inputs is None else inputs)
-    if len(letters) != width or any(len(letter) != 1 for letter in letters):
-        raise InputError(f"expected {width} inputs of one letter, found {', '.join(letters)}")
+    letters = _letters(width, inputs)
     with input_errors("terms"):
         pinn = Pinn(
             container,
@@ -137,6 +135,14 @@ def pinn_of(
             "expected functions of the network and of what stands with them in the term"
         ) from error
     return pinn
+
+
+def _letters(width: int, inputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the inputs, as many as the widest points have coordinates."""
+    letters = tuple(LETTERS[:width] if inputs is None else inputs)
+    if len(letters) != width or any(len(letter) != 1 for letter in letters):
+        raise InputError(f"expected {width} inputs of one letter, found {', '.join(letters)}")
+    return letters
 
 
 def _modules_of(network: Any) -> nn.ModuleList:

@@ -14,8 +14,8 @@ from torch import Tensor
 from pinnfluence.field.field import Declared, Field, derivatives_used
 from pinnfluence.field.network import MultiIndex
 
-Predicate = Callable[[np.ndarray], np.ndarray]
-"""From points ``[n, d]`` as stored (float32) to a mask ``[n]``."""
+PointFunction = Callable[[np.ndarray], np.ndarray]
+"""From points ``[n, d]`` as stored to a mask ``[n]``, numbers ``[n, n_data]`` or points."""
 
 Group = Literal["pde", "boundary", "initial", "data"]
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -44,9 +44,9 @@ class Equation:
     """
 
     residuals: Callable[[Field], dict[str, Tensor]]
-    on: Predicate | None = None
-    data: Callable[[np.ndarray], np.ndarray] | None = None
-    image: Callable[[np.ndarray], np.ndarray] | None = None
+    on: PointFunction | None = None
+    data: PointFunction | None = None
+    image: PointFunction | None = None
     group: Group | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +87,11 @@ class Equation:
         if self.data is None or isinstance(self.residuals, Declared):
             return None
         return torch.ones_like(probe[:, :1]).expand(1, _n_columns(self.data, probe.shape[1]))
+
+
+def at_points(function: PointFunction | None, x: np.ndarray) -> np.ndarray | None:
+    """What a function of the user's gives at points: at no points many cannot be called."""
+    return None if function is None or len(x) == 0 else function(x)
 
 
 def nowhere_else(x: np.ndarray) -> np.ndarray:

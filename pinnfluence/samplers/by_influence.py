@@ -31,7 +31,7 @@ import torch
 from scipy.linalg import cholesky, solve_triangular
 
 from pinnfluence.diagnosis.error_estimate import RELIABLE, Trial, estimate_error
-from pinnfluence.diagnosis.fresh import draw
+from pinnfluence.diagnosis.fresh import draw_sets
 from pinnfluence.diagnosis.new_points import squared_error
 from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
@@ -43,14 +43,13 @@ from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.models.deepxde.drawing import Draw
+from pinnfluence.runtime.executor import BATCH_SIZE
 
 N_FRESH = 1000
 """Fresh points of the estimate; another half as many check it."""
 
 LEAST = 1e-10
 """Of the damping, as a part of the largest eigenvalue."""
-
-BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,9 @@ class ByInfluence:
         """
         if pinn.like.dtype != torch.float64:
             pinn = replace(pinn, network=copied(pinn.network).to("cpu", torch.float64))
-        where = pinn.at(candidates)
-        weights = _weights(pinn, pinn.at(points), where, n)
-        kept, new = (PointRows.of(Loss(at, weights), BATCH_SIZE) for at in (pinn.at(points), where))
+        places = pinn.at(points), pinn.at(candidates)
+        weights = _weights(pinn, *places, n)
+        kept, new = (PointRows.of(Loss(at, weights), BATCH_SIZE) for at in places)
         best = None if self.quantity is None else self._estimate(pinn, seed)
         if best is None:
             return largest_left(kept, new, n), None if self.quantity is None else 0
@@ -102,18 +101,14 @@ class ByInfluence:
     def _estimate(self, pinn: Pinn, seed: int) -> Trial | None:
         """The estimate of the error, if it is reliable."""
         seeds = np.random.default_rng(seed).integers(2**32, size=2).tolist()
-        sizes = (N_FRESH, N_FRESH // 2)
-        drawn = [draw(pinn, self.fresh, size, s) for size, s in zip(sizes, seeds, strict=True)]
-        if pinn.training is not None:
-            training = pinn.at(pinn.training.x)
-            drawn = [d.with_trained(training, d.undrawn(training)) for d in drawn]
-        fit, check = (points.loss for points in drawn)
-        if missing := [k for k, rows in fit.slices.items() if rows.stop == rows.start]:
+        training = None if pinn.training is None else pinn.at(pinn.training.x)
+        fit, check = draw_sets(pinn, self.fresh, (N_FRESH, N_FRESH // 2), seeds, training)
+        if fit.missing:
             raise InputError(
-                f"no fresh point for loss term {', '.join(missing)}, which estimating the error "
-                "needs: expected another strategy than influence, or no quantity"
+                f"no fresh point for loss term {', '.join(fit.missing)}, which estimating the "
+                "error needs: expected another strategy than influence, or no quantity"
             )
-        estimate = estimate_error(fit, check)[0]
+        estimate = estimate_error(fit.loss, check.loss)[0]
         reliable = estimate.unexplained <= RELIABLE and np.isfinite(estimate.best.part)
         return estimate.best if reliable else None
 

@@ -17,6 +17,7 @@ from pinnfluence.models.deepxde.reader import from_deepxde
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import Resampling, Sampler
+from pinnfluence.storage.point_checks import among
 
 
 class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
@@ -96,9 +97,8 @@ class PointSampler(dde.callbacks.Callback):  # type: ignore[name-defined]
         if found.mode == "add":
             data.add_anchors(found.points)
         else:
-            kept = set(map(bytes, pinn.training_points[found.kept]))
-            own = np.ascontiguousarray(data.train_x_all + 0.0)  # -0 becomes 0, as in the Pinn
-            stay = [point in kept for point in map(bytes, own)]
+            own = data.train_x_all + 0.0  # -0 becomes 0, as in the Pinn
+            stay = among(own, pinn.training_points[found.kept])
             data.replace_with_anchors(np.concatenate([own[stay], found.points]))
         if isinstance(self.model.opt, torch.optim.LBFGS):
             _forget(self.model.opt)

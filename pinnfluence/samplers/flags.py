@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pinnfluence.diagnosis.new_points import N_PLACES
 from pinnfluence.errors import InputError
 from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
 from pinnfluence.models.deepxde.model import geometry
@@ -17,9 +18,6 @@ from pinnfluence.samplers.strategies import strategy_of
 SETTINGS = ("sampler_every", "sampler_points", "sampler_mode", "sampler_candidates")
 
 QUANTITY = "sampler_quantity"
-
-N_PLACES = 300
-"""Points at which the error of an output shall fall."""
 
 
 def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | None, dict[str, Any]]:

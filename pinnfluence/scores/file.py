@@ -17,12 +17,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.problem.domain import Shape
 from pinnfluence.scores import tensor_file
 from pinnfluence.scores.convention import factor_of
-from pinnfluence.scores.dense import (
-    PUBLISHED_LOSSES,
-    DenseScores,
-    published_keys,
-    write_dense,
-)
+from pinnfluence.scores.dense import PUBLISHED_LOSSES, DenseScores, published_keys, write_dense
 from pinnfluence.scores.embedding import Embedding
 from pinnfluence.scores.matrix import FactoredMatrix, ScoreMatrix
 from pinnfluence.scores.vtk import write_vtk

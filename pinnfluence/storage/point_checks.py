@@ -37,6 +37,13 @@ def check_points(points: np.ndarray, n_inputs: int, what: str, where: str = "") 
         )
 
 
+def among(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mask ``[n]`` of the points that are, to the last bit in the dtype of these, known ones."""
+    seen = set(map(bytes, np.ascontiguousarray(known)))
+    stored = np.ascontiguousarray(points.astype(known.dtype))
+    return np.array([bytes(point) in seen for point in stored], bool)
+
+
 def repeats_warning(train_x: np.ndarray) -> str | None:
     """A warning where many training points are repeated, as in DeepXDE's ``data.train_x``."""
     n_repeated = len(train_x) - len(np.unique(train_x, axis=0))

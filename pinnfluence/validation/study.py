@@ -98,7 +98,8 @@ class Study:
             print(report.outcome_line(outcome))
             if not outcome.converged.any():
                 continue
-            matched = _matched(predictions, proximal)
+            dampings = [2 * proximal] if proximal else []
+            matched = _possible(predictions.dampings(dampings, MATCHED))
             self._table(f"removal_{proximal:.0e}", outcome, [*recipes, *matched])
             if outcome.converged.mean() >= ENOUGH:
                 headline = outcome, matched
@@ -115,7 +116,7 @@ class Study:
         proximal = min(plan.proximal)
         known = AddedPredictions(self._predictions([]), candidates)
         methods = [*_made(known.recipes())]
-        methods += known.matched(proximal) if proximal else []
+        methods += _possible(known.matched(proximal)) if proximal else []
         groups = [np.array([i]) for i in range(len(candidates))]
         settings = replace(plan.settings, proximal=proximal)
         outcome = self._outcome("added", settings, groups, plan, candidates)
@@ -208,10 +209,10 @@ class Study:
         return StageStore(self.folder / STAGES / name, experiment.key(groups))
 
 
-def _matched(predictions: Predictions, proximal: float) -> list[Method]:
+def _possible(matched: Iterator[Method]) -> list[Method]:
     """The methods with the damping of the proximal term; none where rounding leaves no inverse."""
     try:
-        return list(_made(predictions.dampings([2 * proximal] if proximal else [], MATCHED)))
+        return list(_made(matched))
     except InputError as error:
         print(f"{MATCHED}: left out, as {error}")
         return []

@@ -14,13 +14,13 @@ from pinnfluence.field.field import Field
 from pinnfluence.models.deepxde.by_autograd import outputs_of
 from pinnfluence.models.deepxde.functions import (
     Context,
-    PointFunction,
     UserFunction,
     sample_field,
     stored,
 )
 from pinnfluence.models.deepxde.point_sets import nearest
 from pinnfluence.models.own_network import Array, Substitute
+from pinnfluence.problem.equation import PointFunction
 
 
 def with_rows(

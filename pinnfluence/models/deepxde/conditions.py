@@ -17,7 +17,6 @@ from pinnfluence.models.deepxde.by_autograd import condition_error
 from pinnfluence.models.deepxde.by_row import with_rows
 from pinnfluence.models.deepxde.functions import (
     Context,
-    PointFunction,
     by_autograd,
     declared,
     stored,
@@ -25,7 +24,7 @@ from pinnfluence.models.deepxde.functions import (
 )
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.deepxde.point_sets import at_points, is_point_set, nearest, point_set
-from pinnfluence.problem.equation import Equation, nowhere_else
+from pinnfluence.problem.equation import Equation, PointFunction, nowhere_else
 from pinnfluence.runtime.devices import as_array
 
 KINDS = {

@@ -17,14 +17,12 @@ from pinnfluence.models.deepxde import derivative_lookup
 from pinnfluence.models.deepxde.by_autograd import outputs_of
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.models.own_network import OwnNetwork, Unknowns
+from pinnfluence.problem.equation import PointFunction
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.warn_once import reason_of, warn_once
 
 UserFunction = Callable[[Tensor, Tensor, Field], Any]
 """From points, outputs and the field (for its data) to residuals ``[n, 1]`` or a list of them."""
-
-PointFunction = Callable[[np.ndarray], np.ndarray]
-"""From points ``[n, n_inputs]`` as stored to numbers ``[n, n_data]``, points or a mask ``[n]``."""
 
 
 @dataclass(frozen=True)

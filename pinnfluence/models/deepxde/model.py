@@ -21,7 +21,7 @@ from pinnfluence.field.network import MLP, MultiIndex
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem import parts as problem_parts
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
-from pinnfluence.problem.equation import Equation, Predicate
+from pinnfluence.problem.equation import Equation, PointFunction
 from pinnfluence.problem.problem import Problem
 from pinnfluence.runtime.devices import tensor_like
 
@@ -138,7 +138,7 @@ def operators(
 
 
 def _pointwise(
-    on: Predicate, starts: Predicate | None = None
+    on: PointFunction, starts: PointFunction | None = None
 ) -> Callable[[np.ndarray, bool], bool]:
     """A condition's place, which is on the boundary of space or at the initial time."""
 

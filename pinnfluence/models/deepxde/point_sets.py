@@ -12,14 +12,13 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import Declared, Field
 from pinnfluence.models.deepxde.functions import (
     Context,
-    PointFunction,
     declared,
     stored,
     with_points,
 )
 from pinnfluence.models.deepxde.model import dde
 from pinnfluence.problem.domain import TOLERANCE
-from pinnfluence.problem.equation import Equation
+from pinnfluence.problem.equation import Equation, PointFunction
 from pinnfluence.runtime.devices import as_array
 
 POINT_SETS = (dde.icbc.PointSetBC, dde.icbc.PointSetOperatorBC)
