@@ -100,6 +100,7 @@ def snapshot(model):
         "train_x": model.data.train_x,
         "random": torch.get_rng_state(),
         "numpy": np.random.get_state(legacy=False)["state"]["key"],  # noqa: NPY002
+        "numpy, position": np.random.get_state(legacy=False)["state"]["pos"],  # noqa: NPY002
         "default": torch.get_default_dtype(),
         "float": dde.config.default_float(),
     }

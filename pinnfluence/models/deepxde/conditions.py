@@ -15,6 +15,7 @@ from pinnfluence.field.field import Declared, Field
 from pinnfluence.field.network import MultiIndex
 from pinnfluence.models.deepxde.by_autograd import condition_error
 from pinnfluence.models.deepxde.by_row import with_rows
+from pinnfluence.models.deepxde.drawing import INSIDE, drawing
 from pinnfluence.models.deepxde.functions import (
     Context,
     by_autograd,
@@ -145,7 +146,7 @@ def _target_is_unknown(condition: Any) -> bool:
     function = condition.func.__wrapped__
     plain = getattr(function, "__wrapped__", function)
     try:
-        target = plain(stored(condition.geom.random_points(2)))
+        target = plain(stored(drawing(condition.geom, INSIDE, "pseudo")(2, 0)))
     except Exception:  # of a user's function; it will be called at the training points
         return False
     return isinstance(target, Tensor) and target.requires_grad
