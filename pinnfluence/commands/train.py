@@ -25,6 +25,7 @@ from pinnfluence.training import optimizers
 if TYPE_CHECKING:
     from pinnfluence.problem.problem import Problem
     from pinnfluence.samplers.sampler import Sampler
+    from pinnfluence.training.early_stopping import EarlyStopping
     from pinnfluence.training.objective import TrainingLoss
 
 TITLES = {"adam": "Adam", "lbfgs": "L-BFGS", "lm": "Levenberg-Marquardt"}
@@ -51,6 +52,12 @@ def make_parser() -> Parser:
             type=int,
             help=f"iterations of {TITLES.get(name, name)}, at most",
         )
+    add(
+        "--patience",
+        type=int,
+        help="end a phase when the loss at fresh points has not fallen for so many iterations, and"
+        " keep the weights of the least (default: all iterations, the last weights)",
+    )
     add("--start_from", type=Path, help="checkpoint with the initial weights (default: random)")
     add("--lr", type=float, help="learning rate of Adam")
     add("--dtype", choices=("float32", "float64"), help="precision of parameters and points")
@@ -102,7 +109,7 @@ def main() -> None:
     from pinnfluence.training import run_folder
     from pinnfluence.training.objective import TrainingLoss
     from pinnfluence.training.run import check_seconds
-    from pinnfluence.training.settings import configure, start_from
+    from pinnfluence.training.settings import configure, early_stopping_of, start_from
 
     check_seconds(arguments.save_seconds)
     problem, settings = configure(vars(arguments))
@@ -115,13 +122,14 @@ def main() -> None:
     model.net.to(device, dtype)
     if arguments.start_from:
         start_from(model.pinn, arguments.start_from)
+    early = early_stopping_of(arguments.patience, problem, model.pinn, arguments.seed)
     folder = arguments.save_path or folder_of(settings)
     check_target(folder)
     with held(folder, "training"):
         for note in run_folder.prepare(folder, settings, device.type, arguments.restart):
             print(note)
         loss = TrainingLoss(model.pinn, model.train_x)
-        train(loss, problem, folder, arguments, sampler)
+        train(loss, problem, folder, arguments, sampler, early)
 
 
 def train(
@@ -130,6 +138,7 @@ def train(
     folder: Path,
     arguments: argparse.Namespace,
     sampler: Sampler | None,
+    early: EarlyStopping | None,
 ) -> None:
     """Train in the folder, draw the course of the loss, say how it ended."""
     from pinnfluence.plots.history import history_figure
@@ -141,7 +150,7 @@ def train(
 
     reference = problem.reference() if problem.reference else None
     schedule = problem.schedule
-    run = Run(loss, folder, schedule, arguments.save_seconds, reference, sampler)
+    run = Run(loss, folder, schedule, arguments.save_seconds, reference, sampler, early)
     finished = "was finished before," if run.finished else "finished"
     if not run.finished:
         n_steps = sum(schedule.iterations.values())
@@ -156,5 +165,7 @@ def train(
     stated = config.stated() if config else {}
     curves = history_figure(history, folder.name, problem.labels, stated)
     save(curves, folder / checkpoint.CURVES)
-    total = run.history.loss()
-    print(f"{finished} at step {state.step}, loss {total:.4g}, {state.seconds:.0f} s, in {folder}")
+    total = run.history.loss(early.best.step if early and early.best else None)
+    kept = f" at step {early.best.step}" if early and early.best else ""
+    seconds = f"{state.seconds:.0f} s"
+    print(f"{finished} at step {state.step}, loss {total:.4g}{kept}, {seconds}, in {folder}")

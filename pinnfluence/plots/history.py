@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 
 from pinnfluence.plots.style import PAGE, styled
 from pinnfluence.problem.labels import PLAIN, Labels
-
-ERROR = "error_"
-"""Columns of the history with this prefix are relative L2 errors, those before are loss terms."""
+from pinnfluence.training.history import ERROR, FRESH, loss_terms
 
 
 @styled
@@ -32,10 +30,10 @@ def history_figure(
         config: the settings of the run; with them each optimiser is named where it begins.
     """
     errors = [column for column in history if column.startswith(ERROR)]
-    terms = [column for column in history if column not in ("step", "seconds", *errors)]
+    terms = loss_terms(history)
     figure = Figure(figsize=(PAGE, 4.2 if errors else 2.4), layout="constrained")
     axes = figure.subplots(2 if errors else 1, 1, sharex=True, squeeze=False)[:, 0]
-    draw_total(axes[0], history, terms)
+    draw_total(axes[0], history)
     for term in terms:
         _draw(axes[0], history, term, term.replace("_", " "))
     axes[0].set_title("loss terms", loc="right", pad=10)
@@ -60,8 +58,7 @@ def histories_figure(
     figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     axes = figure.subplots(2, len(histories), sharey="row", sharex="col", squeeze=False)
     for column, (name, history) in zip(axes.T, histories.items(), strict=True):
-        terms = [c for c in history if c not in ("step", "seconds") and not c.startswith(ERROR)]
-        draw_total(column[0], history, terms)
+        draw_total(column[0], history)
         draw_errors(column[1], history, labels)
         mark_optimisers(column, history, (configs or {}).get(name, {}))
         column[0].set_title(name, weight="bold", pad=9)
@@ -73,10 +70,12 @@ def histories_figure(
     return figure
 
 
-def draw_total(axis: Axes, history: Mapping[str, np.ndarray], terms: Sequence[str]) -> None:
-    """The sum of the loss terms against the step."""
-    total = np.sum([history[term] for term in terms], axis=0)
+def draw_total(axis: Axes, history: Mapping[str, np.ndarray]) -> None:
+    """The sum of the loss terms against the step, and that at fresh points where it is known."""
+    total = np.sum([history[term] for term in loss_terms(history)], axis=0)
     axis.plot(history["step"], total, color="black", linewidth=1.2, linestyle="-", label="total")
+    if FRESH in history:
+        _draw(axis, history, FRESH, "at fresh points", marker="o", color="black")
     axis.set_yscale("log")
     axis.grid()
 
@@ -106,20 +105,23 @@ def mark_optimisers(
 def optimisers(config: Mapping[str, Any], last: float) -> Iterator[tuple[int, str]]:
     """Each optimiser with the step at which it began, where settings and the last step show it.
 
-    L-BFGS may stop early; then it is not known where Levenberg-Marquardt (LM) took over.
+    L-BFGS may stop early; then it is not known where Levenberg-Marquardt (LM) took over. So may all
+    that have more iterations than the patience of early stopping.
     """
     adam, lbfgs, lm = (config.get(f"n_iterations{end}", 0) for end in ("", "_lbfgs", "_lm"))
     first = [n for n, length in (("Adam", adam), ("L-BFGS", lbfgs), ("LM", lm)) if length]
     yield from ((0, name) for name in first[:1])
-    if adam and lbfgs and last > adam:
+    whole = last == adam + lbfgs + lm
+    adam_is_whole = last > adam and adam <= (config.get("patience") or adam)
+    if adam and lbfgs and (whole or adam_is_whole):
         yield adam, "L-BFGS"
-    if adam + lbfgs and lm and (last == adam + lbfgs + lm or (lbfgs == 0 and last > adam)):
+    if adam + lbfgs and lm and (whole or (lbfgs == 0 and adam_is_whole)):
         yield adam + lbfgs, "LM"
 
 
 def _draw(
-    axis: Axes, history: Mapping[str, np.ndarray], column: str, label: str, marker: str = ""
+    axis: Axes, history: Mapping[str, np.ndarray], column: str, label: str, **style: Any
 ) -> None:
     known = np.isfinite(history[column]) & (history[column] > 0)
     step, values = history["step"][known], history[column][known]
-    axis.plot(step, values, linewidth=0.7, marker=marker, markersize=2.5, label=label)
+    axis.plot(step, values, linewidth=0.7, markersize=2.5, label=label, **style)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from pinnfluence.errors import InputError
-from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.parts import Schedule
 from pinnfluence.problem.reference import Reference
 from pinnfluence.reference.comparison import relative_errors
 from pinnfluence.runtime.progress import progress_bar
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.files import write_npy
-from pinnfluence.training.history import History
+from pinnfluence.training.early_stopping import EarlyStopping
+from pinnfluence.training.history import ERROR, FRESH, History
 from pinnfluence.training.objective import TrainingLoss
 from pinnfluence.training.optimizer import Optimizer
 from pinnfluence.training.optimizers import registered
+from pinnfluence.training.point_sampler import PointSampler
 from pinnfluence.training.state import DONE, SavedState, State, not_a_state, read_state
 from pinnfluence.training.stopping import StopRequest
 
@@ -30,27 +30,6 @@ def check_seconds(save_seconds: float) -> None:
     """Refuse negative times and NaN between saves, before a folder is made."""
     if not save_seconds >= 0:
         raise InputError(f"seconds between saves must be at least 0, found {save_seconds}")
-
-
-class Resampled(Protocol):
-    """What a sampler did; ``str`` says it in one line."""
-
-    def of(self, before: np.ndarray) -> np.ndarray:
-        """The points to train on from now on, ``[n_train, n_inputs]``."""
-        ...
-
-
-class PointSampler(Protocol):
-    """Chooses other training points every so many iterations, see ``pinnfluence.samplers``."""
-
-    @property
-    def every(self) -> int:
-        """Iterations of a phase between two times."""
-        ...
-
-    def resample(self, pinn: Pinn, points: np.ndarray, step: int) -> Resampled:
-        """What to do after a step, a function of these three alone."""
-        ...
 
 
 class Run:
@@ -67,6 +46,10 @@ class Run:
     differences of gradients of two losses mean nothing. A phase that had come to its end at the old
     points begins anew.
 
+    With early stopping a phase also ends where the loss at fresh points no longer falls, and its
+    checkpoint ``<phase>-<step>.pt`` holds the weights of the step at which that loss was least;
+    ``train_x.npy`` has the points of that step.
+
     Args:
         loss: what is minimised; its network is changed in place.
         folder: where the run lives.
@@ -74,6 +57,7 @@ class Run:
         save_seconds: save the state so often, at least.
         reference: solution for the errors in the history.
         sampler: chooses other training points now and then.
+        early: ends phases by the loss at fresh points.
 
     Raises:
         InputError: unknown phases, negative seconds, or a saved state of something else.
@@ -87,20 +71,21 @@ class Run:
         save_seconds: float = 30.0,
         reference: Reference | None = None,
         sampler: PointSampler | None = None,
+        early: EarlyStopping | None = None,
     ) -> None:
         known = registered()
         if unknown := sorted(schedule.iterations.keys() - known.keys()):
             raise InputError(f"no phase {', '.join(unknown)}, expected some of {', '.join(known)}")
         check_seconds(save_seconds)
         self.loss, self.folder, self.schedule = loss, folder, schedule
-        self.reference, self.sampler, self._save_seconds = reference, sampler, save_seconds
+        self.reference, self.sampler, self.early = reference, sampler, early
+        self.stop, self._save_seconds = StopRequest(), save_seconds
         first, *others = known
         self.phases = [first, *(name for name in others if schedule.iterations.get(name))]
         self.state = State(first)
         self.optimizer: Optimizer | None = None
-        self.stop = StopRequest()
         self._points_written = False
-        self.history = History(loss.pinn.terms, self.state.rows, reference)
+        self.history = self._history()
         self._restore()
         self._clock = self._saved = time.monotonic()
 
@@ -169,8 +154,10 @@ class Run:
         return self.optimizer
 
     def _ended(self) -> bool:
-        """Whether no step lowers the loss, and other points do not help."""
+        """Whether no step lowers the loss, at fresh points or at any others to train on."""
         state = self.state
+        if self.early is not None and self.early.ends(state.begin, self.history.last_errors()):
+            return True
         return bool(state.message) and (self.sampler is None or state.sampled == state.step)
 
     def _at_chosen_points(self, left: int) -> int:
@@ -219,7 +206,8 @@ class Run:
         self._record(with_errors=True)
         self.save()
         state, optimizer = self.state, self._optimizer()
-        path = self.folder / f"{state.phase}-{state.step}.pt"
+        step = state.step if self.early is None else self._go_back(self.early)
+        path = self.folder / f"{state.phase}-{step}.pt"
         checkpoint.save_checkpoint(path, self.loss.network.state_dict(), optimizer.restorable())
         later = self.phases[self.phases.index(state.phase) + 1 :]
         if later:
@@ -228,12 +216,27 @@ class Run:
         self.optimizer = None
         self.save()
 
+    def _go_back(self, early: EarlyStopping) -> int:
+        """Take the weights, and their points, of the least loss at fresh points; gives its step."""
+        best = early.best
+        assert best is not None  # the history has a row already
+        if best.step < self.state.step:
+            self.loss.network.load_state_dict(best.network)
+            self.replace_points(best.train_x)
+            tqdm.write(
+                f"{self._optimizer().title} ended at step {self.state.step}: the loss at fresh "
+                f"points was least at step {best.step}, whose weights and points are kept"
+            )
+        return best.step
+
     def _record(self, with_errors: bool = False) -> None:
         """Note the loss terms at the current parameters and step, and now and then the errors."""
         errors: dict[str, float] = {}
         if self.reference is not None and with_errors:
             outputs = self.loss.pinn.outputs
             errors = relative_errors(self.loss.network, outputs, self.reference)
+        if self.early is not None and with_errors:
+            errors[FRESH] = self.early.fresh_loss(self.state.step, self.loss.points)
         terms = self.loss.current_terms()
         self.history.add(self.state.step, terms, errors.values(), self._seconds())
 
@@ -250,7 +253,8 @@ class Run:
         self.history.save(self.folder / checkpoint.HISTORY)  # first: it may run ahead, not behind
         network, optimizer = self.loss.network.state_dict(), self.optimizer
         memory = optimizer.state_dict() if optimizer else None
-        saved = SavedState(self.state, network, self.loss.points, memory, torch.get_rng_state())
+        best, rng = self.early.best if self.early else None, torch.get_rng_state()
+        saved = SavedState(self.state, network, self.loss.points, memory, rng, best)
         saved.write(self.folder / checkpoint.STATE)
         self._write_points()
         self._saved = time.monotonic()
@@ -281,7 +285,15 @@ class Run:
         except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
             raise not_a_state(path, error) from None
         self.state = saved.state
-        self.history = History(loss.pinn.terms, self.state.rows, self.reference)
+        if self.early is not None:
+            self.early.best = saved.best
+        self.history = self._history()
+
+    def _history(self) -> History:
+        """That of the state, with a column for each error that is known."""
+        errors = [f"{ERROR}{name}" for name in self.reference.values] if self.reference else []
+        fresh = [FRESH] if self.early else []
+        return History(self.loss.pinn.terms, self.state.rows, errors + fresh)
 
 
 def _passed(every: int, before: int, now: int) -> bool:

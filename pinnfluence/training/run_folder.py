@@ -22,6 +22,7 @@ ADDED: dict[str, Any] = {
     "start_from": None,
     "sampler": None,
     "sampler_quantity": None,
+    "patience": None,
     **{flag(name): 0 for name in names()},
 }
 """Settings that the runs of older versions do not state, and what they were."""

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models.deepxde.drawing import drawing
+from pinnfluence.models.deepxde.model import geometry
 from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.problem.problem import Problem
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.files import sha256
 from pinnfluence.training import optimizers
+from pinnfluence.training.early_stopping import EarlyStopping
+
+LEAST_FRESH = 1000
+"""Fresh points of early stopping, at least; else twice as many as there are training points."""
 
 CHANGES = ("layers", *NUMBERS, "distribution", "lr", "dtype")
 """Flags that change a field of the problem or of its parts."""
@@ -56,8 +64,30 @@ def configure(given: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
         **{optimizers.flag(name): schedule.iterations.get(name, 0) for name in optimizers.names()},
         "lr": schedule.lr,
         "dtype": schedule.dtype,
+        "patience": given["patience"],
         "start_from": sha256(checkpoint.find_checkpoint(first)) if first else None,
     }
+
+
+def early_stopping_of(
+    patience: int | None, problem: Problem, pinn: Pinn, seed: int
+) -> EarlyStopping | None:
+    """Early stopping by points that are drawn, once, uniformly and by a seed of their own.
+
+    Args:
+        patience: in iterations; without one there is no early stopping.
+        seed: of the run.
+
+    Raises:
+        InputError: see ``EarlyStopping``.
+    """
+    if patience is None:
+        return None
+    numbers = [problem.sampling.numbers[name] for name in reversed(NUMBERS)]
+    n = max(LEAST_FRESH, 2 * sum(numbers))
+    of_its_own = np.random.default_rng([seed, 0, 1]).integers(2**32)  # samplers take [seed, step]
+    fresh_x = drawing(geometry(problem.domain), numbers, "pseudo")(n, int(of_its_own))
+    return EarlyStopping(pinn, fresh_x, patience)
 
 
 def start_from(pinn: Pinn, path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from pinnfluence.errors import InputError
 from pinnfluence.storage import checkpoint
 from pinnfluence.storage.point_checks import check_points
+from pinnfluence.training.early_stopping import Snapshot
 from pinnfluence.training.history import Row
 
 DONE = "done"
@@ -65,13 +66,17 @@ class State:
 
 @dataclass
 class SavedState:
-    """What ``state.pt`` holds: where the run stands, its network, points and optimiser."""
+    """What ``state.pt`` holds: where the run stands, its network, points and optimiser.
+
+    best: with early stopping, the weights of the least loss at fresh points.
+    """
 
     state: State
     network: dict[str, torch.Tensor]
     train_x: np.ndarray
     optimizer: dict[str, Any] | None
     rng: torch.Tensor
+    best: Snapshot | None = None
 
     def write(self, path: Path) -> None:
         """Write it, atomically."""
@@ -81,6 +86,7 @@ class SavedState:
             "train_x": torch.from_numpy(np.ascontiguousarray(self.train_x)),
             "optimizer": self.optimizer,
             "rng": self.rng,
+            "best": self.best.content() if self.best else None,
         }
         checkpoint.write_tensors(path, content)
 
@@ -101,6 +107,7 @@ def read_state(
     try:
         _expect(isinstance(content, dict), "no dictionary")
         names = set(SavedState.__dataclass_fields__)
+        content = {"best": None, **content}  # older versions had no early stopping
         _expect(content.keys() == names, f"other parts than {', '.join(sorted(names))}")
         _expect(isinstance(content["state"], dict), "no fields")
         fields = set(State.__dataclass_fields__)
@@ -114,10 +121,11 @@ def read_state(
         _expect(isinstance(rng, torch.Tensor) and rng.dtype == torch.uint8, "no random state")
         _expect(isinstance(train_x, torch.Tensor), "no points")
         check_points(train_x.numpy(), n_inputs, "training")
+        best = _snapshot(content["best"], network, n_inputs, state.step)
         torch.set_rng_state(rng)
     except (ValueError, RuntimeError, TypeError) as error:
         raise not_a_state(path, error) from None
-    return SavedState(state, content["network"], train_x.numpy(), optimizer, rng)
+    return SavedState(state, content["network"], train_x.numpy(), optimizer, rng, best)
 
 
 def not_a_state(path: Path, error: Exception) -> InputError:
@@ -126,6 +134,20 @@ def not_a_state(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path} does not hold the state of this run ({reason}); begin anew with --restart"
     )
+
+
+def _snapshot(found: Any, network: torch.nn.Module, n_inputs: int, step: int) -> Snapshot | None:
+    if found is None:
+        return None
+    _expect(isinstance(found, dict), "best weights that are no dictionary")
+    _expect(found.keys() == set(Snapshot.__dataclass_fields__), "other best weights")
+    loss, at, train_x = found["fresh_loss"], found["step"], found["train_x"]
+    _expect(type(loss) is float and 0 <= loss < math.inf, f"a fresh loss of {loss!r}")
+    _expect(type(at) is int and 0 <= at <= step, f"best weights of step {at!r}")
+    _check_network(found["network"], network)
+    _expect(isinstance(train_x, torch.Tensor), "best weights without points")
+    check_points(train_x.numpy(), n_inputs, "training")
+    return Snapshot(loss, at, found["network"], train_x.numpy())
 
 
 def _check_network(found: Any, network: torch.nn.Module) -> None:
