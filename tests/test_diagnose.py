@@ -11,7 +11,7 @@ import torch
 from helpers import DIAGNOSE, ROOT, assert_refused, files_below, run, run_well
 
 import pinnfluence
-from pinnfluence.diagnosis import stages
+from pinnfluence.diagnosis import QuantityError, stages
 from pinnfluence.diagnosis.report_text import verdict
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.problems import heat
@@ -55,6 +55,17 @@ def test_a_verdict_names_what_is_known_and_what_is_not(report):
         assert verdict(partly).startswith(begins)
         assert f"v {'(' if v.least < 0.1 else 'by '}at least" in verdict(partly)
         assert ("too large to be located" in partly.text()) == (v.least > 0.1)
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "by_damping", "by_points", "part"),
+    [(0.1, 0.05, 0.02, 0.9), (0.1, 3.0, 0.2, 0.5), (0.6, 3.0, 0.4, 0.4), (0.3, 0.4, 2.0, 0.0)],
+)
+def test_the_lower_bound_counts_all_but_the_damping_in_full(
+    unexplained, by_damping, by_points, part
+):
+    error = QuantityError(1, 0.8, 1, 1, (0,), unexplained, by_damping, by_points, {})
+    assert error.at_least == pytest.approx(0.8 * part)
 
 
 def test_too_few_fresh_points_are_told_from_enough(model):

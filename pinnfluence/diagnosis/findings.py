@@ -49,8 +49,14 @@ class QuantityError:
 
     @property
     def at_least(self) -> float:
-        """What the relative error is at least."""
-        return self.least * (1 - min(self.half_width, 0.5))
+        """What the relative error is at least.
+
+        Of the least estimate over the dampings, less what the correction leaves unexplained and
+        what other fresh points would change; how much dampings differ counts by half at most, as
+        the least over them was taken already.
+        """
+        off = max(self.unexplained, self.by_points, min(self.by_damping, 0.5))
+        return self.least * max(0.0, 1 - off)
 
 
 @dataclass(frozen=True)
