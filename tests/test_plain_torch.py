@@ -244,3 +244,12 @@ def test_the_page_runs():
         exec(compile(block, str(page), "exec"), names)
     assert "network(x)" in script
     assert np.isfinite(names["scores"].values).all()
+
+
+def test_equations_of_a_system_are_told_from_conditions():
+    u, v = mlp(2), mlp(2)
+    first = lambda networks, x: networks[0](x)  # noqa: E731
+    terms = {"pde_u": (grid(6), first), "pde_v": (grid(6), first), "start": (grid(3), first)}
+    groups = pinnfluence.torch_model([u, v], terms).groups
+    assert groups["pde"] == ["pde_u", "pde_v"]
+    assert groups["bcs"] == ["start"]
