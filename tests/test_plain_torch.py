@@ -253,3 +253,12 @@ def test_equations_of_a_system_are_told_from_conditions():
     groups = pinnfluence.torch_model([u, v], terms).groups
     assert groups["pde"] == ["pde_u", "pde_v"]
     assert groups["bcs"] == ["start"]
+
+
+def test_a_term_that_acts_on_no_test_point_is_named():
+    """Its scores are 0 there, which are not those of its residual."""
+    terms = {"pde": (grid(6), lambda network, x: network(x))}
+    influence = pinnfluence.Influence(pinnfluence.torch_model(mlp(2), terms), damping=1e-3)
+    with pytest.warns(UserWarning, match="pde acts on none of these test points"):
+        assert not influence.scores(np.full((2, 2), 0.123), "pde").values.any()
+    assert influence.scores(influence.train_x, "pde").values.any()

@@ -109,6 +109,9 @@ def _compression_lines(found: Mapping[str, Any], n_test: int) -> list[str]:
     ]
     for name, error in found["errors"].items():
         columns, rows = error["training_points"], error["test_points"]
+        if not any((*columns.values(), *rows.values())):
+            lines.append(f"  {name:12s} no scores: it acts on none of these test points")
+            continue
         lines.append(
             f"  {name:12s} training points {columns['median']:.1e} {columns['p95']:.1e}, "
             f"test points {rows['median']:.1e} {rows['p95']:.1e}"
