@@ -267,5 +267,7 @@ def test_a_restored_model_is_warned_of_unknowns_that_its_file_does_not_hold(tmp_
     again = dde.Model(model.data, copy.deepcopy(model.net))
     again.compile("adam", lr=1e-3, external_trainable_variables=unknowns, verbose=0)
     again.restore(path, verbose=0)
-    with pytest.warns(UserWarning, match=r"external_trainable_variables, which are now 2, 3.5, 4:"):
+    with pytest.warns(
+        UserWarning, match=r"external_trainable_variables, which are 2, 3.5, 4 here:"
+    ):
         training_points(again)

@@ -141,8 +141,9 @@ def _unknowns_of_restored(model: Any) -> str:
     if not values:
         return ""
     return (
-        f". DeepXDE's files do not hold its external_trainable_variables, which are now "
-        f"{', '.join(values)}: set them to their trained values, too (docs/your_model.md)"
+        f". DeepXDE's files do not hold its external_trainable_variables, which are "
+        f"{', '.join(values)} here: if these are not the trained values, the script has to set "
+        "them (docs/your_model.md)"
     )
 
 
