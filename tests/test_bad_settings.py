@@ -36,6 +36,8 @@ from pinnfluence.problems import names
         (("--threads", 0), ("--threads must be from 1 to", "found 0")),
         (("--threads", -1), ("--threads must be from 1 to", "found -1")),
         (("--unknown",), ("unrecognized arguments: --unknown",)),
+        (("--modul", "x"), ("unrecognized arguments: --modul, expected --model?",)),
+        (("--center", "x"), ("unrecognized arguments: --center (see",)),
         (("--chekpoint", "x"), ("unrecognized arguments: --chekpoint, expected --checkpoint?",)),
         (("--train_x_path", "/none.npy"), ("no training points at /none.npy",)),
         (("--test_points", 0), ("expected --test_points of at least 1, found 0",)),

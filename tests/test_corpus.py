@@ -19,6 +19,7 @@ from corpus.own_training import mini_batches
 
 from pinnfluence import GAUSS_NEWTON, Influence, InputError, from_deepxde
 from pinnfluence.loss.loss import Loss
+from pinnfluence.models.deepxde.training_points import training_points
 
 REFUSED = {
     "batch_norm": "outputs depend on the other points of the batch",
@@ -256,3 +257,17 @@ def test_a_restored_model_is_warned_of_its_points(tmp_path):
     again.restore(path, verbose=0)
     with pytest.warns(UserWarning, match="was restored"):
         from_deepxde(again)
+
+
+def test_a_restored_model_is_warned_of_unknowns_that_its_file_does_not_hold(tmp_path):
+    """DeepXDE saves the network alone: answers would be those of the equation at the start."""
+    model = model_of("lorenz")
+    path = model.save(str(tmp_path / "model"), verbose=0)
+    unknowns = [dde.Variable(value) for value in (2.0, 3.5, 4.0)]
+    again = dde.Model(model.data, copy.deepcopy(model.net))
+    again.compile("adam", lr=1e-3, external_trainable_variables=unknowns, verbose=0)
+    again.restore(path, verbose=0)
+    with pytest.warns(
+        UserWarning, match=r"external_trainable_variables, which are 2, 3.5, 4 here:"
+    ):
+        training_points(again)

@@ -142,7 +142,7 @@ def test_heat_has_axes_x_and_t(tmp_path):
     edges = [[0.0, 0.3], [1.0, 0.6], [0.4, 0.0], [0.7, 0.0]]
     train_x = np.concatenate([rng.random((20, 2)), edges]).astype(np.float32)
     make_model(tmp_path / "heat", heat.PROBLEM, train_x, grid[::29])
-    write_explorer(tmp_path / "heat.html", [tmp_path / "heat_influences"])
+    write_explorer(tmp_path / "heat.html", [], [tmp_path / "heat"])  # the scores beside it
     description, _ = read_page(tmp_path / "heat.html")
     assert (description["axes"], description["equal"]) == (["x", "t"], False)
     assert set(description["meshes"][0]["reference"]) == {"u"}

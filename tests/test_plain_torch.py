@@ -244,3 +244,21 @@ def test_the_page_runs():
         exec(compile(block, str(page), "exec"), names)
     assert "network(x)" in script
     assert np.isfinite(names["scores"].values).all()
+
+
+def test_equations_of_a_system_are_told_from_conditions():
+    u, v = mlp(2), mlp(2)
+    first = lambda networks, x: networks[0](x)  # noqa: E731
+    terms = {"pde_u": (grid(6), first), "pde_v": (grid(6), first), "start": (grid(3), first)}
+    groups = pinnfluence.torch_model([u, v], terms).groups
+    assert groups["pde"] == ["pde_u", "pde_v"]
+    assert groups["bcs"] == ["start"]
+
+
+def test_a_term_that_acts_on_no_test_point_is_named():
+    """Its scores are 0 there, which are not those of its residual."""
+    terms = {"pde": (grid(6), lambda network, x: network(x))}
+    influence = pinnfluence.Influence(pinnfluence.torch_model(mlp(2), terms), damping=1e-3)
+    with pytest.warns(UserWarning, match="pde acts on none of these test points"):
+        assert not influence.scores(np.full((2, 2), 0.123), "pde").values.any()
+    assert influence.scores(influence.train_x, "pde").values.any()

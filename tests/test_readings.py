@@ -220,6 +220,7 @@ def test_the_command_prints_and_writes_the_table(tmp_path):
     shown = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
     mean = next(line.split() for line in shown.splitlines() if " mean " in line)
     assert float(mean[-2]) == pytest.approx(-3 * 19 / 12, rel=1e-3)
+    assert "in the scale 'paper'; a positive mean: adding a point raises it" in shown
     assert len(table.read_text().splitlines()) == 1 + len(readings(scores_of()))
     refused = subprocess.run([*command, "--scale", "file"], capture_output=True, text=True)
     assert refused.returncode == 2

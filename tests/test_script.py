@@ -245,6 +245,14 @@ def test_what_a_users_code_raises_is_shown(text: str, tmp_path: Path) -> None:
     assert result.last_line.startswith(f"error: {tmp_path / 'mine.py'}:make_model raised ")
 
 
+def test_what_is_refused_in_a_users_code_is_one_line_with_its_number(tmp_path: Path) -> None:
+    text = PLAIN.format(seed=0).replace("return network(x) -", "return network(x)[:, [0, 0]] -")
+    (tmp_path / "mine.py").write_text(text)
+    line = 1 + text.splitlines().index("    return pinnfluence.torch_model(network, terms)")
+    words = f"mine.py:make_model (line {line}): start: the residual has shape (6, 2) at 6 points"
+    assert_refused(run(CALC, "--model", f"{tmp_path / 'mine.py'}:make_model"), words)
+
+
 def test_weights_that_differ_between_processes_are_refused(
     plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

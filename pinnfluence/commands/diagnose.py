@@ -41,7 +41,7 @@ def make_parser() -> Parser:
     own.add_argument(
         "--fresh_model",
         metavar="SCRIPT.PY:FUNCTION",
-        help="for a --model made by torch_model: a function that returns torch_model of the same "
+        help="for a --model of torch_model or from_pina: a function that returns it of the same "
         "network at fresh points of each term",
     )
     add("--seed", type=int, default=0, help="random seed of the fresh points")

@@ -18,7 +18,8 @@ def make_parser() -> Parser:
         "scores",
         type=Path,
         nargs="*",
-        help="score files of pinnfluence scores, or their folders (default: those of --model)",
+        help="score files of pinnfluence scores, or their folders (default: those beside "
+        "--checkpoint or --model)",
     )
     add("-o", "--output", type=Path, default=Path("explorer.html"), help="the file to write")
     networks = parser.add_mutually_exclusive_group()

@@ -6,6 +6,7 @@ pinnfluence indicators runs/heat_influences --sign adding --scale paper --csv in
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pinnfluence.commands import COMMANDS
@@ -50,6 +51,22 @@ def main() -> None:
     print(f"{'quantity':12s} {'indicator':16s} {'part':24s} {'value':>12s} {'uniform':>12s}")
     for row in rows:
         names = f"{row.quantity:12s} {row.indicator:16s} {row.part:24s}"
-        print(f"{names} {row.value:12.4g} {row.uniform:12.4g}")
+        print(f"{names} {_number(row.value)} {_number(row.uniform)}")
+    print(_legend(arguments.sign, arguments.scale))
     if arguments.csv is not None:
         print(f"wrote {write_csv(rows, arguments.csv)}")
+
+
+def _number(value: float) -> str:
+    """A column; without a number where there are no points to take it from."""
+    return f"{'-' if math.isnan(value) else format(value, '.4g'):>12s}"
+
+
+def _legend(sign: str, scale: str) -> str:
+    change = "removing" if sign == "removal" else "adding"
+    unit = "" if scale == "removal" else f", in the scale {scale!r}"
+    return (
+        f"mean, mean of |Inf|: in the unit of the quantity{unit}; a positive mean: {change} a "
+        "point raises it. All others: shares, 0 to 1.\nuniform: the same if every point had the "
+        "same influence. -: no such points. Formulas: docs/reading_scores.md#indicators"
+    )

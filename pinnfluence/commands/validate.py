@@ -1,7 +1,7 @@
 """Do influence scores predict retraining? Scores of a trained model against the real thing.
 
 pinnfluence validate --checkpoint model_zoo/heat --save_path runs/heat_validation
-pinnfluence validate --model my_script.py:make_model --polish 1e-6
+pinnfluence validate --model my_script.py:make_model --polish 1e-4
 """
 
 from __future__ import annotations

@@ -21,8 +21,11 @@ WRONG = 0.05
 HOLDS = 0.01
 """Part of an error above which the training point that causes it is named."""
 
-LEFT_OUT = "Left out: estimated loss at each training point had it been left out of the training."
-"""What PRESS is."""
+LEFT_OUT = (
+    "Losses have the weights of the training. Left out: estimated loss at each training point had "
+    "it been left out of the training."
+)
+"""What the table's losses are, PRESS among them."""
 
 NO_WEIGHT = "No loss weight changes the error: the terms do not compete for the parameters."
 

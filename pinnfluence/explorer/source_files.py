@@ -12,6 +12,7 @@ from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.explorer.sources import LETTERS, SUFFIX, Source
 from pinnfluence.models.script import ScriptModel, load_script
+from pinnfluence.models.trained_model import folder_beside
 from pinnfluence.problem.labels import distinct
 from pinnfluence.scores.file import Scores, load_scores
 from pinnfluence.storage.checkpoint import find_checkpoint
@@ -27,7 +28,7 @@ def find_sources(
 
     Args:
         paths: score files or their folders; none: those that ``pinnfluence scores`` writes beside
-            the scripts.
+            the checkpoints or scripts.
         checkpoints: of the networks, in the same order. scripts: or functions that return them, as
             ``script.py:function``; the scripts are run.
 
@@ -36,7 +37,9 @@ def find_sources(
             networks that is not that of files, a network that is not that of the scores.
     """
     models = [load_script(script) for script in scripts]
-    paths = paths or [model.folder(SUFFIX.lstrip("_")) for model in models]
+    what = SUFFIX.lstrip("_")
+    paths = paths or [model.folder(what) for model in models]
+    paths = paths or [folder_beside(Path(checkpoint), what) for checkpoint in checkpoints]
     for kind, given in (("checkpoint", checkpoints), ("model", models)):
         if given and len(given) != len(paths):
             raise InputError(

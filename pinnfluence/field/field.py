@@ -99,7 +99,8 @@ def parse(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[int
     output, _, letters = name.partition("_")
     if output not in outputs or not set(letters) <= set(inputs) or name.endswith("_"):
         raise AttributeError(
-            f"no field {name!r}; inputs are {', '.join(inputs)}, outputs {', '.join(outputs)}, "
+            f"no field {name!r}; inputs are {', '.join(inputs)}, outputs "
+            f"{', '.join(outputs) or 'none (take a function of the network and x)'}, "
             "derivatives an output, an underscore and input letters"
         )
     return list(outputs).index(output), tuple(sorted(inputs.index(letter) for letter in letters))

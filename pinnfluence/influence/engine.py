@@ -30,6 +30,7 @@ from pinnfluence.influence.quantity import (
     check_quantity,
     exact_scores_of,
     self_influence,
+    warn_of_zeros,
 )
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
@@ -219,7 +220,9 @@ class Influence(DataInfluence):
         >>> points, values = scores.top(10)                              # doctest: +SKIP
         >>> drag = influence.scores(arc, force, weights=lengths)         # doctest: +SKIP
         """
-        return self._exact(inputs, [quantity], weights)[0]
+        found = self._exact(inputs, [quantity], weights)[0]
+        warn_of_zeros(self.pinn, self._points(inputs), quantity)
+        return found
 
     def scores_by_quantity(
         self, inputs: np.ndarray | Tensor, quantities: Sequence[str] | None = None

@@ -19,6 +19,7 @@ from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
 from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.warn_once import warn_once
 from pinnfluence.scores.exact import ExactMatrix
 
 BLOCK = 1000
@@ -70,6 +71,20 @@ def check_quantity(
         known = ", ".join([*pinn.outputs, *pinn.quantities, *pinn.terms, *pinn.groups])
         raise InputError(
             f"no quantity {quantity!r}, expected one of {known}, or a function of a field"
+        )
+
+
+def warn_of_zeros(pinn: Pinn, test_x: np.ndarray, quantity: Quantity) -> None:
+    """Warn where a loss term acts on none of the test points, so that all its scores are 0."""
+    if not isinstance(quantity, str) or quantity not in (*pinn.terms, *pinn.groups):
+        return
+    terms = pinn.groups.get(quantity, [quantity])
+    if not any(len(rows) for name, rows in pinn.at(test_x).term_rows().items() if name in terms):
+        warn_once(
+            pinn.network,
+            f"{quantity} acts on none of these test points, so all of its scores are 0; ask at "
+            "points where it acts, such as influence.train_x (terms of torch_model and from_pina "
+            "act on their own points alone)",
         )
 
 

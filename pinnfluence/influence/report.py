@@ -29,7 +29,7 @@ def report(scores: Scores, seconds: Mapping[str, float]) -> tuple[list[str], lis
     if "leverage" in metadata:
         lines.append(_leverage_line(metadata["leverage"]))
     if "compression" in metadata:
-        lines += _compression_lines(metadata["compression"])
+        lines += _compression_lines(metadata["compression"], len(scores.test_x))
     found = metadata["stationarity"]
     lines.append(
         f"stationarity: ||grad L|| {found['gradient_norm']:.3g}, median ||grad l_i|| "
@@ -97,15 +97,21 @@ def _leverage_line(found: Mapping[str, float]) -> str:
     )
 
 
-def _compression_lines(found: Mapping[str, Any]) -> list[str]:
+def _compression_lines(found: Mapping[str, Any], n_test: int) -> list[str]:
     n, n_held = found["n_sampled_points"], found["n_held_out_points"]
-    source, held = (f" from {n} test points", "others") if n else ("", "test points")
+    source = f" from {n} test points" if n else ""
+    held = f"{n_held} others" if n + n_held <= n_test and n else f"{n_held} test points"
+    if n_held == n_test:
+        held = "all test points"
     lines = [
-        f"compressed to rank {found['rank']}{source}; relative errors at {n_held} {held}, "
-        "median and 95th percentile:"
+        f"compressed to rank {found['rank']}{source}; errors at {held} of one point's scores, "
+        "relative to their norm, median and 95th percentile:"
     ]
     for name, error in found["errors"].items():
         columns, rows = error["training_points"], error["test_points"]
+        if not any((*columns.values(), *rows.values())):
+            lines.append(f"  {name:12s} no scores: it acts on none of these test points")
+            continue
         lines.append(
             f"  {name:12s} training points {columns['median']:.1e} {columns['p95']:.1e}, "
             f"test points {rows['median']:.1e} {rows['p95']:.1e}"

@@ -60,7 +60,8 @@ class Pinn:
         names = [*self.inputs, *self.outputs, *self.quantities, *self.terms, *self.groups]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"names must be different, found twice: {', '.join(twice)}")
+            sums = " (pde, bcs and all are also names of sums)" if {*twice} & {*SUMS} else ""
+            raise ValueError(f"names must be different, found twice: {', '.join(twice)}{sums}")
         taken = sorted(RESERVED & {*self.inputs, *self.outputs})
         if taken:
             raise ValueError(f"names that a field has for other things: {', '.join(taken)}")

@@ -61,8 +61,8 @@ def torch_model(
         quantities: what is predicted, by name: ``quantity(network, x)`` gives ``[n]`` or
             ``[n, 1]``. Several networks have no outputs of their own, so name theirs here.
 
-    Parameters with ``requires_grad`` are theta, the others constants. A term of the name ``pde``
-    makes up the sum of that name; all others are conditions.
+    Parameters with ``requires_grad`` are theta, the others constants. The term ``pde``, or
+    terms ``pde_...``, make up the sum of that name; all others are conditions.
 
     Raises:
         InputError: terms that cannot be evaluated, of another shape, or whose values depend on
@@ -259,7 +259,8 @@ class Term:
                 found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
                 raise InputError(
                     f"{', '.join(self.names)}: the residual has shape {found} at {n} points, "
-                    "expected one value a point"
+                    "expected one value a point; give each column a term of its own (the mean over "
+                    "k columns has weight / k on each)"
                 )
             if result.dtype != f.points.dtype:
                 raise InputError(
@@ -271,7 +272,8 @@ class Term:
 
         declared = Declared(self.names, frozenset(), values, in_threads=False, by_autograd=True)
         width = self.data.shape[1]
-        group: Group = "pde" if self.names == ("pde",) else "boundary"
+        is_pde = all(f"{name}_".startswith("pde_") for name in self.names)
+        group: Group = "pde" if is_pde else "boundary"
         return Equation(declared, nowhere_else, lambda x: np.zeros((len(x), width)), group=group)
 
     def _arguments(self, data: Tensor) -> list[Tensor]:

@@ -48,9 +48,10 @@ class ScriptModel(Model):
     def settings(self) -> str:
         """Inputs, outputs, loss terms, and how many points and parameters there are."""
         pinn = self.pinn
-        outputs = ", ".join(pinn.outputs) or "of its own"
+        kind = "outputs" if pinn.outputs else "quantities"
+        predicted = ", ".join(pinn.outputs or pinn.quantities) or "none"
         return (
-            f"inputs {', '.join(pinn.inputs)}, outputs {outputs}, loss terms "
+            f"inputs {', '.join(pinn.inputs)}, {kind} {predicted}, loss terms "
             f"{', '.join(pinn.terms)}, {len(self.train_x)} points, {pinn.n_params} parameters"
         )
 
@@ -149,13 +150,18 @@ def _module(path: Path, content: bytes) -> ModuleType:
 def _of_user(source: str, path: Path) -> Iterator[None]:
     """The user's own code runs as ``python script.py`` without arguments.
 
-    What it raises is shown as Python shows it, and ends in one line. Arguments, the working folder
+    What it raises is shown as Python shows it, and ends in one line; what this package refuses is
+    that line alone, with the number of the script's. Arguments, the working folder
     and the mode of gradients are afterwards what they were.
     """
     arguments, folder, with_gradients = sys.argv, Path.cwd(), torch.is_grad_enabled()
-    sys.argv = [str(path)]
+    sys.argv, file = [str(path)], str(path.resolve())
     try:
         yield
+    except InputError as error:  # of this package, which says all: no traceback
+        stack = traceback.extract_tb(error.__traceback__)
+        lines = [f" (line {frame.lineno})" for frame in stack if frame.filename == file]
+        raise InputError(f"{source}{''.join(lines[-1:])}: {error}") from None
     except (Exception, SystemExit) as error:
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename == __file__:

@@ -19,6 +19,9 @@ from pinnfluence.runtime.signals import listened
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+ALIKE = 0.7
+"""Least similarity, of ``difflib``, of a flag that is proposed: ``--model`` is not ``--help``."""
+
 
 class _WithDefaults(argparse.HelpFormatter):
     """Names each default that the help does not name in words."""
@@ -53,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         for word in self._words:
             flag = word.split("=")[0]
             if flag.startswith("--") and not any(name.startswith(flag) for name in known):
-                near = difflib.get_close_matches(flag, known, 1)
+                near = difflib.get_close_matches(flag, known, 1, ALIKE)
                 return f"unrecognized arguments: {flag}" + (
                     f", expected {near[0]}?" if near else ""
                 )

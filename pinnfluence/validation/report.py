@@ -13,8 +13,15 @@ import numpy as np
 from pinnfluence.storage.files import write_bytes, write_npz
 from pinnfluence.validation.agreement import Comparison
 from pinnfluence.validation.experiments import Outcome
-from pinnfluence.validation.predictions import Method
+from pinnfluence.validation.predictions import OF_THE_REST, Method
 from pinnfluence.validation.results import FORMAT_VERSION, PREDICTED, Row
+
+RECIPES = {
+    "gauss-newton": "gauss-newton",
+    f"gauss-newton{OF_THE_REST}": "gauss-newton --leverage",
+    "paper": "paper",
+}
+"""Methods that are recipes, and the flags of ``pinnfluence scores`` that choose them."""
 
 
 def compare(
@@ -69,6 +76,21 @@ def text(rows: Sequence[Row]) -> str:
             f"{found.slope!s:23s} {found.by_group!s:30s} {found.by_test!s}"
         )
     return "\n".join(lines)
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """How well each recipe's scores predict retraining, in one line."""
+    found = []
+    for method, flags in RECIPES.items():
+        known = [
+            f"{r.quantity} {r.agreement.spearman.value:.2f}" for r in rows if r.method == method
+        ]
+        if known:
+            found.append(f"{flags}: {', '.join(known)}")
+    return (
+        "Do scores predict retraining? Rank correlation (Spearman; 1: they order all changes "
+        f"rightly, 0: not at all) of --recipe {'; '.join(found)}"
+    )
 
 
 def outcome_line(outcome: Outcome) -> str:

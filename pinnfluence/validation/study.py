@@ -25,6 +25,11 @@ from pinnfluence.validation.results import MATCHED, SPECTRUM
 ENOUGH = 0.9
 """Part of the retrainings that must converge for a proximal weight to be the headline's."""
 
+NONE_CONVERGED = (
+    "no retraining converged: train longer, or give larger weights, such as --polish 1e-4 "
+    "--proximal 1e-4"
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -75,8 +80,8 @@ class Study:
         print("polishing: " + report.outcome_line(found))
         if not found.control["converged"]:
             raise InputError(
-                f"polishing with the proximal weight {settings.proximal:g} did not converge: "
-                "give a larger one, or train longer"
+                f"--polish {settings.proximal:g} did not reach a minimum: give ten to a hundred "
+                "times as much, or train longer"
             )
         self.pinn = experiment.minimum(self._store("polish", experiment, []))
         self.facts["polished"] = settings.proximal
@@ -104,7 +109,7 @@ class Study:
             if outcome.converged.mean() >= ENOUGH:
                 headline = outcome, matched
         if headline is None:
-            raise InputError("no retraining converged: train longer, or give --polish 1e-6")
+            raise InputError(NONE_CONVERGED)
         return self._headline(*headline, predictions, recipes, plan)
 
     def run_added(self, candidates: np.ndarray, plan: Plan) -> Path:
@@ -122,7 +127,7 @@ class Study:
         outcome = self._outcome("added", settings, groups, plan, candidates)
         print(report.outcome_line(outcome))
         if not outcome.converged.any():
-            raise InputError("no retraining converged: train longer, or give --polish 1e-6")
+            raise InputError(NONE_CONVERGED)
         methods += known.controls(plan.seed)
         return self._table("added", outcome, methods, {"candidates": candidates})
 
@@ -193,6 +198,7 @@ class Study:
     ) -> Path:
         rows, predicted = report.compare(name, outcome, methods)
         print(report.text([row for row in rows if row.method != SPECTRUM]))
+        print(report.verdict(rows))
         predicted.pop(SPECTRUM, None)
         points = self._points() | dict(more or {})
         return report.write(self.folder, name, outcome, rows, predicted, self.facts, points)

@@ -115,7 +115,8 @@ def training_points(model: Any) -> PointsOfTraining:
         warn_once(
             model.net,
             "the model was restored, not trained here: scores are right only if this script drew "
-            "the points on which it was trained; compare its losses with those of the training",
+            "the points on which it was trained; compare its losses with those of the training"
+            + _unknowns_of_restored(model),
         )
     if _is_resampled(model):
         warn_once(
@@ -131,6 +132,19 @@ def training_points(model: Any) -> PointsOfTraining:
             own = condition.points
         bcs.append(np.array(own) + 0.0)
     return PointsOfTraining(np.array(everywhere) + 0.0, tuple(bcs), data)  # -0 becomes 0
+
+
+def _unknowns_of_restored(model: Any) -> str:
+    """``dde.Model.save`` writes the network alone, so unknowns keep the values of the script."""
+    unknowns = model.external_trainable_variables or ()
+    values = [f"{value:g}" for unknown in unknowns for value in as_array(unknown).ravel()]
+    if not values:
+        return ""
+    return (
+        f". DeepXDE's files do not hold its external_trainable_variables, which are "
+        f"{', '.join(values)} here: if these are not the trained values, the script has to set "
+        "them (docs/your_model.md)"
+    )
 
 
 def _is_resampled(model: Any) -> bool:
