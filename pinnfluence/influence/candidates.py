@@ -15,6 +15,7 @@ from pinnfluence.influence.selection import Response, Selection, select
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
+from pinnfluence.runtime.calculation import calculations
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage.point_checks import check_points
 
@@ -22,6 +23,7 @@ BLOCK = 500
 """Candidates whose gradients ``[n_rows, n_params]`` are held at a time."""
 
 
+@calculations
 class Candidates:
     """The influence of adding points to the training: of each alone, and of sets of them.
 

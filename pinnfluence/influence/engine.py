@@ -34,6 +34,7 @@ from pinnfluence.influence.quantity import (
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.runtime.calculation import calculations
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
@@ -44,6 +45,7 @@ from pinnfluence.storage.point_checks import check_points
 from pinnfluence.storage.stage_store import StageStore
 
 
+@calculations
 class Influence(DataInfluence):
     """Influence functions of a physics-informed neural network, a captum ``DataInfluence``.
 
@@ -80,14 +82,12 @@ class Influence(DataInfluence):
         changes: settings of the recipe that are other than in it, such as ``damping=1e-3``.
 
     Raises:
-        InputError: a batch size below 1 or above the number of points, points without loss, no
-            such recipe or setting.
+        InputError: a batch size below 1 or above the points', points without loss, no such recipe.
 
     Source: Naujoks et al., PINNfluence, arXiv 2409.08958; Koh and Liang, arXiv 1703.04730.
 
     >>> model = pinnfluence.load_model("model_zoo/bad")             # doctest: +SKIP
-    >>> scores = Influence(model.pinn, model.train_x, "gauss-newton").influence(test_x)
-    ... # doctest: +SKIP
+    >>> scores = Influence(model.pinn, model.train_x).influence(test_x)  # doctest: +SKIP
     >>> scores["speed"][0]   # of all training points, at the first test point  # doctest: +SKIP
     """
 

@@ -19,6 +19,7 @@ from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
 from pinnfluence.models.plain_checks import check_residuals
 from pinnfluence.problem.equation import Equation, Group, nowhere_else
+from pinnfluence.runtime.calculation import calculation
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.warn_once import reason_of
 
@@ -32,6 +33,7 @@ NUMBERS = "biuf"
 LETTERS = "xyzt" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
 
 
+@calculation()
 def torch_model(
     network: nn.Module | Sequence[nn.Module],
     terms: Mapping[str, tuple[Any, ...]],
