@@ -18,7 +18,7 @@ from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, Recipe, recipe_of
 from pinnfluence.errors import InputError
 from pinnfluence.field.module_call import copied
-from pinnfluence.influence.batch_size import default_batch_size
+from pinnfluence.influence.batch_size import check_batch_size, default_batch_size
 from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params
@@ -107,11 +107,7 @@ class Influence(DataInfluence):
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
-        if batch_size is not None and not 1 <= batch_size <= len(self.train_x):
-            raise InputError(
-                f"expected a batch size from 1 to the {len(self.train_x)} training points, "
-                f"found {batch_size}"
-            )
+        check_batch_size(batch_size, len(self.train_x))
         collocation = self.pinn.at(self.train_x)
         weighted = Loss.uniform if self.recipe.weighting == "uniform" else Loss.of_training
         self.loss = weighted(collocation)
@@ -174,12 +170,14 @@ class Influence(DataInfluence):
         test_x = self._points(self.train_x if inputs is None else inputs)
         for name in self.pinn.quantities:
             check_quantity(self.pinn, test_x, name)
-        _, store = self.stores(test_x)
-        factors, about = self._fitter.factors(test_x, store)
         observables = self.pinn.at(test_x, [self.pinn.observables])
         squares = Loss.uniform(self.pinn.at(test_x))
-        basis = as_params(factors.basis, self.pinn)
         total = observables.n_residuals + squares.collocation.n_residuals
+        if not total:
+            raise InputError("the model predicts nothing by name; expected quantities={name: ...}")
+        _, store = self.stores(test_x)
+        factors, about = self._fitter.factors(test_x, store)
+        basis = as_params(factors.basis, self.pinn)
         with self.executor.stage("test points", total):
             test = embed(observables, basis, self.executor, store, "test_outputs")
             test |= embed(squares, basis, self.executor, store, "test_losses")
@@ -267,8 +265,7 @@ class Influence(DataInfluence):
         check_recipe(self.recipe)
         at = None if at is None else as_array(at)
         wanted = target_of(self.pinn, target, at, weights, self.executor)
-        given = points if isinstance(points, Pinn) else as_array(points)
-        where = equations_at(self.pinn, given, "candidate")
+        where = equations_at(self.pinn, points, "candidate")
         solve = self.fit().inverse.solve
         with self.executor.stage("candidates", len(where)):
             return Candidates(Loss(where, self.loss.weights), solve, wanted, self.executor)
