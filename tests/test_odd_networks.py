@@ -236,3 +236,33 @@ def test_parameters_may_be_one_tensor_and_may_name_those_of_the_network() -> Non
     one = pinnfluence.torch_model(network, terms, parameters=k)
     every = pinnfluence.torch_model(network, terms, parameters=[*network.parameters(), k])
     assert one.n_params == every.n_params == n_params + 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Dropout(0.1),
+        nn.BatchNorm1d(4),
+        nn.Sequential(
+            nn.Unflatten(1, (1, 4)),
+            nn.TransformerEncoderLayer(4, 1, 4, batch_first=True),
+            nn.Flatten(),
+        ),
+    ],
+)
+def test_layers_that_train_otherwise_are_refused_until_they_are_evaluated(layer: Any) -> None:
+    """The loss of the training is another one than that of the evaluated network."""
+    layer.train()
+    network = nn.Sequential(nn.Linear(1, 4), layer, nn.Linear(4, 1)).double()
+    x = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+    terms = {"data": (x, lambda network, x: network(x) - x)}
+    with pytest.raises(InputError, match="while it trains"):
+        pinnfluence.torch_model(network, terms)
+    network.eval()
+    assert pinnfluence.torch_model(network, terms).n_params
+
+
+def test_dropout_of_no_chance_is_none() -> None:
+    network = nn.Sequential(nn.Linear(1, 4), nn.Dropout(0.0), nn.Linear(4, 1))
+    x = torch.linspace(0, 1, 5)[:, None]
+    assert pinnfluence.torch_model(network, {"data": (x, lambda network, x: network(x) - x)})

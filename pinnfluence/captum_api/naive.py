@@ -16,6 +16,7 @@ from pinnfluence.captum_api.curvature import LossHessian, inverse_root
 from pinnfluence.captum_api.gradients import Loss, SampleGradients, parameters, same_parameters
 from pinnfluence.curvature.lanczos import is_small
 from pinnfluence.errors import InputError
+from pinnfluence.runtime.calculation import calculations
 from pinnfluence.runtime.progress import progress_bar
 
 PROJECTION_COLUMNS = 16
@@ -50,6 +51,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> float:
     return float(rate)
 
 
+@calculations
 class NaiveInfluenceFunction(DataInfluence):
     """Influence of training samples by the inverse Hessian on its largest eigenpairs.
 

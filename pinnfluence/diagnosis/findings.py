@@ -11,6 +11,7 @@ from pinnfluence.diagnosis.inverse_parameters import Unknowns
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.runtime.calculation import calculations
 from pinnfluence.storage.point_checks import check_points
 
 
@@ -69,6 +70,7 @@ class TermLoss:
 
 
 @dataclass(frozen=True)
+@calculations
 class Findings:
     """What a diagnosis found out about a network, in figures.
 

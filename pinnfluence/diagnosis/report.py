@@ -25,9 +25,11 @@ from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.runtime.calculation import calculation, calculations
 from pinnfluence.runtime.progress import Stages
 
 
+@calculations
 class Report(Findings):
     """The findings of a diagnosis; ``text()`` says them in plain words."""
 
@@ -107,6 +109,7 @@ class Report(Findings):
         return f"<pre>{html.escape(self.text())}</pre>"
 
 
+@calculation()
 def diagnose(
     model: Any,
     fresh: int | None = None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 
 from pinnfluence.curvature.operators.hessian import graph_bytes
+from pinnfluence.errors import InputError
 from pinnfluence.loss.pinn import Collocation
 from pinnfluence.runtime import distributed
 from pinnfluence.runtime.memory import free_bytes
@@ -45,3 +48,13 @@ def bytes_of_a_point(collocation: Collocation) -> float:
     graph = graph_bytes(collocation) / len(collocation)
     n_terms = max(map(len, collocation.names), default=1)
     return n_terms * pinn.n_params * (2 * itemsize + 8) + graph
+
+
+def check_batch_size(size: int | None, n: int) -> None:
+    """Refuse a batch size that is no whole number from 1 to the n training points; None is none.
+
+    Raises:
+        InputError: see above.
+    """
+    if size is not None and not (isinstance(size, Integral) and 1 <= size <= n):
+        raise InputError(f"expected a batch size from 1 to the {n} training points, found {size!r}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
 from pinnfluence.curvature.inverse import Solve
 from pinnfluence.curvature.recipe import Recipe
@@ -15,6 +16,8 @@ from pinnfluence.influence.selection import Response, Selection, select
 from pinnfluence.influence.target import Target
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Collocation, Pinn
+from pinnfluence.runtime.calculation import calculations
+from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.storage.point_checks import check_points
 
@@ -22,6 +25,7 @@ BLOCK = 500
 """Candidates whose gradients ``[n_rows, n_params]`` are held at a time."""
 
 
+@calculations
 class Candidates:
     """The influence of adding points to the training: of each alone, and of sets of them.
 
@@ -143,7 +147,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
-def equations_at(pinn: Pinn, points: np.ndarray | Pinn, what: str) -> Collocation:
+def equations_at(pinn: Pinn, points: np.ndarray | Tensor | Pinn, what: str) -> Collocation:
     """The equations of a network at further points.
 
     Args:
@@ -155,6 +159,7 @@ def equations_at(pinn: Pinn, points: np.ndarray | Pinn, what: str) -> Collocatio
         InputError: points that do not fit; a network with other loss terms, or without points.
     """
     if not isinstance(points, Pinn):
+        points = as_array(points)
         check_points(points, len(pinn.inputs), what)
         return pinn.at(points)
     if points.terms != pinn.terms:

@@ -18,7 +18,7 @@ from pinnfluence.curvature.matrix_store import STAGE
 from pinnfluence.curvature.recipe import GAUSS_NEWTON, Recipe, recipe_of
 from pinnfluence.errors import InputError
 from pinnfluence.field.module_call import copied
-from pinnfluence.influence.batch_size import default_batch_size
+from pinnfluence.influence.batch_size import check_batch_size, default_batch_size
 from pinnfluence.influence.candidates import Candidates, check_recipe, equations_at
 from pinnfluence.influence.embeddings import embed
 from pinnfluence.influence.fit import Fitted, Fitter, as_params
@@ -35,6 +35,7 @@ from pinnfluence.influence.quantity import (
 from pinnfluence.influence.target import Target, target_of
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.runtime.calculation import calculations
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.executor import Executor
 from pinnfluence.runtime.progress import Stages
@@ -45,6 +46,7 @@ from pinnfluence.storage.point_checks import check_points
 from pinnfluence.storage.stage_store import StageStore
 
 
+@calculations
 class Influence(DataInfluence):
     """Influence functions of a physics-informed neural network, a captum ``DataInfluence``.
 
@@ -81,14 +83,12 @@ class Influence(DataInfluence):
         changes: settings of the recipe that are other than in it, such as ``damping=1e-3``.
 
     Raises:
-        InputError: a batch size below 1 or above the number of points, points without loss, no
-            such recipe or setting.
+        InputError: a batch size below 1 or above the points', points without loss, no such recipe.
 
     Source: Naujoks et al., PINNfluence, arXiv 2409.08958; Koh and Liang, arXiv 1703.04730.
 
     >>> model = pinnfluence.load_model("model_zoo/bad")             # doctest: +SKIP
-    >>> scores = Influence(model.pinn, model.train_x, "gauss-newton").influence(test_x)
-    ... # doctest: +SKIP
+    >>> scores = Influence(model.pinn, model.train_x).influence(test_x)  # doctest: +SKIP
     >>> scores["speed"][0]   # of all training points, at the first test point  # doctest: +SKIP
     """
 
@@ -108,11 +108,7 @@ class Influence(DataInfluence):
         self.recipe = recipe_of(recipe, **changes)
         self.model = self.pinn.network
         self.train_dataset = TensorDataset(torch.as_tensor(self.train_x))
-        if batch_size is not None and not 1 <= batch_size <= len(self.train_x):
-            raise InputError(
-                f"expected a batch size from 1 to the {len(self.train_x)} training points, "
-                f"found {batch_size}"
-            )
+        check_batch_size(batch_size, len(self.train_x))
         collocation = self.pinn.at(self.train_x)
         weighted = Loss.uniform if self.recipe.weighting == "uniform" else Loss.of_training
         self.loss = weighted(collocation)
@@ -175,12 +171,14 @@ class Influence(DataInfluence):
         test_x = self._points(self.train_x if inputs is None else inputs)
         for name in self.pinn.quantities:
             check_quantity(self.pinn, test_x, name)
-        _, store = self.stores(test_x)
-        factors, about = self._fitter.factors(test_x, store)
         observables = self.pinn.at(test_x, [self.pinn.observables])
         squares = Loss.uniform(self.pinn.at(test_x))
-        basis = as_params(factors.basis, self.pinn)
         total = observables.n_residuals + squares.collocation.n_residuals
+        if not total:
+            raise InputError("the model predicts nothing by name; expected quantities={name: ...}")
+        _, store = self.stores(test_x)
+        factors, about = self._fitter.factors(test_x, store)
+        basis = as_params(factors.basis, self.pinn)
         with self.executor.stage("test points", total):
             test = embed(observables, basis, self.executor, store, "test_outputs")
             test |= embed(squares, basis, self.executor, store, "test_losses")
@@ -270,8 +268,7 @@ class Influence(DataInfluence):
         check_recipe(self.recipe)
         at = None if at is None else as_array(at)
         wanted = target_of(self.pinn, target, at, weights, self.executor)
-        given = points if isinstance(points, Pinn) else as_array(points)
-        where = equations_at(self.pinn, given, "candidate")
+        where = equations_at(self.pinn, points, "candidate")
         solve = self.fit().inverse.solve
         with self.executor.stage("candidates", len(where)):
             return Candidates(Loss(where, self.loss.weights), solve, wanted, self.executor)

@@ -18,7 +18,7 @@ from pinnfluence.loss.differentiators import jacobian, point_loss_rows
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.problem.equation import Equation
-from pinnfluence.runtime.devices import float64_array
+from pinnfluence.runtime.devices import as_array, float64_array
 from pinnfluence.runtime.warn_once import warn_once
 from pinnfluence.scores.exact import ExactMatrix
 
@@ -34,6 +34,8 @@ Quantity = FieldQuantity | Callable[[Any, torch.Tensor], torch.Tensor]
 
 def as_field_function(pinn: Pinn, quantity: Quantity) -> FieldQuantity:
     """A function of a network and points, of a model in plain PyTorch, as one of the field."""
+    if isinstance(quantity, np.integer):
+        return int(quantity)
     if not callable(quantity) or len(inspect.signature(quantity).parameters) != 2:
         return cast(FieldQuantity, quantity)
     call = getattr(pinn.network, "call", None)
@@ -53,10 +55,8 @@ def check_quantity(
     Raises:
         InputError: no such quantity, weights that do not fit, or see ``check_pointwise``.
     """
-    if weights is not None and np.shape(weights) != (len(test_x),):
-        raise InputError(f"expected {len(test_x)} weights, found shape {np.shape(weights)}")
-    if weights is not None and not np.isfinite(weights).all():
-        raise InputError("expected finite weights, found NaN or infinity")
+    if weights is not None:
+        _check_weights(as_array(weights), len(test_x))
     if callable(quantity):
         check_pointwise(pinn, quantity, test_x, "the quantity")
     elif isinstance(quantity, int):
@@ -65,9 +65,9 @@ def check_quantity(
                 f"expected the number of an output from 0 to {len(pinn.outputs) - 1}, "
                 f"found {quantity}"
             )
-    elif quantity in pinn.quantities:
+    elif isinstance(quantity, str) and quantity in pinn.quantities:
         check_pointwise(pinn, pinn.quantities[quantity], test_x, f"the quantity {quantity}")
-    elif quantity not in (*pinn.outputs, *pinn.terms, *pinn.groups):
+    elif quantity not in [*pinn.outputs, *pinn.terms, *pinn.groups]:
         known = ", ".join([*pinn.outputs, *pinn.quantities, *pinn.terms, *pinn.groups])
         raise InputError(
             f"no quantity {quantity!r}, expected one of {known}, or a function of a field"
@@ -86,6 +86,15 @@ def warn_of_zeros(pinn: Pinn, test_x: np.ndarray, quantity: Quantity) -> None:
             "points where it acts, such as influence.train_x (terms of torch_model and from_pina "
             "act on their own points alone)",
         )
+
+
+def _check_weights(weights: np.ndarray, n: int) -> None:
+    if weights.shape != (n,):
+        raise InputError(f"expected {n} weights, found shape {weights.shape}")
+    if weights.dtype.kind not in "fiu":
+        raise InputError(f"expected weights that are real numbers, found {weights.dtype}")
+    if not np.isfinite(weights).all():
+        raise InputError("expected finite weights, found NaN or infinity")
 
 
 def exact_scores_of(
@@ -122,16 +131,29 @@ def exact_scores_of(
 def quantity_gradients(
     pinn: Pinn, x: np.ndarray, quantity: FieldQuantity, weights: np.ndarray | None, size: int
 ) -> Iterator[np.ndarray]:
-    """Gradients of a quantity, ``[n, n_params]`` some points at a time; weighted, their sum."""
-    blocks = _gradients(pinn, x, quantity, size)
+    """Gradients of a quantity, ``[n, n_params]`` some points at a time; weighted, their sum.
+
+    Raises:
+        InputError: some are NaN or infinite.
+    """
+    blocks = map(_finite, _gradients(pinn, x, quantity, size))
     if weights is None:
         yield from blocks
         return
-    total, start = np.zeros(pinn.n_params), 0
+    weights, total, start = as_array(weights), np.zeros(pinn.n_params), 0
     for block in blocks:
         total += weights[start : start + len(block)] @ block
         start += len(block)
     yield total[None]
+
+
+def _finite(gradients: np.ndarray) -> np.ndarray:
+    if bad := int((~np.isfinite(gradients).all(axis=1)).sum()):
+        raise InputError(
+            f"the gradient of the quantity is NaN or infinite at {bad} of {len(gradients)} points; "
+            "expected a function that is differentiable, and finite, at all test points"
+        )
+    return gradients
 
 
 def self_influence(inverse: Inverse, train: TrainingGradients) -> np.ndarray:

@@ -15,6 +15,7 @@ from pinnfluence.loss.differentiators import loss_gradient
 from pinnfluence.loss.loss import Loss
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.models.plain_torch import LETTERS, Residual, Term, pinn_of
+from pinnfluence.runtime.calculation import calculation
 from pinnfluence.runtime.devices import float64_array
 from pinnfluence.runtime.executor import BATCH_SIZE
 from pinnfluence.runtime.warn_once import reason_of, warn_once
@@ -23,6 +24,7 @@ TOLERANCES = {torch.float64: (1e-6, 1e-5), torch.float32: (1e-2, 3e-2)}
 """Largest differences of losses and of gradients from PINA's own, by the dtype of the solver."""
 
 
+@calculation()
 def from_pina(
     solver: Any,
     dtype: torch.dtype = torch.float64,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from pinnfluence.errors import InputError
 from pinnfluence.loss.differentiators import loss_gradient
@@ -79,4 +82,23 @@ def _check_gradients(pinn: Pinn, parts: list[Loss]) -> None:
                 pinn.network,
                 f"loss term {name} does not depend on the trained parameters, so all of its scores "
                 "are 0: its residuals should use the network that is given to them",
+            )
+
+
+def check_modes(network: nn.Module) -> None:
+    """Refuse layers that give something else while they train than when they are evaluated.
+
+    Networks are evaluated, so the loss would be another one than that of the training.
+
+    Raises:
+        InputError: dropout or batch normalisation in training mode.
+    """
+    for name, layer in network.named_modules():
+        chance = getattr(layer, "p" if isinstance(layer, _DropoutNd) else "dropout", 0)
+        drops = isinstance(chance, float) and chance > 0
+        if layer.training and (isinstance(layer, _BatchNorm | nn.RReLU) or drops):
+            raise InputError(
+                f"layer {name or 'network'} ({type(layer).__name__}) gives other values while it "
+                "trains, so that the loss is another one; if that of the evaluated network is "
+                "meant, call network.eval() before"
             )

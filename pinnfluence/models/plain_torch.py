@@ -17,8 +17,9 @@ from pinnfluence.field.field import Declared, Field, FieldFunction
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
-from pinnfluence.models.plain_checks import check_residuals
+from pinnfluence.models.plain_checks import check_modes, check_residuals
 from pinnfluence.problem.equation import Equation, Group, nowhere_else
+from pinnfluence.runtime.calculation import calculation
 from pinnfluence.runtime.devices import as_array
 from pinnfluence.runtime.warn_once import reason_of
 
@@ -32,6 +33,7 @@ NUMBERS = "biuf"
 LETTERS = "xyzt" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
 
 
+@calculation()
 def torch_model(
     network: nn.Module | Sequence[nn.Module],
     terms: Mapping[str, tuple[Any, ...]],
@@ -66,7 +68,7 @@ def torch_model(
 
     Raises:
         InputError: terms that cannot be evaluated, of another shape, or whose values depend on
-            other points than their own.
+            other points than their own; dropout or batch normalisation in training mode.
 
     >>> model = pinnfluence.torch_model(network, {"pde": (x, residual), "left": (x0, left, 10.0)})
     ... # doctest: +SKIP
@@ -83,6 +85,7 @@ def torch_model(
                 f"{name}: expected (points, residual) or (points, residual, weight), found "
                 f"{reprlib.repr(term)}"
             )
+    check_modes(_modules_of(network))
     parts = [Term((str(name),), *term) for name, term in terms.items()]
     return pinn_of(network, parts, parameters, dtype, inputs, quantities)
 

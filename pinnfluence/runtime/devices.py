@@ -94,14 +94,22 @@ def tensor_like(array: np.ndarray, like: Tensor) -> Tensor:
 
 
 def as_array(values: np.ndarray | Tensor) -> np.ndarray:
-    """Numbers as an array, in their dtype and wherever they are.
+    """Numbers as an array, in their dtype if PyTorch and NumPy both have it, wherever they are.
 
     Raises:
-        InputError: some of them are masked, which would be taken as if they were not.
+        InputError: no array; some are masked, which would be taken as if they were not.
     """
     if np.ma.is_masked(values):
         raise InputError("expected plain numbers, found masked ones; give the others alone")
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu().to_dense()
+            return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"expected an array, found {type(values).__name__}: {reason}") from None
+    return array.astype(float) if array.dtype == np.longdouble else array
 
 
 def float64_array(tensor: Tensor) -> np.ndarray:

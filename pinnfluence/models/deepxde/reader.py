@@ -33,6 +33,7 @@ from pinnfluence.models.deepxde.own_loss import Expansion, expanded, expansions,
 from pinnfluence.models.deepxde.training_points import N_SAMPLE, training_points
 from pinnfluence.models.own_network import OwnNetwork, Unknowns, cast_copy
 from pinnfluence.problem.equation import Equation
+from pinnfluence.runtime.calculation import calculation
 from pinnfluence.runtime.devices import tensor_like
 from pinnfluence.runtime.warn_once import reason_of, warn_once
 
@@ -41,6 +42,7 @@ SPACE = "xyz" + "".join(c for c in string.ascii_letters if c not in "xyztuvwp")
 """Letters of the inputs: coordinates in space first, time last."""
 
 
+@calculation()
 def from_deepxde(
     model: Any,
     inputs: Sequence[str] | None = None,
