@@ -75,7 +75,7 @@ def test_too_few_fresh_points_are_told_from_enough(model):
     assert not few.reliable
     assert "too far" in few.text() or "cannot be estimated" in few.text()
     assert few.errors["u"].at_least < 0.1312  # the truth
-    assert "diagnose again" in few.text()
+    assert "diagnose with more fresh points" in few.text()
 
 
 def test_points_of_ones_own_and_a_pinn_without_a_sampler(model):

@@ -72,7 +72,7 @@ def test_the_weights_of_the_least_loss_at_fresh_points_are_kept(tmp_path: Path) 
     kept = torch.load(tmp_path / f"lm-{best}.pt", weights_only=True)["model_state_dict"]
     training.loss.network.load_state_dict(kept)
     by_hand = loss_by_hand(training.loss.network, fresh_points())
-    np.testing.assert_allclose(fresh[known].min(), by_hand, rtol=1e-10)
+    np.testing.assert_allclose(fresh[known].min(), by_hand, rtol=1e-8)  # nine digits in the file
     last = torch.load(tmp_path / "state.pt", weights_only=True)
     assert last["best"]["step"] == best
     assert rows[-1, 1:4].sum() < rows[rows[:, 0] == best, 1:4].sum()
@@ -100,9 +100,9 @@ def test_without_a_rise_all_iterations_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampled", [False, True])
 def test_interruptions_do_not_change_a_bit(tmp_path: Path, sampled: bool) -> None:
     small_run(tmp_path / "whole", 20, sampled=sampled).train()
-    for _ in range(200):
+    for n_stops in range(30):
         training = small_run(tmp_path / "interrupted", 20, sampled=sampled)
-        training.stop.made = True
+        training.stop.made = n_stops < 29
         try:
             training.train()
         except KeyboardInterrupt:

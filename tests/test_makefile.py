@@ -157,7 +157,9 @@ def test_zoo_trains_the_models(clone: Clone) -> None:
         "python train.py --save_path runs/good",
         "python train.py --broken --save_path runs/broken",
         "python train.py --num_domain 1500 --num_boundary 500 --save_path runs/bad",
-        "python train.py --variant best --sampler rad --sampler_every 10 --save_path runs/best",
+        "python train.py --variant best --num_domain 1000 --num_boundary 1000 "
+        "--n_iterations_lm 400 --sampler rard --sampler_mode add --sampler_every 10 "
+        "--sampler_points 100 --patience 100 --save_path runs/best",
         "python train.py --variant best --num_domain 2500 --num_boundary 800 "
         "--n_iterations_lm 200 --save_path runs/overfit",
         "python train.py --start_from runs/good --n_iterations 0 --n_iterations_lbfgs 11206 "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Hashable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-PACKAGE = str(Path(__file__).parents[1] / "_")[:-1]
+OWN = (str(Path(__file__).parents[1] / "_")[:-1], contextlib.__file__)
+"""Beginnings of the paths of this package, and of what it wraps its functions in."""
+
 REASON_LENGTH = 200
 
 _shown: WeakKeyDictionary[Hashable, set[str]] = WeakKeyDictionary()
@@ -33,6 +36,6 @@ def reason_of(error: Exception) -> str:
 def _level() -> int:
     """Number of frames from ``warn_once`` to the first one outside of the package."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OWN):
         frame, level = frame.f_back, level + 1
     return level

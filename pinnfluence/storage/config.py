@@ -20,7 +20,7 @@ CONFIG = "config.json"
 ITERATIONS = "n_iterations_"
 """What a phase's number of iterations is called begins like this, but for Adam's."""
 
-NULLABLE = ("start_from", "sampler", "sampler_points", "sampler_quantity")
+NULLABLE = ("start_from", "sampler", "sampler_points", "sampler_quantity", "patience")
 """Settings of which null says that there is none."""
 
 
@@ -31,6 +31,7 @@ class RunConfig:
     layers: widths of all layers. scale: length by which each input is divided. loss_weights: by
     loss term; others count once. start_from: SHA-256 of the checkpoint with the first weights.
     sampler: the strategy by which other points were chosen, and its settings: see ``samplers``.
+    patience: iterations without a lower loss at fresh points, after which a phase ended.
     iterations: most iterations of the phases of training, ``n_iterations`` and
     ``n_iterations_<phase>``, by these names. others: what the file says besides.
     """
@@ -56,6 +57,7 @@ class RunConfig:
     sampler_mode: Name | None = None
     sampler_candidates: Count | None = None
     sampler_quantity: Name | None = None
+    patience: Count | None = None
     device: Name | None = None
     versions: dict[str, str] | None = None
     iterations: dict[str, Count] = field(default_factory=dict)
