@@ -82,9 +82,14 @@ def test_colour_bars_are_pointed_where_values_lie_beyond(points, predicted, targ
     velocity = np.reshape(main_axes(figure), (4, 3))[1]
     assert field_of(velocity[1]).colorbar.extend == "max"
     beyond = 100 * np.mean(predicted["p"] > 1.005 * target["p"].max())
-    note = pressure[0].get_title(loc="right")
-    assert note == f"{beyond:.1g} % beyond the colours, to {predicted['p'].max():.2g}"
-    assert not pressure[1].get_title(loc="right")
+    farthest = f"to {predicted['p'].max():.2g}"
+    assert title_of(pressure[0]) == f"Predicted $p$, {farthest}", "narrow maps have one title"
+    assert title_of(pressure[1]) == "Target $p$"
+    alone = plots.fields_figure(
+        points, predicted, CYLINDER, ("p",), limits_of=target, labels=LABELS
+    )
+    note = main_axes(alone)[0].get_title(loc="right")
+    assert note == f"{beyond:.1g} % beyond the colours, {farthest}"
 
 
 @pytest.mark.parametrize("fields", [("u", "v", "p"), ("u", "v", "speed", "p")])

@@ -70,12 +70,12 @@ def _errors(model: TrainedModel, reference: Reference) -> dict[str, str]:
 
 
 def _percent(share: float, sign: str = "") -> str:
-    """Percent to two decimals at most and to no more than three digits; tiny ones to two digits."""
+    """Percent to two decimals and three digits at most; small ones to two digits."""
     value, size = 100 * share, abs(100 * share)
     if size >= 1000:
         return "> 10x"
-    if 0 < size < 0.01:
-        return f"{value:{sign}.1e} %"
+    if 0 < size < 0.1:
+        return f"{value:{sign}.2g} %"
     decimals = 2 if size < 10 else 1 if size < 100 else 0
     return f"{value:{sign}.{decimals}f} %"
 

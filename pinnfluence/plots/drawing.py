@@ -27,6 +27,9 @@ ROBUST_PERCENTILE = 99.5
 SIGNED_DECADES = 2
 """Signed colours that several models share are logarithmic over so many decades."""
 
+NARROW = 2.5
+"""Inches of a map above which there is no room for two titles."""
+
 LEFT, RIGHT, GAP = 0.68, 0.66, 0.12
 """Inches left of a row of maps, right of a map with a colour bar and of one without."""
 
@@ -179,11 +182,18 @@ def _size(axis: Axes) -> tuple[float, float]:
 
 
 def note_clipped(axis: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
-    """Say above the map which part of the points lies beyond the colours, and how far."""
+    """Say above the map which part of the points lies beyond the colours, and how far.
+
+    Above a narrow map with a title there is room for how far alone.
+    """
     margin = 0.005 * (limits[1] - limits[0])  # that of the colour bar's ends
     beyond = (values < limits[0] - margin) | (values > limits[1] + margin)
     if beyond.any():
         farthest = values[np.argmax(np.abs(values))]
+        title = axis.get_title(loc="left")
+        if title and _size(axis)[0] < NARROW:
+            axis.set_title(f"{title}, to {farthest:.2g}")
+            return
         share = 100 * beyond.mean()
         text = f"{share:.1g} % beyond the colours, to {farthest:.2g}"
         axis.set_title(text, loc="right", fontsize=6)

@@ -128,7 +128,7 @@ def indicator_figure(
 def error_table_figure(rows: Sequence[ErrorRow], labels: Labels = PLAIN) -> Figure:
     """Relative L2 errors: fields down, models across, over test points and over the area."""
     cells = {
-        (row.model, row.quantity): (f"{row.mean:.3f}", f"{row.area_weighted:.3f}") for row in rows
+        (row.model, row.quantity): (f"{row.mean:.3g}", f"{row.area_weighted:.3g}") for row in rows
     }
     note = "Relative L2 error against the reference solution, over test points and over the area."
     return _models_across(cells, labels, note)
