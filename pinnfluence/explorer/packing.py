@@ -144,16 +144,15 @@ def typical(train: Side, test: Side, quantity: str, n: tuple[int, int]) -> dict[
         ``row`` ``[n_train]``, of each training point over all test points, and ``column``
         ``[n_test]``, of each test point over all training points.
     """
-    B, A = (np.zeros((size, next(iter(train.values())).values.shape[1]), np.float32) for size in n)
+    B, A = (np.zeros((size, next(iter(train.values())).values.shape[1])) for size in n)
     for embedding in train.values():
         B[embedding.rows] += embedding.values
     A[test[quantity].rows] = test[quantity].values
-    R_A, R_B = (_triangular(side.astype(np.float64)) for side in (A, B))
     row, column = (
-        np.linalg.norm(side @ R.T.astype(np.float32), axis=1) / len(other) ** 0.5
-        for side, R, other in ((B, R_A, A), (A, R_B, B))
+        np.sqrt(np.einsum("ij,ij->i", side @ (other.T @ other), side).clip(0) / len(other))
+        for side, other in ((B, A), (A, B))
     )
-    return {"row": row, "column": column}
+    return {"row": row.astype(np.float32), "column": column.astype(np.float32)}
 
 
 def errors(
