@@ -37,7 +37,7 @@ NETWORKS = {41003: (100,) * 5, 198915: (256,) * 4, 791043: (512,) * 4}
 """Widths of the hidden layers by the number of parameters."""
 
 CHECK = (41003, 1_500)
-ROWS = (CHECK, (41003, 5_000), (198915, 1_000), (791043, 300))
+ROWS = (CHECK, (41003, 5_000), (41003, 10_000), (198915, 1_000), (198915, 10_000), (791043, 300))
 """Parameters and points of each row; the first is checked."""
 
 PART = 1e-6
