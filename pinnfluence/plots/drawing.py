@@ -181,18 +181,19 @@ def _size(axis: Axes) -> tuple[float, float]:
     return box.width * width, box.height * height
 
 
-def note_clipped(axis: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
+def note_clipped(
+    axis: Axes, values: np.ndarray, limits: tuple[float, float], named: bool = False
+) -> None:
     """Say above the map which part of the points lies beyond the colours, and how far.
 
-    Above a narrow map with a title there is room for how far alone.
+    Above a narrow map that is named by a whole title there is room for how far alone.
     """
     margin = 0.005 * (limits[1] - limits[0])  # that of the colour bar's ends
     beyond = (values < limits[0] - margin) | (values > limits[1] + margin)
     if beyond.any():
         farthest = values[np.argmax(np.abs(values))]
-        title = axis.get_title(loc="left")
-        if title and _size(axis)[0] < NARROW:
-            axis.set_title(f"{title}, to {farthest:.2g}")
+        if named and _size(axis)[0] < NARROW:
+            axis.set_title(f"{axis.get_title(loc='left')}, to {farthest:.2g}")
             return
         share = 100 * beyond.mean()
         text = f"{share:.1g} % beyond the colours, to {farthest:.2g}"

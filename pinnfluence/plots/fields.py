@@ -226,7 +226,7 @@ def draw_quantity(
     if title:
         axis.set_title(f"{title} {labels.symbol(field)}")
     if values is not limits_of:
-        note_clipped(axis, values[field], limits)
+        note_clipped(axis, values[field], limits, named=bool(title))
     return drawn
 
 
