@@ -43,6 +43,20 @@ def test_scores_of_an_own_equation_have_neither_prediction_nor_reference(files, 
     assert not description["meshes"][0]["reference"]
 
 
+def test_scores_of_a_recipe_beside_the_model_find_its_checkpoint(files, tmp_path):
+    """``make demo`` keeps those of ``good`` by ``gauss-newton`` in their own folder beside it."""
+    scores = load(files[0])
+    model = files[0].with_name(files[0].name.removesuffix("_influences"))
+    folder = model.with_name(f"{model.name}_{scores.recipe['base']}_influences")
+    try:
+        scores.save(folder)
+        write_explorer(tmp_path / "page.html", [folder])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    description, _ = read_page(tmp_path / "page.html")
+    assert description["models"][0]["predicted"]
+
+
 def test_the_page_has_the_estimated_error_of_a_diagnosis_of_this_checkpoint(files, tmp_path):
     model = load_model(files[0].with_name(files[0].name.removesuffix("_influences")))
     folder = folder_beside(model.path.parent, "diagnosis")

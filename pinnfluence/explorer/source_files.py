@@ -121,6 +121,7 @@ def _scores_of(path: Path) -> Scores:
 def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | None:
     """The checkpoint of the scores: the given one, or that of the folder that theirs is named for.
 
+    Scores of ``good`` lie in ``good_influences``, or in ``good_<recipe>_influences``.
     None where there is none with the checksum that the scores state; a given one is refused then.
     """
     stated = scores.metadata.get("checkpoint", {})
@@ -130,8 +131,12 @@ def _checkpoint_of(path: Path, scores: Scores, given: Path | None) -> Path | Non
             raise InputError(f"{file} is not the checkpoint of the scores in {path}")
         return file
     folder = _folder(path)
-    file = folder.with_name(folder.name.removesuffix(SUFFIX)) / str(stated.get("name", ""))
-    return file if file.is_file() and sha256(file) == stated.get("sha256") else None
+    whole = folder.name.removesuffix(SUFFIX)
+    for name in (whole, whole.removesuffix(f"_{scores.recipe.get('base')}")):
+        file = folder.with_name(name) / str(stated.get("name", ""))
+        if file.is_file() and sha256(file) == stated.get("sha256"):
+            return file
+    return None
 
 
 def _folder(path: str | Path) -> Path:
