@@ -46,18 +46,7 @@ def make_parser() -> Parser:
     add("--broken", action="store_true", help="short for --variant broken")
     add("--conditions", help="set of boundary conditions (default: the problem's first)")
     add("--layers", type=int, nargs="+", help="widths of all layers, for example 2 64 64 64 64 3")
-    for name in optimizers.names():
-        add(
-            f"--{optimizers.flag(name)}",
-            type=int,
-            help=f"iterations of {TITLES.get(name, name)}, at most",
-        )
-    add(
-        "--patience",
-        type=int,
-        help="end a phase when the loss at fresh points has not fallen for so many iterations, and"
-        " keep the weights of the least (default: all iterations, the last weights)",
-    )
+    add_length_flags(parser)
     add("--start_from", type=Path, help="checkpoint with the initial weights (default: random)")
     add("--lr", type=float, help="learning rate of Adam")
     add("--dtype", choices=("float32", "float64"), help="precision of parameters and points")
@@ -74,6 +63,23 @@ def make_parser() -> Parser:
     add("--save_seconds", type=float, default=30, help="seconds between two saves, at most")
     add("--restart", action="store_true", help="move an old run aside and begin anew")
     return parser
+
+
+def add_length_flags(parser: Parser) -> None:
+    """How long each phase of the training is."""
+    add = parser.add_argument
+    for name in optimizers.names():
+        add(
+            f"--{optimizers.flag(name)}",
+            type=int,
+            help=f"iterations of {TITLES.get(name, name)}, at most",
+        )
+    add(
+        "--patience",
+        type=int,
+        help="end a phase when the loss at fresh points has not fallen for so many iterations, and"
+        " keep the weights of the least (default: all iterations, the last weights)",
+    )
 
 
 def add_sampler_flags(parser: Parser) -> None:
@@ -165,7 +171,8 @@ def train(
     stated = config.stated() if config else {}
     curves = history_figure(history, folder.name, problem.labels, stated)
     save(curves, folder / checkpoint.CURVES)
-    total = run.history.loss(early.best.step if early and early.best else None)
-    kept = f" at step {early.best.step}" if early and early.best else ""
+    best = early.best if early else None
+    total = run.history.loss(best.step if best else None)
+    kept = f" at step {best.step}" if best else ""
     seconds = f"{state.seconds:.0f} s"
     print(f"{finished} at step {state.step}, loss {total:.4g}{kept}, {seconds}, in {folder}")

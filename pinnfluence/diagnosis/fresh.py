@@ -66,11 +66,6 @@ class FreshPoints:
             self.collocation.subset(chosen), self.counts[chosen] * factor, self.n_pool
         )
 
-    @property
-    def missing(self) -> list[str]:
-        """The loss terms without a point."""
-        return [name for name, rows in self.collocation.term_rows().items() if len(rows) == 0]
-
     def undrawn(self, training: Collocation) -> list[int]:
         """Numbers of the conditions whose points the sampler hits by chance alone, if at all.
 
@@ -243,9 +238,9 @@ def fresh_sets(
         sampler = sampler_of(model)
         sets = draw_sets(pinn, sampler, (n, n // 2), (2 * seed, 2 * seed + 1), training)
     for points in sets:
-        if points.missing:
+        if missing := points.collocation.missing:
             raise InputError(
-                f"no fresh point for loss term {', '.join(points.missing)}: give more with "
+                f"no fresh point for loss term {', '.join(missing)}: give more with "
                 "--fresh, or points of your own that have some, of measurements those of the "
                 "training"
             )

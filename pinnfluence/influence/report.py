@@ -100,9 +100,8 @@ def _leverage_line(found: Mapping[str, float]) -> str:
 def _compression_lines(found: Mapping[str, Any], n_test: int) -> list[str]:
     n, n_held = found["n_sampled_points"], found["n_held_out_points"]
     source = f" from {n} test points" if n else ""
-    held = f"{n_held} others" if n + n_held <= n_test and n else f"{n_held} test points"
-    if n_held == n_test:
-        held = "all test points"
+    held = f"{n_held} others" if n and n + n_held <= n_test else f"{n_held} test points"
+    held = "all test points" if n_held == n_test else held
     lines = [
         f"compressed to rank {found['rank']}{source}; errors at {held} of one point's scores, "
         "relative to their norm, median and 95th percentile:"

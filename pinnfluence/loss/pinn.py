@@ -14,7 +14,7 @@ from pinnfluence.errors import InputError
 from pinnfluence.field.field import RESERVED, Declared, Field, FieldFunction, evaluate
 from pinnfluence.field.network import MLP, MultiIndex, Tape, closure
 from pinnfluence.loss.points import PointSet, PointTensors
-from pinnfluence.problem.equation import Equation, at_points
+from pinnfluence.problem.equation import Equation
 from pinnfluence.problem.problem import Problem
 from pinnfluence.runtime.devices import float64_array, tensor_like
 
@@ -168,12 +168,7 @@ class Pinn:
         if equations is None and known is not None and np.array_equal(x, known.x):
             return Collocation(self, self.equations, known)
         chosen = tuple(self.equations if equations is None else equations)
-        masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in chosen]
-        everywhere = np.arange(len(x))
-        rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
-        data = tuple(at_points(eq.data, x[r]) for eq, r in zip(chosen, rows, strict=True))
-        images = tuple(at_points(eq.image, x[r]) for eq, r in zip(chosen, rows, strict=True))
-        return Collocation(self, chosen, PointSet(x, rows, data, images))
+        return Collocation(self, chosen, PointSet.of(x, chosen))
 
 
 @dataclass(frozen=True)
@@ -204,6 +199,11 @@ class Collocation:
             for names, rows in zip(self.names, self.points.rows, strict=True)
             for name in names
         }
+
+    @property
+    def missing(self) -> list[str]:
+        """The terms that act at none of the points."""
+        return [name for name, rows in self.term_rows().items() if len(rows) == 0]
 
     def slices(self) -> dict[str, slice]:
         """The rows of each term among all residuals, which stand term by term."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from pinnfluence.problem.equation import Equation, at_points
+
 Arrays = tuple[np.ndarray | None, ...]
 """An array for each equation, or None where it needs none."""
 
@@ -27,6 +29,16 @@ class PointSet:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @classmethod
+    def of(cls, x: np.ndarray, equations: Sequence[Equation]) -> PointSet:
+        """The points ``[n, n_inputs]``, each equation where it acts, with its data and images."""
+        masks = [None if eq.on is None else np.asarray(eq.on(x), bool) for eq in equations]
+        everywhere = np.arange(len(x))
+        rows = tuple(everywhere if mask is None else np.flatnonzero(mask) for mask in masks)
+        data = tuple(at_points(eq.data, x[r]) for eq, r in zip(equations, rows, strict=True))
+        images = tuple(at_points(eq.image, x[r]) for eq, r in zip(equations, rows, strict=True))
+        return cls(x, rows, data, images)
 
     @property
     def has_images(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -102,3 +104,13 @@ def check_modes(network: nn.Module) -> None:
                 "trains, so that the loss is another one; if that of the evaluated network is "
                 "meant, call network.eval() before"
             )
+
+
+def check_letters(inputs: Sequence[str], width: int) -> None:
+    """Refuse names of inputs that are no letters, or not as many as the points have coordinates.
+
+    Raises:
+        InputError: see above.
+    """
+    if len(inputs) != width or any(len(letter) != 1 for letter in inputs):
+        raise InputError(f"expected {width} inputs of one letter, found {', '.join(inputs)}")

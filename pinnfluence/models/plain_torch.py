@@ -17,7 +17,7 @@ from pinnfluence.field.field import Declared, Field, FieldFunction
 from pinnfluence.loss.pinn import Pinn
 from pinnfluence.loss.points import PointSet
 from pinnfluence.models.own_network import ByAutograd, OwnNetwork, Unknowns, cast_copy
-from pinnfluence.models.plain_checks import check_modes, check_residuals
+from pinnfluence.models.plain_checks import check_letters, check_modes, check_residuals
 from pinnfluence.problem.equation import Equation, Group, nowhere_else
 from pinnfluence.runtime.calculation import calculation
 from pinnfluence.runtime.devices import as_array
@@ -115,7 +115,8 @@ def pinn_of(
         raise InputError(f"expected the dtype torch.float32 or torch.float64, found {dtype}")
     container = PlainModel(cast_copy(modules, dtype), own, network)
     width = max(part.coordinates.shape[1] for part in parts)
-    letters = _letters(width, inputs)
+    letters = tuple(LETTERS[:width] if inputs is None else inputs)
+    check_letters(letters, width)
     with input_errors("terms"):
         pinn = Pinn(
             container,
@@ -138,14 +139,6 @@ def pinn_of(
             "expected functions of the network and of what stands with them in the term"
         ) from error
     return pinn
-
-
-def _letters(width: int, inputs: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the inputs, as many as the widest points have coordinates."""
-    letters = tuple(LETTERS[:width] if inputs is None else inputs)
-    if len(letters) != width or any(len(letter) != 1 for letter in letters):
-        raise InputError(f"expected {width} inputs of one letter, found {', '.join(letters)}")
-    return letters
 
 
 def _modules_of(network: Any) -> nn.ModuleList:

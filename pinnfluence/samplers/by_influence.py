@@ -103,9 +103,9 @@ class ByInfluence:
         seeds = np.random.default_rng(seed).integers(2**32, size=2).tolist()
         training = None if pinn.training is None else pinn.at(pinn.training.x)
         fit, check = draw_sets(pinn, self.fresh, (N_FRESH, N_FRESH // 2), seeds, training)
-        if fit.missing:
+        if missing := fit.collocation.missing:
             raise InputError(
-                f"no fresh point for loss term {', '.join(fit.missing)}, which estimating the "
+                f"no fresh point for loss term {', '.join(missing)}, which estimating the "
                 "error needs: expected another strategy than influence, or no quantity"
             )
         estimate = estimate_error(fit.loss, check.loss)[0]

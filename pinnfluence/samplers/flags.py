@@ -8,8 +8,7 @@ from typing import Any
 from pinnfluence.diagnosis.new_points import N_PLACES
 from pinnfluence.errors import InputError
 from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
-from pinnfluence.models.deepxde.model import geometry
-from pinnfluence.problem.parts import NUMBERS
+from pinnfluence.models.deepxde.model import drawing_of, geometry
 from pinnfluence.problem.problem import Problem
 from pinnfluence.samplers.by_influence import ByInfluence
 from pinnfluence.samplers.sampler import N_ADDED, Sampler
@@ -47,8 +46,7 @@ def sampler_of(given: Mapping[str, Any], problem: Problem) -> tuple[Sampler | No
     inside, quantity = drawing(domain, INSIDE, "pseudo"), given[QUANTITY]
     if quantity is not None and name != "influence":
         raise InputError(f"expected --{QUANTITY} with --sampler influence, found {name}")
-    fresh = drawing(domain, [numbers[key] for key in reversed(NUMBERS)], "pseudo")
-    chooser = ByInfluence(fresh, *_number(quantity, problem, inside, given["seed"]))
+    chooser = ByInfluence(drawing_of(problem), *_number(quantity, problem, inside, given["seed"]))
     every, seed = given["sampler_every"], given["seed"]
     sampler = Sampler(name, inside, every, n, mode, seed, candidates, chooser)
     values = (sampler.every, sampler.n, mode, sampler.n_candidates)

@@ -61,8 +61,7 @@ class EarlyStopping:
         self.patience = patience
         self.best: Snapshot | None = None
         self._loss = Loss.of_training(pinn.at(fresh_x))
-        missing = [k for k, rows in self._loss.collocation.term_rows().items() if len(rows) == 0]
-        if missing:
+        if missing := self._loss.collocation.missing:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}, so its loss there is unknown; "
                 "train without --patience"

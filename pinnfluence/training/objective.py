@@ -51,9 +51,9 @@ class TrainingLoss:
         """
         check_points(points, len(self.pinn.inputs), "training")
         collocation: Collocation = self.pinn.at(points)
-        if empty := [name for name, rows in collocation.term_rows().items() if len(rows) == 0]:
+        if missing := collocation.missing:
             raise InputError(
-                f"expected training points for each loss term, found none for {', '.join(empty)}"
+                f"expected training points for each loss term, found none for {', '.join(missing)}"
             )
         self.collocation = collocation
         self.terms: Tensor | None = None

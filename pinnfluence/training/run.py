@@ -233,8 +233,7 @@ class Run:
         """Note the loss terms at the current parameters and step, and now and then the errors."""
         errors: dict[str, float] = {}
         if self.reference is not None and with_errors:
-            outputs = self.loss.pinn.outputs
-            errors = relative_errors(self.loss.network, outputs, self.reference)
+            errors = relative_errors(self.loss.network, self.loss.pinn.outputs, self.reference)
         if self.early is not None and with_errors:
             errors[FRESH] = self.early.fresh_loss(self.state.step, self.loss.points)
         terms = self.loss.current_terms()

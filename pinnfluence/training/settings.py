@@ -11,8 +11,7 @@ import numpy as np
 from pinnfluence import problems
 from pinnfluence.errors import InputError, input_errors
 from pinnfluence.loss.pinn import Pinn
-from pinnfluence.models.deepxde.drawing import drawing
-from pinnfluence.models.deepxde.model import geometry
+from pinnfluence.models.deepxde.model import drawing_of
 from pinnfluence.problem.parts import NUMBERS
 from pinnfluence.problem.problem import Problem
 from pinnfluence.storage import checkpoint
@@ -83,11 +82,9 @@ def early_stopping_of(
     """
     if patience is None:
         return None
-    numbers = [problem.sampling.numbers[name] for name in reversed(NUMBERS)]
-    n = max(LEAST_FRESH, 2 * sum(numbers))
+    n = max(LEAST_FRESH, 2 * sum(problem.sampling.numbers.values()))
     of_its_own = np.random.default_rng([seed, 0, 1]).integers(2**32)  # samplers take [seed, step]
-    fresh_x = drawing(geometry(problem.domain), numbers, "pseudo")(n, int(of_its_own))
-    return EarlyStopping(pinn, fresh_x, patience)
+    return EarlyStopping(pinn, drawing_of(problem)(n, int(of_its_own)), patience)
 
 
 def start_from(pinn: Pinn, path: Path) -> None:

@@ -19,6 +19,7 @@ from pinnfluence.errors import InputError, input_errors
 from pinnfluence.field.field import Field, parse
 from pinnfluence.field.network import MLP, MultiIndex
 from pinnfluence.loss.pinn import Pinn
+from pinnfluence.models.deepxde.drawing import Draw, drawing
 from pinnfluence.problem import parts as problem_parts
 from pinnfluence.problem.domain import Difference, Disk, Interval, Rectangle, SpaceTime
 from pinnfluence.problem.equation import Equation, PointFunction
@@ -135,6 +136,12 @@ def operators(
             )
             conditions.append(condition)
     return pde, conditions
+
+
+def drawing_of(problem: Problem) -> Draw:
+    """Draws pseudo-random points of each kind in the proportions of a problem's training."""
+    numbers = [problem.sampling.numbers[name] for name in reversed(problem_parts.NUMBERS)]
+    return drawing(geometry(problem.domain), numbers, "pseudo")
 
 
 def _pointwise(
