@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 
 from pinnfluence import Influence, TrainedModel, diagnose, load_model
 from pinnfluence.diagnosis import Report
-from pinnfluence.diagnosis.fresh import sampler_of
+from pinnfluence.diagnosis.sampler import sampler_of
 from pinnfluence.influence.candidates import Candidates
 from pinnfluence.loss.loss import Loss
 from pinnfluence.storage.files import write_bytes

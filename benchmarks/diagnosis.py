@@ -23,7 +23,8 @@ from scipy.stats import spearmanr
 
 from pinnfluence import TrainedModel, diagnose, load_model
 from pinnfluence.diagnosis import Report, files
-from pinnfluence.diagnosis.fresh import FreshPoints, sampler_of
+from pinnfluence.diagnosis.fresh import FreshPoints
+from pinnfluence.diagnosis.sampler import sampler_of
 from pinnfluence.runtime.memory import peak_bytes
 from pinnfluence.storage.files import write_bytes
 

@@ -12,7 +12,8 @@ from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.diagnosis import factor
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import NewtonStep, Trial, estimate_error
-from pinnfluence.diagnosis.fresh import FreshPoints, draw, sampler_of, split
+from pinnfluence.diagnosis.fresh import FreshPoints, FreshSets, draw, split
+from pinnfluence.diagnosis.sampler import sampler_of
 from pinnfluence.loss.differentiators import jacobian
 from pinnfluence.problems import burgers, heat
 from pinnfluence.runtime.devices import float64_array
@@ -73,8 +74,7 @@ def loss_at(pinn, x):
 
 
 def estimate(pinn, sampler, n=400):
-    fit, check = (draw(pinn, sampler, n, seed) for seed in (0, 1))
-    return estimate_error(fit.loss, check.loss)[0]
+    return estimate_error(FreshSets(*(draw(pinn, sampler, n, seed) for seed in (0, 1))))[0]
 
 
 def test_a_linear_model_of_a_linear_equation_is_corrected_to_its_solution():

@@ -132,7 +132,7 @@ def test_a_script_has_scores_a_page_and_a_diagnosis(
     fields = description["models"][0]
     predicted = read_array(blobs["model0"], fields["predicted"]["u"])
     estimated = read_array(blobs["model0"], fields["estimated"]["u"])
-    step = load_correction(diagnosis, model.identity, model.pinn.n_params)
+    step = load_correction(diagnosis, model.identity)
     assert step is not None
     np.testing.assert_allclose(predicted, model.predict(model.train_x)["u"], atol=1e-6)
     _, rows = jacobian(model.pinn.at(model.train_x, [model.pinn.observables]))["u"]

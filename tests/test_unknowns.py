@@ -11,7 +11,7 @@ from torch import nn
 from pinnfluence import Equation, InputError, Pinn
 from pinnfluence.diagnosis import factor
 from pinnfluence.diagnosis.error_estimate import estimate_error
-from pinnfluence.diagnosis.fresh import FreshPoints, draw
+from pinnfluence.diagnosis.fresh import FreshPoints, FreshSets, draw
 from pinnfluence.diagnosis.inverse_parameters import unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
 from pinnfluence.diagnosis.press import press
@@ -23,8 +23,7 @@ def loss_at(pinn, x):
 
 
 def estimate(pinn, sampler, n=400):
-    fit, check = (draw(pinn, sampler, n, seed) for seed in (0, 1))
-    return estimate_error(fit.loss, check.loss)[0]
+    return estimate_error(FreshSets(*(draw(pinn, sampler, n, seed) for seed in (0, 1))))[0]
 
 
 class Measured(nn.Module):

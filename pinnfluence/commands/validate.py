@@ -94,7 +94,7 @@ def candidates_of(arguments: argparse.Namespace, model: Model) -> np.ndarray:
     """Points that are added: drawn as the training's were, as many of each kind of place."""
     import numpy as np
 
-    from pinnfluence.diagnosis.fresh import sampler_of
+    from pinnfluence.diagnosis.sampler import sampler_of
     from pinnfluence.validation.experiments import spread_points
 
     pool = sampler_of(model)(20 * arguments.added, arguments.seed)

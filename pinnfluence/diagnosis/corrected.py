@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pinnfluence.diagnosis.widened import widened
 from pinnfluence.field import module_call
 from pinnfluence.field.forward_mode import jvp
 from pinnfluence.field.module_call import copied
@@ -29,8 +30,10 @@ def corrected(pinn: Pinn, d: np.ndarray) -> Pinn:
     equations show what a linear step leaves. Unknowns of the equations move by their part of d.
 
     Args:
-        d: step of the parameters, ``[n_params]``.
+        d: step of the parameters, ``[n_params]``, or of those of the ``widened`` network.
     """
+    if len(d) != pinn.n_params and (wide := widened(pinn)) is not None:
+        pinn = wide
     network, tangent = copied(pinn.network), split(pinn, d)
     with torch.no_grad():
         for name, p in network.named_parameters():

@@ -102,6 +102,20 @@ class SingularValues:
         S = self._values
         return -self._vectors.T @ (S / (S**2 + part * self.largest) * self._right)
 
+    def draws(self, n: int, part: float) -> np.ndarray:
+        """Vectors from the normal distribution with covariance ``(G + part largest I)^-1``.
+
+        Those of the network's parameters, were s the residuals of a regression: what the rows
+        determine varies little. ``[n_params, n]``; their variance along a row is its leverage.
+        """
+        S, V, damping = self._values, self._vectors, part * self.largest
+        normal = np.random.default_rng(0).standard_normal((V.shape[1], n))
+        inside = V @ normal
+        found: np.ndarray = V.T @ (inside / np.sqrt(S**2 + damping)[:, None])
+        if len(V) < V.shape[1]:
+            found += (normal - V.T @ inside) / np.sqrt(damping)
+        return found
+
     def effective_parameters(self, part: float) -> float:
         S2 = self._values**2
         return float((S2 / (S2 + part * self.largest)).sum())

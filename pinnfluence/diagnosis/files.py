@@ -29,8 +29,8 @@ def save(report: Report, model: Model, folder: Path, title: str) -> list[Path]:
     return [folder / name for name in (REPORT, CORRECTION, PAGE)]
 
 
-def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | None:
-    """The step d ``[n_params]`` of a diagnosis, or None where there is none of this network.
+def load_correction(folder: Path, identity: str) -> np.ndarray | None:
+    """The step d of a diagnosis, see ``corrected``, or None where there is none of this network.
 
     Args:
         identity: of the model, see ``Model.identity``.
@@ -38,10 +38,10 @@ def load_correction(folder: Path, identity: str, n_params: int) -> np.ndarray | 
     Raises:
         ValueError: the file is damaged.
     """
-    return load_arrays(folder, identity, n_params).get("step")
+    return load_arrays(folder, identity).get("step")
 
 
-def load_arrays(folder: Path, identity: str, n_params: int) -> dict[str, np.ndarray]:
+def load_arrays(folder: Path, identity: str) -> dict[str, np.ndarray]:
     """``step`` of a diagnosis, ``candidates`` and ``helping`` of its findings, and ``leverage``.
 
     Raises:
@@ -51,7 +51,6 @@ def load_arrays(folder: Path, identity: str, n_params: int) -> dict[str, np.ndar
     if not path.is_file():
         return {}
     arrays, facts = tensor_file.read(path)
-    step = arrays.get("step", np.zeros(0))
-    if facts.get("network") != identity or step.shape != (n_params,):
+    if facts.get("network") != identity:
         return {}
     return {name: np.array(array) for name, array in arrays.items()}

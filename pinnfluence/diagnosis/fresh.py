@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pinnfluence.diagnosis.point_loss import PointLoss
+from pinnfluence.diagnosis.sampler import sampler_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.candidates import equations_at
 from pinnfluence.loss.pinn import Collocation, Pinn
 from pinnfluence.loss.points import PointSet
-from pinnfluence.models.deepxde.drawing import INSIDE, Draw, drawing
-from pinnfluence.problem.parts import NUMBERS
+from pinnfluence.models.deepxde.drawing import Draw
 from pinnfluence.runtime.warn_once import warn_once
 from pinnfluence.storage.point_checks import among
 
@@ -30,11 +30,12 @@ POWER = 0.25
 RARE = 0.1
 """See ``FreshPoints.undrawn``."""
 
-N_PLACES = 4000
-"""Points at which errors are looked at."""
-
 MOST_WORK = 5e12
 """Multiplications that the matrix of the fresh points may cost, which limits their number."""
+
+
+Importance = Callable[[PointLoss], np.ndarray]
+"""Of each point of a loss a number of at least 0, ``[n]``."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ class FreshPoints:
         return PointLoss(self.collocation, weights)
 
 
-def draw(pinn: Pinn, sampler: Draw, n: int, seed: int) -> FreshPoints:
+def draw(
+    pinn: Pinn, sampler: Draw, n: int, seed: int, importance: Importance | None = None
+) -> FreshPoints:
     """About n fresh points: some of a pool, chosen with probabilities that grow with their loss.
 
     A network that was trained on few points has its largest residuals in small regions between
@@ -120,6 +123,9 @@ def draw(pinn: Pinn, sampler: Draw, n: int, seed: int) -> FreshPoints:
     ``pi_i = min(1, a (UNIFORM / n_pool + (1 - UNIFORM) l_i^POWER / sum_j l_j^POWER))``, a such that
     n are expected, by systematic sampling in a random order; a chosen point counts ``1 / pi_i``
     times, so that sums over the pool are estimated without bias (Horvitz and Thompson, 1952).
+
+    Args:
+        importance: gives numbers ``[n_pool]``, in proportion to which half of the points is chosen.
     """
     pool = sampler(POOL * n, seed)
     whole = FreshPoints.all_of(pinn.at(pool))
@@ -128,6 +134,9 @@ def draw(pinn: Pinn, sampler: Draw, n: int, seed: int) -> FreshPoints:
     shares = np.full(len(pool), 1 / len(pool))
     if total > 0 and np.isfinite(total):
         shares = UNIFORM * shares + (1 - UNIFORM) * part / total
+    if importance is not None:
+        given = importance(whole.loss)
+        shares = (shares + given / given.sum()) / 2
     chances = _inclusion(shares, min(n, len(pool)))
     chosen = _systematic(chances, np.random.default_rng(seed))
     return whole.subset(chosen, 1 / chances[chosen])
@@ -179,37 +188,17 @@ def _systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(order[taken])
 
 
-def sampler_of(model: Any, inside: bool = False) -> Draw:
-    """Draws points as the training of a model did that knows its domain.
+@dataclass(frozen=True)
+class FreshSets:
+    """A set of fresh points for the estimate and one to check it, about half as many.
 
-    That is a ``TrainedModel``, a ``dde.Model``, or a script's model that is one.
-
-    Pseudo-random ones: DeepXDE's Hammersley points do not depend on the seed.
-
-    Args:
-        inside: only points inside the domain, evenly spread (Hammersley), for averages over it.
-
-    Raises:
-        InputError: nothing says where its points came from.
+    redraw: draws both again, half of their points in proportion to an importance; None: they were
+    given.
     """
-    from pinnfluence.models.deepxde.model import geometry  # DeepXDE takes seconds to import
 
-    data: Any = getattr(getattr(model, "given", model), "data", None)
-    if getattr(model, "problem", None) is not None:
-        domain = geometry(model.problem.domain)
-        found = model.problem.sampling.numbers | {
-            name: n for name, n in model.config.stated().items() if name in NUMBERS
-        }
-        numbers = [found[name] for name in reversed(NUMBERS)]
-    elif data is not None and getattr(data, "geom", None) is not None:
-        domain = data.geom
-        numbers = [getattr(data, name, 0) or 0 for name in reversed(NUMBERS)]
-    else:
-        raise InputError(
-            "expected a model whose points can be drawn anew, found one without a domain: give "
-            "your own fresh points, --fresh_model or --fresh_x_path (in Python fresh_x)"
-        )
-    return drawing(domain, INSIDE, "Hammersley") if inside else drawing(domain, numbers, "pseudo")
+    fit: FreshPoints
+    check: FreshPoints
+    redraw: Callable[[Importance], FreshSets] | None = field(default=None, kw_only=True)
 
 
 def fresh_sets(
@@ -219,8 +208,8 @@ def fresh_sets(
     n: int | None,
     given: np.ndarray | Pinn | None,
     seed: int,
-) -> tuple[FreshPoints, FreshPoints]:
-    """A set for the estimate and one to check it, about half as many.
+) -> FreshSets:
+    """Both sets, given or drawn.
 
     Args:
         n: number of points of the first set; None: see ``diagnose``.
@@ -232,19 +221,33 @@ def fresh_sets(
     training = pinn.at(train_x)
     if given is not None:
         found, own = _given(pinn, train_x, given)
-        sets = [points.with_trained(training, own) for points in split(found, seed)]
+        sets = _divided(found, training, own, seed)
     else:
-        n = n or _n_fresh(pinn, train_x)
+        number = n or _n_fresh(pinn, train_x)
         sampler = sampler_of(model)
-        sets = draw_sets(pinn, sampler, (n, n // 2), (2 * seed, 2 * seed + 1), training)
-    for points in sets:
+
+        def redraw(importance: Importance) -> FreshSets:
+            both = draw(pinn, sampler, number + number // 2, 2 * seed, importance)
+            return _divided(both, training, both.undrawn(training), seed)
+
+        seeds = 2 * seed, 2 * seed + 1
+        drawn = draw_sets(pinn, sampler, (number, number // 2), seeds, training)
+        sets = FreshSets(*drawn, redraw=redraw)
+    for points in (sets.fit, sets.check):
         if missing := points.collocation.missing:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}: give more with "
                 "--fresh, or points of your own that have some, of measurements those of the "
                 "training"
             )
-    return sets[0], sets[1]
+    return sets
+
+
+def _divided(
+    points: FreshPoints, training: Collocation, numbers: Sequence[int], seed: int
+) -> FreshSets:
+    """Points in two sets by chance; both with those of the training of some conditions."""
+    return FreshSets(*(part.with_trained(training, numbers) for part in split(points, seed)))
 
 
 def _given(
@@ -283,11 +286,3 @@ def _n_fresh(pinn: Pinn, train_x: np.ndarray) -> int:
     rows_a_point = sum(map(len, pinn.at(train_x).term_rows().values())) / len(train_x)
     most = MOST_WORK / pinn.n_params**2 / rows_a_point
     return round(min(most, max(2 * len(train_x), pinn.n_params / 2, 1000)))
-
-
-def places_of(model: Any, checked: FreshPoints) -> np.ndarray:
-    """Points spread evenly over the domain; where nothing draws them, those of the second set."""
-    try:
-        return sampler_of(model, inside=True)(N_PLACES, 0)
-    except InputError:
-        return checked.x

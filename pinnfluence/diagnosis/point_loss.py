@@ -54,7 +54,7 @@ class PointLoss:
         """s, ``[n_rows]``."""
         parts = [np.zeros(0)]
         for one in self.collocation.singles():
-            for name, r in one.evaluate(4 * BATCH_SIZE).items():  # no gradients to keep
+            for name, r in one.evaluate(8 * BATCH_SIZE).items():  # no gradients to keep
                 parts.append(np.sqrt(2 * self.weights[name]) * r)
         return np.concatenate(parts)
 

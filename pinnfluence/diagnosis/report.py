@@ -14,12 +14,13 @@ from pinnfluence.diagnosis import report_text
 from pinnfluence.diagnosis.corrected import corrected
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate
 from pinnfluence.diagnosis.findings import Findings, QuantityError, TermLoss
-from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets, places_of
+from pinnfluence.diagnosis.fresh import FreshPoints, fresh_sets
 from pinnfluence.diagnosis.loss_weights import error_slopes
 from pinnfluence.diagnosis.new_points import named, target_of
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.press import Press
 from pinnfluence.diagnosis.quantities import Quantities, changes, evaluate, quantities_of
+from pinnfluence.diagnosis.sampler import places_of
 from pinnfluence.diagnosis.stages import Estimated, LongStages
 from pinnfluence.influence.network_and_points import network_and_points
 from pinnfluence.influence.quantity import Quantity
@@ -148,32 +149,32 @@ def diagnose(
     """
     pinn, train_x, stages = *_read(model), stages or Stages()
     sets = fresh_sets(model, pinn, train_x, fresh, fresh_x, seed)
-    fit, check = (points.loss for points in sets)
-    x = places_of(model, sets[1])
+    x = places_of(model, sets.check.x)
     functions = quantities_of(pinn, quantities, x)
     training = FreshPoints.all_of(pinn.at(train_x)).loss
     folder = Path(folder) if folder else None
-    long = LongStages(training, fit, check, x, functions, noise or {}, stages, folder)
-    return _report(model, train_x, sets[0].x, long)
+    long = LongStages(training, sets, x, functions, noise or {}, stages, folder)
+    return _report(model, train_x, long)
 
 
-def _report(model: Any, train_x: np.ndarray, fresh_x: np.ndarray, long: LongStages) -> Report:
+def _report(model: Any, train_x: np.ndarray, long: LongStages) -> Report:
     """What the long stages found, and what follows from it at once."""
     estimated, pinn, x = long.estimated(), long.pinn, long.x
     step = estimated.estimate.best.step
     errors = changes(pinn, step, x, long.quantities)
     trained = long.trained(errors, step)
+    fit = long.fresh.fit.loss
     norms = np.array([max(float(np.linalg.norm(error)), 1e-300) for error in errors.values()])
     return Report(
         pinn,
         long.quantities,
         train_x,
         x,
-        fresh_x,
-        long.fit.unweighted().point_losses(),
+        estimated.fresh_x,
+        estimated.fresh_losses,
         estimated.estimate,
-        _errors(estimated, list(long.fit.slices), errors, x, long.quantities),
-        _terms(long.training, trained.press, long.fit),
+        _errors(estimated, list(fit.slices), errors, x, long.quantities),
+        _terms(long.training, trained.press, fit),
         estimated.point_shares / norms,
         trained.holding / norms,
         long.candidates.x,

@@ -13,6 +13,7 @@ import numpy as np
 from pinnfluence.curvature.lanczos import Advance
 from pinnfluence.diagnosis.corrected import UNKNOWNS
 from pinnfluence.diagnosis.error_estimate import ErrorEstimate, Trial, estimate_error
+from pinnfluence.diagnosis.fresh import FreshSets
 from pinnfluence.diagnosis.inverse_parameters import Unknowns, unknowns_of
 from pinnfluence.diagnosis.loss_weights import weight_steps
 from pinnfluence.diagnosis.new_points import N_CANDIDATES, decreases, relative_error, some
@@ -30,6 +31,9 @@ from pinnfluence.storage.stage_store import CLOSED, Saved, StageStore
 N_SIGNS = 8
 """Random sums over the points: how much the map of an error depends on the fresh ones."""
 
+ESTIMATED_ARRAYS = ("fresh_x", "fresh_losses", "term_shares", "point_shares", "spread")
+"""What is kept of ``Estimated``, beside the estimate."""
+
 UNKNOWN_ARRAYS = ("values", "determined", "sensitivities")
 """What is kept of the unknowns, beside their covariance."""
 
@@ -41,11 +45,15 @@ class Estimated:
     """The estimate of the error and where it comes from.
 
     term_shares: what each loss term contributes to the norm of each error, in its unit,
-    ``[n_terms, n_quantities]``. point_shares: each fresh point, ``[n_fresh, n_quantities]``.
-    spread: standard deviation of each error over draws of the fresh points, a norm over x.
+    ``[n_terms, n_quantities]``. fresh_x, fresh_losses: the fresh points of the estimate,
+    ``[n_fresh, n_inputs]``, and ``sum_k c_k r_k^2`` there, ``[n_fresh]``. point_shares: what each
+    of them contributes, ``[n_fresh, n_quantities]``. spread: standard deviation of each error over
+    draws of the fresh points, a norm over x.
     """
 
     estimate: ErrorEstimate
+    fresh_x: np.ndarray
+    fresh_losses: np.ndarray
     term_shares: np.ndarray
     point_shares: np.ndarray
     spread: np.ndarray
@@ -75,13 +83,12 @@ class Trained:
 class LongStages:
     """The losses, points and quantities of a diagnosis; where progress and results go.
 
-    training: the loss at the training points. fit, check: at two sets of fresh points. x: points at
-    which errors are looked at, ``[n, n_inputs]``. noise: see ``unknowns_of``.
+    training: the loss at the training points. fresh: two sets of fresh points. x: points at which
+    errors are looked at, ``[n, n_inputs]``. noise: see ``unknowns_of``.
     """
 
     training: PointLoss
-    fit: PointLoss
-    check: PointLoss
+    fresh: FreshSets
     x: np.ndarray
     quantities: Quantities
     noise: Mapping[str, float]
@@ -101,14 +108,14 @@ class LongStages:
         pinn = self.pinn
         facts = {"noise": dict(self.noise), **circumstances(pinn.like, 1, ROOMS_LEFT_OUT)}
         arrays = [p.cpu().numpy() for p in (*pinn.params.values(), *pinn.constants.values())]
-        for loss in (self.training, self.fit, self.check):
+        for loss in (self.training, self.fresh.fit.loss, self.fresh.check.loss):
             arrays += [*fingerprint(loss.collocation), *loss.weights.values()]
         arrays += fingerprint(pinn.at(self.x, [as_equation(self.quantities)]))
         return StageStore(self.folder, content_hash(facts, arrays))
 
     def estimated(self) -> Estimated:
         """The estimate of the errors."""
-        saved = self._kept("error_estimate", self.fit.n_rows, self._estimate)
+        saved = self._kept("error_estimate", self.fresh.fit.collocation.n_residuals, self._estimate)
         arrays, facts = saved.arrays, saved.facts
         trials = zip(arrays["parts"], arrays["losses"], arrays["steps"], strict=True)
         estimate = ErrorEstimate(
@@ -117,13 +124,12 @@ class LongStages:
             facts["before"],
             facts["n_steps"],
         )
-        shares = arrays["term_shares"], arrays["point_shares"], arrays["spread"]
-        return Estimated(estimate, *shares)
+        return Estimated(estimate, *(arrays[name] for name in ESTIMATED_ARRAYS))
 
     @cached_property
     def candidates(self) -> Collocation:
         """The fresh points of which it is asked how much each would help."""
-        fit, trained = self.fit.collocation, self.training.collocation.x
+        fit, trained = self.fresh.fit.collocation, self.training.collocation.x
         fresh = np.flatnonzero(~among(fit.x, trained))
         return fit.subset(fresh[some(len(fresh), N_CANDIDATES)])
 
@@ -172,11 +178,12 @@ class LongStages:
         return saved
 
     def _estimate(self, advance: Advance) -> Saved:
-        estimate, step = estimate_error(self.fit, self.check, advance)
+        estimate, step = estimate_error(self.fresh, advance)
+        fit = step.fit.of(self.pinn)
         errors = changes(self.pinn, estimate.best.step, self.x, self.quantities)
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(self.x), N_SIGNS))
         weights = {n: np.column_stack([_unit(error), signs]) for n, error in errors.items()}
-        gradients = sum_gradients(self.pinn, self.x, self.quantities, weights)
+        gradients = sum_gradients(step.pinn, self.x, self.quantities, weights)
         shares, variances = step.contributions(np.concatenate(list(gradients.values()), 1))
         own = shares[:, :: 1 + N_SIGNS]
         spread = variances.reshape(len(errors), -1)[:, 1:].mean(1) ** 0.5
@@ -184,8 +191,10 @@ class LongStages:
             "parts": np.array([trial.part for trial in estimate.trials]),
             "losses": np.array([trial.loss for trial in estimate.trials]),
             "steps": np.stack([trial.step for trial in estimate.trials]),
-            "term_shares": np.stack([own[rows].sum(0) for rows in self.fit.slices.values()]),
-            "point_shares": _by_point(self.fit, own),
+            "fresh_x": fit.collocation.x,
+            "fresh_losses": fit.unweighted().point_losses(),
+            "term_shares": np.stack([own[rows].sum(0) for rows in fit.slices.values()]),
+            "point_shares": _by_point(fit, own),
             "spread": spread,
         }
         return Saved(arrays, {"before": estimate.before, "n_steps": estimate.n_steps})

@@ -160,7 +160,7 @@ class Source:
             return {}
         with input_errors():
             folder, identity = self.model.folder("diagnosis"), self.model.identity
-            return files.load_arrays(folder, identity, self.model.pinn.n_params)
+            return files.load_arrays(folder, identity)
 
     def reference(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """The reference's fields at points that are its own, by name; none where they are not."""

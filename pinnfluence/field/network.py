@@ -129,6 +129,11 @@ class MLP(nn.Module):
         ValueError: unknown activation, or layers and scale that do not fit.
     """
 
+    added: tuple[Tensor, Tensor] | None = None
+    """Weights ``[n, width]`` and biases ``[n]`` of further neurons in the last hidden layer, which
+    are no parameters. Their weights to the outputs are: ``further.weight``, outside the envelope.
+    """
+
     def __init__(
         self,
         layers: Sequence[int],
@@ -183,19 +188,21 @@ class MLP(nn.Module):
             Streams ``[n, n_outputs]``; a derivative that is identically zero is None.
         """
         indices = closure(wanted)
-        streams = self._input_streams(x, indices)
+        streams, more = self._input_streams(x, indices), None
         for number in range(len(self.linears)):
             if number:
                 streams = self._activate(streams, indices)
+            if self.added is not None and number == len(self.linears) - 2:
+                more = self._activate(_linear(streams, *self.added), indices)
             inputs, name = streams, f"linears.{number}"
             streams = _linear(inputs, params[f"{name}.weight"], params[f"{name}.bias"])
-            if tape is not None:
-                streams = {
-                    index: None if z is None else z.expand(len(x), -1)
-                    for index, z in streams.items()
-                }
-                tape.append((name, inputs, streams))
-        return streams if self.envelope is None else multiply(streams, self.envelope, x)
+            streams = _taped(tape, name, inputs, streams, len(x))
+        if self.envelope is not None:
+            streams = multiply(streams, self.envelope, x)
+        if more is not None:
+            further = _linear(more, params["further.weight"], None)
+            streams = _sum(streams, _taped(tape, "further", more, further, len(x)))
+        return streams
 
     def _input_streams(self, x: Tensor, indices: list[MultiIndex]) -> Streams:
         scale = torch.tensor(self.scale, dtype=x.dtype, device=x.device)
@@ -230,7 +237,22 @@ class MLP(nn.Module):
         return out
 
 
-def _linear(streams: Streams, weight: Tensor, bias: Tensor) -> Streams:
+def _taped(tape: Tape | None, name: str, inputs: Streams, outputs: Streams, n: int) -> Streams:
+    """A layer's output streams, with rows of their own where they are put on a tape."""
+    if tape is not None:
+        outputs = {i: None if z is None else z.expand(n, -1) for i, z in outputs.items()}
+        tape.append((name, inputs, outputs))
+    return outputs
+
+
+def _sum(streams: Streams, others: Streams) -> Streams:
+    return {
+        index: z if (more := others[index]) is None else more if z is None else z + more
+        for index, z in streams.items()
+    }
+
+
+def _linear(streams: Streams, weight: Tensor, bias: Tensor | None) -> Streams:
     return {
         index: None if a is None else nn.functional.linear(a, weight, bias if index == () else None)
         for index, a in streams.items()

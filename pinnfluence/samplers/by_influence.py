@@ -31,7 +31,7 @@ import torch
 from scipy.linalg import cholesky, solve_triangular
 
 from pinnfluence.diagnosis.error_estimate import RELIABLE, Trial, estimate_error
-from pinnfluence.diagnosis.fresh import draw_sets
+from pinnfluence.diagnosis.fresh import FreshSets, draw_sets
 from pinnfluence.diagnosis.new_points import squared_error
 from pinnfluence.diagnosis.quantities import quantities_of
 from pinnfluence.errors import InputError
@@ -102,13 +102,13 @@ class ByInfluence:
         """The estimate of the error, if it is reliable."""
         seeds = np.random.default_rng(seed).integers(2**32, size=2).tolist()
         training = None if pinn.training is None else pinn.at(pinn.training.x)
-        fit, check = draw_sets(pinn, self.fresh, (N_FRESH, N_FRESH // 2), seeds, training)
-        if missing := fit.collocation.missing:
+        sets = FreshSets(*draw_sets(pinn, self.fresh, (N_FRESH, N_FRESH // 2), seeds, training))
+        if missing := sets.fit.collocation.missing:
             raise InputError(
                 f"no fresh point for loss term {', '.join(missing)}, which estimating the "
                 "error needs: expected another strategy than influence, or no quantity"
             )
-        estimate = estimate_error(fit.loss, check.loss)[0]
+        estimate = estimate_error(sets)[0]
         reliable = estimate.unexplained <= RELIABLE and np.isfinite(estimate.best.part)
         return estimate.best if reliable else None
 

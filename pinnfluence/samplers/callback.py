@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pinnfluence.diagnosis.fresh import sampler_of
+from pinnfluence.diagnosis.sampler import sampler_of
 from pinnfluence.errors import InputError
 from pinnfluence.influence.quantity import Quantity
 from pinnfluence.loss.pinn import Pinn

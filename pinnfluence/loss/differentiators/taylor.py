@@ -155,8 +155,10 @@ def _cotangents(tape: Tape, total: Tensor) -> list[tuple[str, Tensor, Tensor | N
 def _contracted(tape: Tape, values: list[Tensor], blocks: Mapping[str, Tensor]) -> list[Tensor]:
     """``basis^T grad`` of each of some values; where the network has fewer outputs, from theirs.
 
-    By the chain rule, as for the speed from u and v.
+    By the chain rule, as for the speed from u and v; the last layer alone gives all outputs.
     """
+    if tape[-1][0] == "further":
+        return [_contract(tape, value.sum(), blocks) for value in values]
     streams = [z for z in tape[-1][2].values() if z is not None and z.requires_grad]
     n_outputs = sum(z.shape[1] for z in streams)
     if n_outputs >= len(values):
