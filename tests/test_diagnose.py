@@ -222,3 +222,15 @@ def test_bad_input_ends_with_one_line(tmp_path, flags, words):
     result = run(DIAGNOSE, "--checkpoint", HEAT_BAD, "--save_path", tmp_path / "out", *flags)
     assert_refused(result, words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_of_which_a_layer_was_not_trained():
+    model = deepxde_problems.dirichlet()
+    for p in model.net.linears[0].parameters():
+        p.requires_grad_(False)
+    with pytest.warns(UserWarning, match="the others count as constants"):
+        report = pinnfluence.diagnose(model, fresh=100)
+    assert len(report.estimate.best.step) == sum(
+        p.numel() for p in model.net.parameters() if p.requires_grad
+    )
+    assert np.isfinite(report.error(np.linspace(-1, 1, 11)[:, None])["u"]).all()

@@ -37,7 +37,7 @@ def corrected(pinn: Pinn, d: np.ndarray) -> Pinn:
     network, tangent = copied(pinn.network), split(pinn, d)
     with torch.no_grad():
         for name, p in network.named_parameters():
-            if name.startswith(UNKNOWNS):
+            if name.startswith(UNKNOWNS) and name in tangent:
                 p.add_(tangent[name])
     correction = _Correction(pinn.network, tangent)
     methods = _streams(correction) if isinstance(network, MLP) else _outputs(correction)
@@ -65,11 +65,17 @@ class _Correction:
     def __init__(self, network: nn.Module, tangent: Mapping[str, Tensor]) -> None:
         self.network = copied(network)
         params = {name: p.detach() for name, p in self.network.named_parameters()}
-        self.params, self.tangent = (params,), (dict(tangent),)
+        self.theta = {name: params[name] for name in tangent}
+        self.constants = {name: p for name, p in params.items() if name not in tangent}
+        self.tangent = dict(tangent)
 
     def along(self, function: Callable[[dict[str, Tensor]], Any]) -> Any:
         """The derivative of a function of the parameters."""
-        return jvp(function, self.params, self.tangent)[1]
+
+        def of_theta(theta: dict[str, Tensor]) -> Any:
+            return function({**self.constants, **theta})
+
+        return jvp(of_theta, (self.theta,), (self.tangent,))[1]
 
 
 def _streams(correction: _Correction) -> dict[str, Any]:
