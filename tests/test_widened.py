@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_diagnosis import heat_pinn, heat_points, loss_at, values
 
+import pinnfluence
 from pinnfluence import MLP, Equation, Pinn
 from pinnfluence.diagnosis import error_estimate, leverage
 from pinnfluence.diagnosis.corrected import corrected
@@ -157,6 +158,25 @@ def test_an_error_that_no_change_of_the_parameters_explains(with_redraw):
     error = heat.solution(x)["u"] - values(pinn, x)
     estimated = values(corrected(pinn, found.best.step), x) - values(pinn, x)
     assert np.linalg.norm(estimated - error) < 0.02 * np.linalg.norm(error)
+
+
+def test_a_diagnosis_keeps_the_step_of_the_wider_network(tmp_path):
+    pinn = replace(heat_pinn(SMALL), theta=("linears.2.weight", "linears.2.bias"))
+    trained = replace(pinn, training=pinn.at(heat_points(60, 1)).points)
+    report, again = (
+        pinnfluence.diagnose(trained, fresh_x=heat_points(400, 2), folder=tmp_path) for _ in "12"
+    )
+    step = again.estimate.best.step
+    assert len(step) == pinn.n_params + 900
+    np.testing.assert_array_equal(report.estimate.best.step, step)
+    x = heat_points(50, 3)
+    true = heat.solution(x)["u"] - values(pinn, x)
+    assert np.linalg.norm(again.error(x)["u"] - true) < 0.05 * np.linalg.norm(true)
+    assert again.errors == report.errors
+    assert again.reliable
+    assert len(again.fresh_x) == len(again.responsible) == len(again.fresh_losses)
+    assert again.responsible.sum(0) == pytest.approx(1.0, rel=0.2)
+    assert again.target().gradients.shape[1] == pinn.n_params, "points change what was trained"
 
 
 def test_a_network_far_from_nonlinear_equations_is_left_alone(monkeypatch):

@@ -11,7 +11,8 @@ is what training on these points would move the parameters by, to first order, a
 estimates the error of any quantity f: positive where the network is too low. The corrected field
 ``u + grad u . d`` is no network: it is linear in d. Where the equations are linear in u, the
 estimate is exact up to what the tangent space of the network cannot represent; else a further step
-of Newton's method, whose equations are linearised at the corrected field, takes what is left.
+of Newton's method, whose equations are linearised at the corrected field, takes what is left. What
+the tangent space cannot represent is sought in that of a wider network, see ``estimate_error``.
 
 The damping. An unfinished training leaves its error in the directions of least curvature, so the
 damping must be far smaller than that of the scores. What is too small shows on a second,
@@ -186,6 +187,8 @@ def estimate_error(
         return found
     if fresh.redraw is not None:
         fresh = fresh.redraw(lambda loss: leverage(inverse, loss))
+        if fresh.fit.collocation.missing or fresh.check.collocation.missing:
+            return found
     fit, check = fresh.fit.loss.of(wide), fresh.check.loss.of(wide)
     wider = _newton(fit, check, check.total(), 1, advance)
     is_linear = bend(check, wider[0].best.step) <= LINEAR

@@ -19,6 +19,9 @@ from pinnfluence.loss.pinn import Pinn
 BLOCK_ROWS = 2500
 """Rows of the Jacobian that are added to the Gram matrix at a time."""
 
+QR_ROWS = 4
+"""Rows for each column of a Jacobian that a QR decomposition takes in at a time."""
+
 SMALL = 5000
 """Parameters up to which the singular values of the Jacobian itself are computed."""
 
@@ -79,8 +82,11 @@ class SingularValues:
         if start is not None:
             s = s - A @ start
         if len(A) > A.shape[1]:  # R of [A, s] holds R of A and, as its last column, Q^T s
-            n = A.shape[1]
-            R = torch.linalg.qr(torch.from_numpy(np.column_stack([A, s])), mode="r").R.numpy()
+            n, R = A.shape[1], np.zeros((0, A.shape[1] + 1))
+            for first in range(0, len(A), QR_ROWS * n):
+                rows = slice(first, first + QR_ROWS * n)
+                more = np.concatenate([R, np.column_stack([A[rows], s[rows]])])
+                R = torch.linalg.qr(torch.from_numpy(more), mode="r").R.numpy()
             A, s = R[:n, :n], R[:n, n]
         U, self._values, self._vectors = svd(
             A, full_matrices=False, overwrite_a=True, check_finite=False
