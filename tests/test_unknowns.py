@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_diagnosis import heat_pinn, heat_points
 from torch import nn
 
 from pinnfluence import Equation, InputError, Pinn
 from pinnfluence.diagnosis import factor
+from pinnfluence.diagnosis import press as press_module
 from pinnfluence.diagnosis.error_estimate import estimate_error
 from pinnfluence.diagnosis.fresh import FreshPoints, FreshSets, draw
 from pinnfluence.diagnosis.inverse_parameters import unknowns_of
@@ -127,3 +129,18 @@ def test_deleted_residuals_of_a_linear_problem_are_those_without_the_residual():
         assert found.losses[name] == pytest.approx(sum(squares[rows]), rel=1e-6)
     assert found.effective == pytest.approx(pinn.n_params, rel=1e-6)
     assert found.leverage.sum() == pytest.approx(pinn.n_params, rel=1e-6)
+
+
+def test_what_a_sample_says_of_the_loss_between_points_is_no_less_than_the_loss(monkeypatch):
+    """Terms of few points are taken whole; of the others the ratio of squares is what counts."""
+    here = loss_at(heat_pinn((2, 6, 1)), heat_points(300, 4))
+    inverse = factor.SingularValues(here)
+    whole = press_module.press(here, inverse, 1e-9)
+    monkeypatch.setattr(press_module, "MAX_ROWS", 240)
+    found, own = press_module.press(here, inverse, 1e-9), here.term_losses()
+    assert len(found.rows) < here.n_rows
+    for name, rows in here.slices.items():
+        taken = int(((found.rows >= rows.start) & (found.rows < rows.stop)).sum())
+        assert taken == min(80, rows.stop - rows.start)
+        assert found.losses[name] >= own[name]
+        assert found.losses[name] == pytest.approx(whole.losses[name], rel=0.2)

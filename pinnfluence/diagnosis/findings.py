@@ -21,8 +21,8 @@ class QuantityError:
 
     relative: its norm over that of the corrected quantity. least: its norm over that of the
     corrected or of the network's, whichever is larger: far from the solution both say little of its
-    size. rms, largest: in its unit. place: where
-    it is largest. unexplained: part of the residuals of the second set of fresh points that the
+    size. rms: in its unit. largest, place: in its unit, at the points of the report and the fresh
+    ones. unexplained: part of the residuals of the second set of fresh points that the
     correction leaves. by_damping, by_points: by what part of itself the map of the error changes
     with dampings that fit about as well, and with other fresh points. terms: part of the error that
     each loss term contributes; they add up to 1.

@@ -30,7 +30,7 @@ from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
 
 MAX_ROWS = 4000
-"""Residuals whose leverages are computed: all, or that many at random."""
+"""Residuals whose leverages are computed: all, or about that many, as many of each loss term."""
 
 ROUNDING = 1e-12
 """Damping, as a part of the largest eigenvalue, that a Cholesky factor still resolves well."""
@@ -43,9 +43,10 @@ INTERPOLATED = 0.99
 class Press:
     """Leverages of training points, and the loss between them that follows.
 
-    rows: of the residuals that were taken, ``[n]``. leverage: of each, 0 to 1. losses: half their
-    deleted squares by loss term, scaled up to all rows. interpolated: part of the rows whose
-    leverage is above ``INTERPOLATED``. effective: effective number of parameters.
+    rows: of the residuals that were taken, ``[n]``. leverage: of each, 0 to 1. losses: half the
+    deleted squares by loss term; where some rows were taken, the loss times the ratio of deleted to
+    own squares in these. interpolated: part of the rows whose leverage is above ``INTERPOLATED``.
+    effective: effective number of parameters.
     """
 
     rows: np.ndarray
@@ -89,12 +90,7 @@ def stationary_part(pinn: Pinn, gram: GramMatrix) -> float:
 
 def press(loss: PointLoss, inverse: Inverse, part: float) -> Press:
     """Leverages and deleted residuals of a loss under the inverse of its own curvature."""
-    n = loss.n_rows
-    chosen = np.arange(n)
-    if n > MAX_ROWS:
-        chosen = np.sort(np.random.default_rng(0).choice(n, MAX_ROWS, replace=False))
-    taken = np.zeros(n, bool)
-    taken[chosen] = True
+    n, taken = loss.n_rows, _taken(loss)
     h = np.zeros(n)
     for rows, block in loss.blocks():
         mine = block[taken[rows]]
@@ -104,10 +100,23 @@ def press(loss: PointLoss, inverse: Inverse, part: float) -> Press:
             )
     s = loss.residuals()
     kept = np.maximum(1 - h, np.finfo(float).eps)
-    squares = np.where(taken, 0.5 * (s / kept) ** 2, 0.0)
-    losses = {
-        name: float(squares[rows].sum() * (rows.stop - rows.start) / max(1, taken[rows].sum()))
-        for name, rows in loss.slices.items()
-    }
-    interpolated = float((h[chosen] > INTERPOLATED).mean())
+    own, deleted = 0.5 * s**2, 0.5 * (s / kept) ** 2
+    losses, interpolated = {}, 0.0
+    for name, rows in loss.slices.items():
+        here = np.arange(n)[rows][taken[rows]]
+        ratio = float(deleted[here].sum()) / max(float(own[here].sum()), 1e-300)
+        losses[name] = float(own[rows].sum()) * ratio
+        if len(here):
+            interpolated += float((h[here] > INTERPOLATED).mean()) * (rows.stop - rows.start) / n
+    chosen = np.flatnonzero(taken)
     return Press(chosen, h[chosen], losses, interpolated, inverse.effective_parameters(part))
+
+
+def _taken(loss: PointLoss) -> np.ndarray:
+    """Which rows are taken, ``[n_rows]``: by term, as few points of a small one say little."""
+    rng, most = np.random.default_rng(0), -(-MAX_ROWS // max(1, len(loss.slices)))
+    taken = np.ones(loss.n_rows, bool)
+    for rows in loss.slices.values() if loss.n_rows > MAX_ROWS else ():
+        left_out = rng.permutation(rows.stop - rows.start)[most:]
+        taken[rows.start + left_out] = False
+    return taken

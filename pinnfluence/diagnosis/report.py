@@ -205,10 +205,13 @@ def _errors(
     estimate = estimated.estimate
     pinn, best = estimate.pinn, estimate.best.step
     values = evaluate(pinn, x, quantities)
+    at_fresh = changes(pinn, best, estimated.fresh_x, quantities)
     others = [changes(pinn, other - best, x, quantities) for other in estimate.alternatives]
-    found = {}
+    places, found = np.concatenate([x, estimated.fresh_x]), {}
     for number, (name, error) in enumerate(errors.items()):
-        norm, worst = max(float(np.linalg.norm(error)), 1e-300), int(np.argmax(np.abs(error)))
+        norm = max(float(np.linalg.norm(error)), 1e-300)
+        everywhere = np.concatenate([error, at_fresh[name]])
+        worst = int(np.argmax(np.abs(everywhere)))
         shares = estimated.term_shares[:, number]
         total = float(shares.sum()) or 1.0
         sizes = [
@@ -218,8 +221,8 @@ def _errors(
             relative=norm / sizes[0],
             least=norm / max(sizes),
             rms=norm / len(x) ** 0.5,
-            largest=float(error[worst]),
-            place=tuple(float(c) for c in x[worst]),
+            largest=float(everywhere[worst]),
+            place=tuple(float(c) for c in places[worst]),
             unexplained=estimate.unexplained,
             by_damping=max((float(np.linalg.norm(o[name])) / norm for o in others), default=0.0),
             by_points=float(estimated.spread[number]) / norm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,7 +122,9 @@ def corrected_measure(report: Findings, name: str) -> str:
         return "no usable estimate"
     before, after = report.measures[name]
     half_width = max(error.half_width for error in report.errors.values())
-    return f"{after:.6g} +- {half_width * abs(after - before):.1g}"
+    off = half_width * abs(after - before)
+    digits = max(6, 2 + math.floor(math.log10(abs(after) / off))) if off and after else 6
+    return f"{after:.{min(digits, 15)}g} +- {off:.1g}"
 
 
 def place(inputs: Sequence[str], x: Sequence[float]) -> str:
@@ -286,7 +289,8 @@ def advice(report: Findings) -> list[str]:
             "one do not explain what is left between the points"
         )
     return lines or [
-        "nothing: the network fits between its points, and the report corrects it further"
+        "nothing has to be done: the network fits between its points; where its error matters, add "
+        "the estimated one to the prediction"
     ]
 
 
