@@ -10,6 +10,7 @@ import numpy as np
 
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.sampler import sampler_of
+from pinnfluence.diagnosis.widened import N_ADDED
 from pinnfluence.errors import InputError
 from pinnfluence.influence.candidates import equations_at
 from pinnfluence.loss.pinn import Collocation, Pinn
@@ -29,6 +30,9 @@ POWER = 0.25
 
 RARE = 0.1
 """See ``FreshPoints.undrawn``."""
+
+FOR_EACH = 3
+"""Points for each parameter of a wider network, where they are drawn again."""
 
 MOST_WORK = 5e12
 """Multiplications that the matrix of the fresh points may cost, which limits their number."""
@@ -227,7 +231,8 @@ def fresh_sets(
         sampler = sampler_of(model)
 
         def redraw(importance: Importance) -> FreshSets:
-            both = draw(pinn, sampler, number + number // 2, 2 * seed, importance)
+            more = n or max(number, FOR_EACH * (pinn.n_params + N_ADDED))
+            both = draw(pinn, sampler, more + more // 2, 2 * seed, importance)
             return _divided(both, training, both.undrawn(training), seed)
 
         seeds = 2 * seed, 2 * seed + 1
