@@ -30,7 +30,7 @@ from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.loss.pinn import Pinn
 
 MAX_ROWS = 4000
-"""Residuals whose leverages are computed: all, or about that many, as many of each loss term."""
+"""Residuals whose leverages are computed: all, or about that many: see ``_taken``."""
 
 ROUNDING = 1e-12
 """Damping, as a part of the largest eigenvalue, that a Cholesky factor still resolves well."""
@@ -113,9 +113,15 @@ def press(loss: PointLoss, inverse: Inverse, part: float) -> Press:
 
 
 def _taken(loss: PointLoss) -> np.ndarray:
-    """Which rows are taken, ``[n_rows]``: by term, as few points of a small one say little."""
-    rng, most = np.random.default_rng(0), -(-MAX_ROWS // max(1, len(loss.slices)))
-    taken = np.ones(loss.n_rows, bool)
+    """Which rows are taken, ``[n_rows]``: small terms whole, of the others as many of each."""
+    sizes = sorted(rows.stop - rows.start for rows in loss.slices.values())
+    most, left = MAX_ROWS, MAX_ROWS
+    for number, size in enumerate(sizes):
+        most = -(-left // (len(sizes) - number))
+        if size > most:
+            break
+        left -= size
+    rng, taken = np.random.default_rng(0), np.ones(loss.n_rows, bool)
     for rows in loss.slices.values() if loss.n_rows > MAX_ROWS else ():
         left_out = rng.permutation(rows.stop - rows.start)[most:]
         taken[rows.start + left_out] = False
