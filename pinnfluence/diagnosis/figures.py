@@ -28,6 +28,8 @@ from pinnfluence.reference.comparison import with_quantities
 def error_figures(report: Report, problem: Any, labels: Labels) -> dict[str, Figure]:
     """The estimated errors by caption; with a problem that has a reference, the true ones too."""
     caption, points, truth = "Estimated error, solution minus network", report.x, None
+    if not report.reliable:
+        caption = "A rough guess of the error, whose signs and places may be wrong"
     if len(report.pinn.inputs) == 1:
         return {caption: error_lines(report, labels)}
     if len(report.pinn.inputs) > 2:

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pinnfluence.diagnosis import figures, report_text
+from pinnfluence.diagnosis.findings import QuantityError
 from pinnfluence.diagnosis.report import Report
 from pinnfluence.plots.style import render
 from pinnfluence.problem.labels import PLAIN, Labels
@@ -73,9 +74,7 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
         (
             name + labels.plain_unit(name),
             report_text.size(error),
-            f"{error.rms:.2g}",
-            f"{error.largest:+.2g}",
-            report_text.place(report.pinn.inputs, error.place),
+            *_where(report, error),
         )
         for name, error in report.errors.items()
     ]
@@ -95,6 +94,14 @@ def _how_wrong(report: Report, problem: Any, labels: Labels) -> Iterable[str]:
         yield _table(("measure", "network", "corrected"), measured)
     for caption, drawn in figures.error_figures(report, problem, labels).items():
         yield _figure(caption, drawn)
+
+
+def _where(report: Report, error: QuantityError) -> tuple[str, str, str]:
+    """Size and place of an error, where they are known."""
+    if not error.reliable:
+        return "unknown", "unknown", "unknown"
+    place = report_text.place(report.pinn.inputs, error.place)
+    return f"{error.rms:.2g}", f"{error.largest:+.2g}", place
 
 
 def _between(report: Report, labels: Labels) -> Iterable[str]:
