@@ -34,7 +34,7 @@ from pinnfluence.diagnosis.corrected import corrected, is_correctable
 from pinnfluence.diagnosis.factor import Inverse, SingularValues, inverse_of, is_small
 from pinnfluence.diagnosis.fresh import FreshSets
 from pinnfluence.diagnosis.held import is_held
-from pinnfluence.diagnosis.leverage import STEP, leverage
+from pinnfluence.diagnosis.leverage import leverage
 from pinnfluence.diagnosis.point_loss import PointLoss
 from pinnfluence.diagnosis.widened import widened
 from pinnfluence.loss.pinn import Pinn
@@ -198,9 +198,8 @@ def estimate_error(
 def bend(loss: PointLoss, d: np.ndarray) -> float:
     """What the equations' nonlinear terms add to the residuals after a step: a norm's part."""
     s = loss.residuals()
-    slopes = (loss.after(STEP * d) - s) / STEP
     size = max(float(np.linalg.norm(s)), 1e-300)
-    return float(np.linalg.norm(loss.after(d) - s - slopes)) / size
+    return float(np.linalg.norm(loss.after(d) - s - loss.slopes(d, s))) / size
 
 
 def _newton(

@@ -27,12 +27,12 @@ def is_held(loss: PointLoss) -> bool:
     with torch.no_grad():
         factors = float64_array(network.envelope(loss.collocation.tensors().x))
     s, n = loss.residuals(), len(loss.collocation)
-    groups = {
-        name: equation.group
+    conditions = [
+        loss.slices[name]
         for equation, names in zip(pinn.equations, pinn.names, strict=True)
         for name in names
-    }
-    conditions = [rows for name, rows in loss.slices.items() if groups[name] != "pde"]
+        if equation.group != "pde"
+    ]
     for number, factor in enumerate(factors[:n].T):
         if np.ptp(factor) == 0 and factor.any():
             continue

@@ -13,9 +13,6 @@ N_DRAWS = 8
 PART = 1e-15
 """Damping, as a part of the largest eigenvalue: that at which most directions are determined."""
 
-STEP = 1e-6
-"""Part of a vector by which the parameters move in a difference quotient."""
-
 
 def leverage(inverse: SingularValues, loss: PointLoss) -> np.ndarray:
     """The leverage of points, roughly, ``[n]``, 0 to 1.
@@ -34,6 +31,5 @@ def leverage(inverse: SingularValues, loss: PointLoss) -> np.ndarray:
     """
     s, found = loss.residuals(), np.zeros(len(loss.collocation))
     for v in inverse.draws(N_DRAWS, PART).T:
-        slopes = (loss.after(STEP * v) - s) / STEP
-        np.add.at(found, loss.points, slopes**2 / N_DRAWS)
+        np.add.at(found, loss.points, loss.slopes(v, s) ** 2 / N_DRAWS)
     return np.minimum(found, 1)

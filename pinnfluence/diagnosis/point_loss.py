@@ -18,6 +18,9 @@ from pinnfluence.runtime.devices import float64_array
 from pinnfluence.runtime.executor import BATCH_SIZE
 
 NEIGHBOURS = 8
+STEP = 1e-6
+"""Part of a step by which the parameters move in a difference quotient."""
+
 SMALLEST = 1e-6
 """Residuals below this part of the largest count as that, see ``PointLoss.balanced``."""
 
@@ -130,6 +133,11 @@ class PointLoss:
         for rows, block in self.blocks():
             s[rows] += block @ d
         return s
+
+    def slopes(self, d: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """``A d`` by a difference quotient, ``[n_rows]``; s: the residuals, known already."""
+        quotient: np.ndarray = (self.after(STEP * d) - s) / STEP
+        return quotient
 
     def of(self, pinn: Pinn) -> PointLoss:
         """The same points, equations and weights with another network."""

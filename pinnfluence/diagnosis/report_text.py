@@ -289,8 +289,7 @@ def advice(report: Findings) -> list[str]:
             "one do not explain what is left between the points"
         )
     return lines or [
-        "nothing has to be done: the network fits between its points; where its error matters, add "
-        "the estimated one to the prediction"
+        "nothing has to be done: the network fits between its points, and its error is known"
     ]
 
 

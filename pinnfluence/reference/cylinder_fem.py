@@ -20,7 +20,6 @@ change from 16 cells its error is at most 1e-5 of a field (p; of u 1.4e-6, of v 
 import argparse
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -168,10 +167,6 @@ class FlowSolution:
     residuals: list[np.ndarray]
     newton_steps: int
 
-    def fields(self, velocity: Basis, pressure: Basis) -> Iterator[tuple[str, Basis, np.ndarray]]:
-        """(name, basis, coefficients) of u, v and p."""
-        return zip("uvp", (velocity, velocity, pressure), self.coefficients, strict=True)
-
     def __call__(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """u, v, p and u_x, u_y, ..., p_y at points [n, 2], each [n] float64.
 
@@ -181,7 +176,8 @@ class FlowSolution:
         cells = locate(self.velocity.mesh, inside)
         local = self.velocity.mapping.invF(inside[:, :, None], tind=cells)
         values = {}
-        for name, basis, c in self.fields(self.velocity, self.pressure):
+        bases = self.velocity, self.velocity, self.pressure
+        for name, basis, c in zip("uvp", bases, self.coefficients, strict=True):
             jet = np.zeros((3, len(cells)))  # value, x derivative, y derivative
             for i, dofs in enumerate(basis.element_dofs[:, cells]):
                 phi = basis.elem.gbasis(basis.mapping, local, i, tind=cells)[0]
